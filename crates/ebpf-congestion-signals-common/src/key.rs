@@ -1,0 +1,103 @@
+//! Keys and values of the probes' hash maps. All fields are in host byte order unless said, and
+//! every byte is a field: the kernel hashes and compares keys bytewise.
+
+/// An IP address and a port. IPv4 addresses are held as IPv4-mapped IPv6 (RFC 4291 section
+/// 2.5.5.2), so that a dual-stack socket's traffic has one form; the wildcard address of either
+/// family is all zeroes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct FlowAddress {
+    /// The address, most significant byte first.
+    pub ip: [u8; 16],
+    /// The port, host byte order.
+    pub port: u16,
+    /// Always 0.
+    pub reserved: [u8; 6],
+}
+
+impl FlowAddress {
+    /// An IPv6 address.
+    pub const fn v6(ip: [u8; 16], port: u16) -> Self {
+        Self {
+            ip,
+            port,
+            reserved: [0; 6],
+        }
+    }
+
+    /// An IPv4 address, in its IPv4-mapped form.
+    pub const fn v4(ip: [u8; 4], port: u16) -> Self {
+        let [a, b, c, d] = ip;
+        Self::v6([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d], port)
+    }
+
+    /// The same port on every local address.
+    pub const fn wildcard(port: u16) -> Self {
+        Self::v6([0; 16], port)
+    }
+}
+
+/// Finds a watched socket by its local address, for a packet that has lost its socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct LocalKey {
+    /// Cookie of the network namespace (`SO_NETNS_COOKIE`); 0 on kernels that have none.
+    pub netns: u64,
+    /// Local address of the socket; the wildcard address where it is bound to that.
+    pub local: FlowAddress,
+    /// IP protocol number: 17 for UDP, 6 for TCP.
+    pub protocol: u64,
+}
+
+/// Finds the flow of one remote address of a watched socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct PeerKey {
+    /// The socket's cookie (`SO_COOKIE`).
+    pub cookie: u64,
+    /// The remote address.
+    pub remote: FlowAddress,
+}
+
+/// What is watched of a socket, found by its cookie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct SocketEntry {
+    /// Index of the whole socket's [`FlowSlot`](crate::FlowSlot) in the array of slots; 0: the
+    /// whole socket is not watched (slot 0 is a CPU's).
+    pub slot: u32,
+    /// Remote addresses of this socket that are watched: where 0, packets need not be parsed.
+    pub peers: u32,
+}
+
+/// Finds the drop counters of one reason of one owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct ReasonKey {
+    /// Index of the owner's slot in the array of slots; 0 stands for the whole host.
+    pub slot: u32,
+    /// The kernel's number of the reason, subsystem in the high 16 bits.
+    pub reason: u32,
+}
+
+const _: () = {
+    assert!(size_of::<FlowAddress>() == 24);
+    assert!(size_of::<LocalKey>() == 40);
+    assert!(size_of::<PeerKey>() == 32);
+    assert!(size_of::<SocketEntry>() == 8);
+    assert!(size_of::<ReasonKey>() == 8);
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv4_address_takes_its_mapped_form() {
+        let address = FlowAddress::v4([192, 0, 2, 1], 4433);
+        let mapped = core::net::Ipv4Addr::new(192, 0, 2, 1)
+            .to_ipv6_mapped()
+            .octets();
+        assert_eq!(address, FlowAddress::v6(mapped, 4433));
+    }
+}

@@ -1,0 +1,26 @@
+//! The records that the probes of `ebpf-congestion-signals` share with user space.
+//!
+//! All state of the probes lives in one array map of equally sized slots, which user space maps
+//! read-only. The array holds, in this order, one [`HostSlot`] for each possible CPU, then
+//! [`QUEUE_SLOTS`] times a [`QueueSlot`], then one [`FlowSlot`] for each flow that can be watched;
+//! [`Layout`] tells the index of each. Slots are written by the probes alone. Counters only ever
+//! grow; gauges say so.
+//!
+//! Rules of this ABI: `repr(C)`, no implicit padding, no `bool`, no `Option`; sizes and alignment
+//! are asserted at compile time. The probes and the user space that loads them are always built
+//! from the same version of this crate, so nothing here is negotiated.
+#![no_std]
+#![forbid(unsafe_code)]
+
+mod event;
+mod key;
+mod limiter;
+mod slot;
+
+pub use event::{DecodeError, EVENT_BYTES, EventKind, RawEvent};
+pub use key::{FlowAddress, LocalKey, PeerKey, ReasonKey, SocketEntry};
+pub use limiter::EventWindow;
+pub use slot::{
+    BufferGauges, Direction, DropClass, DropCounters, FLOW_IS_SHARED, FlowSlot, HostSlot, Layout,
+    QUEUE_SLOTS, QueueSlot, SLOT_BYTES, SendCounters, Socket, SoftirqCounters,
+};

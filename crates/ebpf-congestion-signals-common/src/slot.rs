@@ -1,0 +1,289 @@
+//! What a slot of the mapped array holds: for a CPU of the host, for a queue, for a watched flow.
+
+/// Bytes of every slot: the largest record, rounded up to a power of two, so that the probes
+/// index the array by a shift and no two slots share a cache line.
+pub const SLOT_BYTES: usize = 1024;
+
+/// Outgoing queues that can be told apart at a time. A host has as many as its network devices
+/// have transmit queues that watched flows leave by; beyond this number a flow's queue is unknown.
+pub const QUEUE_SLOTS: u32 = 64;
+
+/// Where each kind of slot begins in the array.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Possible CPUs of the host, one [`HostSlot`] each.
+    pub cpus: u32,
+    /// Flows that can be watched at a time, one [`FlowSlot`] each.
+    pub flows: u32,
+}
+
+impl Layout {
+    /// Index of the first [`QueueSlot`].
+    pub const fn first_queue(self) -> u32 {
+        self.cpus
+    }
+
+    /// Index of the first [`FlowSlot`].
+    pub const fn first_flow(self) -> u32 {
+        self.cpus + QUEUE_SLOTS
+    }
+
+    /// Slots in all.
+    pub const fn slots(self) -> u32 {
+        self.first_flow() + self.flows
+    }
+}
+
+/// Why packets were dropped, as far as a sender has to tell apart. The index into arrays of
+/// [`DropCounters`]; the kernel's own reason has a finer grain and is kept beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum DropClass {
+    /// None of the others, or a kernel that tells no reason.
+    Other = 0,
+    /// A queue of this host was full, or a queue discipline signalled congestion by dropping.
+    QueueFull = 1,
+    /// A queue discipline dropped for a reason that is not congestion (a horizon, a filter).
+    QdiscPolicy = 2,
+    /// The receive buffer of a local socket was full.
+    ReceiveBuffer = 3,
+    /// The host or the protocol was out of memory.
+    NoMemory = 4,
+    /// A rule said so: netfilter, a BPF program, an LSM, IPsec policy.
+    Policy = 5,
+    /// Nobody listens at the destination.
+    NoSocket = 6,
+    /// Bad checksum, header, length or protocol.
+    Malformed = 7,
+}
+
+impl DropClass {
+    /// Number of classes.
+    pub const COUNT: usize = 8;
+
+    /// Every class, in the order of its index.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Other,
+        Self::QueueFull,
+        Self::QdiscPolicy,
+        Self::ReceiveBuffer,
+        Self::NoMemory,
+        Self::Policy,
+        Self::NoSocket,
+        Self::Malformed,
+    ];
+}
+
+/// Which way a packet was going when it was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Direction {
+    /// Sent by this host and not yet out of it.
+    Leaving = 0,
+    /// Received from a network device (loopback is one).
+    Arriving = 1,
+}
+
+/// Dropped packets. Counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct DropCounters {
+    /// Socket buffers (`sk_buff`): a batch of segments is one.
+    pub skbs: u64,
+    /// Packets on the wire: each segment of a GSO batch is one.
+    pub packets: u64,
+    /// Bytes of those socket buffers, headers as far as they were present at the drop (`skb->len`).
+    pub bytes: u64,
+}
+
+/// What sockets handed to the kernel. Counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct SendCounters {
+    /// Payload bytes that `sendmsg` and its relatives accepted.
+    pub bytes: u64,
+    /// Successful calls.
+    pub calls: u64,
+}
+
+/// Protocols and address families that sends are counted by; the index into
+/// [`HostSlot::send`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Socket {
+    /// UDP over IPv4.
+    Udp4 = 0,
+    /// UDP over IPv6 (also an IPv6 socket that sends to IPv4-mapped addresses).
+    Udp6 = 1,
+    /// TCP over IPv4.
+    Tcp4 = 2,
+    /// TCP over IPv6.
+    Tcp6 = 3,
+}
+
+/// Time in one kind of network softirq. `ns` and `runs` are counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct SoftirqCounters {
+    /// Nanoseconds of wall time inside the handler.
+    pub ns: u64,
+    /// Times the handler ran.
+    pub runs: u64,
+    /// Kernel time of an entry without its exit yet; 0 outside. For the probes alone.
+    pub since: u64,
+}
+
+/// One CPU's share of the host's counters; the host's are the sums over CPUs.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub struct HostSlot {
+    /// Sends by [`Socket`] kind.
+    pub send: [SendCounters; 4],
+    /// Drops by [`Direction`] and [`DropClass`].
+    pub drops: [[DropCounters; DropClass::COUNT]; 2],
+    /// NET_RX softirq.
+    pub net_rx: SoftirqCounters,
+    /// NET_TX softirq.
+    pub net_tx: SoftirqCounters,
+    /// Sum over successful sends of send buffer occupancy over its limit, in 65536ths.
+    pub pressure_sum: u64,
+    /// Sends that `pressure_sum` sums over.
+    pub pressure_samples: u64,
+    /// Events written to the ring.
+    pub events: u64,
+    /// Events not written because the rate limit was reached.
+    pub events_limited: u64,
+    /// Events not written because the ring was full.
+    pub events_ring_full: u64,
+    /// Drops whose reason found no room in the table of reasons.
+    pub reasons_lost: u64,
+    /// Window of the event rate limit. For the probes alone.
+    pub window: crate::EventWindow,
+}
+
+/// One outgoing queue: a root queue discipline, or the one of a transmit queue below `mq`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub struct QueueSlot {
+    /// Kernel address of the `struct Qdisc`; tells one queue from another. 0: slot unused.
+    pub qdisc: u64,
+    /// Index of its network device.
+    pub ifindex: u32,
+    /// Its handle (`tc`'s major:minor).
+    pub handle: u32,
+    /// Bytes that went in, on-wire length. Counter.
+    pub enqueued: u64,
+    /// Bytes that came out again, on-wire length. Counter.
+    pub dequeued: u64,
+    /// Bytes in the queue. Gauge: the queue discipline's own figure where it keeps one for the
+    /// whole queue, else what went in less what came out.
+    pub backlog: u64,
+    /// Bytes of watched flows marked as sharing that went in. Counter.
+    pub shared_enqueued: u64,
+    /// Bytes of those flows that came out, or were dropped after they went in. Counter.
+    pub shared_dequeued: u64,
+    /// Times the queue ran empty. Counter; flows remember it to know that their share is gone too.
+    pub drained: u64,
+    /// `enqueued` when the queue last ran empty. For the probes alone.
+    pub enqueued_at_drain: u64,
+    /// Kernel time (CLOCK_MONOTONIC, nanoseconds) of the last watched packet in or out.
+    pub updated_ns: u64,
+}
+
+/// Set in [`FlowSlot::flags`] of a flow that shares the queue's limit with others (a governed one).
+pub const FLOW_IS_SHARED: u32 = 1;
+
+/// Occupancy of a socket's buffers as last seen, in bytes of `truesize` (what the kernel charges,
+/// 1.1 to 2 times the payload). Gauges.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct BufferGauges {
+    /// Bytes in the send buffer: `sk_wmem_alloc` for UDP.
+    pub wmem: u32,
+    /// Limit of the send buffer: `sk_sndbuf`.
+    pub sndbuf: u32,
+    /// Bytes in the receive buffer: `sk_rmem_alloc`.
+    pub rmem: u32,
+    /// Limit of the receive buffer: `sk_rcvbuf`.
+    pub rcvbuf: u32,
+}
+
+/// A watched flow: a socket, or one remote address of a socket.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub struct FlowSlot {
+    /// Kernel time (CLOCK_MONOTONIC, nanoseconds) of the last observation; 0: none yet.
+    pub updated_ns: u64,
+    /// [`FLOW_IS_SHARED`].
+    pub flags: u32,
+    /// Index of the flow's [`QueueSlot`] among the queues, plus one; 0: not known (no queue was
+    /// entered yet, the device has none, or there were more queues than [`QUEUE_SLOTS`]).
+    pub queue: u32,
+    /// The queue's `drained` when the flow last entered it: where they differ, nothing of this
+    /// flow is in the queue.
+    pub queue_drained: u64,
+    /// Bytes that entered the queue, on-wire length. Counter.
+    pub enqueued: u64,
+    /// Bytes that left the queue or were dropped inside. Counter; set equal to `enqueued` when
+    /// the queue was seen empty.
+    pub dequeued: u64,
+    /// Payload bytes handed to a network device's queue. Counter.
+    pub sent_bytes: u64,
+    /// Packets handed to it, segments counted. Counter.
+    pub sent_packets: u64,
+    /// Socket buffers handed to it. Counter.
+    pub sent_skbs: u64,
+    /// What the socket accepted (a whole socket's flow only).
+    pub send: SendCounters,
+    /// Buffers of the flow's socket.
+    pub buffers: BufferGauges,
+    /// Peak of `buffers.wmem` since the flow is watched.
+    pub wmem_peak: u32,
+    /// Whether `wmem` is above the pressure threshold: 1 above, 0 below. For the probes alone.
+    pub wmem_pressed: u32,
+    /// The same for `rmem`. For the probes alone.
+    pub rmem_pressed: u32,
+    /// No meaning; keeps what follows aligned.
+    pub reserved: u32,
+    /// Sum over successful sends of send buffer occupancy over its limit, in 65536ths.
+    pub pressure_sum: u64,
+    /// Sends that `pressure_sum` sums over.
+    pub pressure_samples: u64,
+    /// Drops by [`Direction`] and [`DropClass`].
+    pub drops: [[DropCounters; DropClass::COUNT]; 2],
+    /// Kernel time of the last drop; 0: none yet.
+    pub last_drop_ns: u64,
+}
+
+const _: () = {
+    assert!(size_of::<HostSlot>() <= SLOT_BYTES);
+    assert!(size_of::<QueueSlot>() <= SLOT_BYTES);
+    assert!(size_of::<FlowSlot>() <= SLOT_BYTES);
+    assert!(SLOT_BYTES.is_power_of_two());
+    assert!(size_of::<DropCounters>() == 24);
+    assert!(size_of::<SendCounters>() == 16);
+    assert!(size_of::<SoftirqCounters>() == 24);
+    assert!(size_of::<BufferGauges>() == 16);
+    assert!(core::mem::offset_of!(FlowSlot, pressure_sum) % 8 == 0);
+    assert!(core::mem::offset_of!(FlowSlot, drops) % 8 == 0);
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layout_puts_cpus_then_queues_then_flows() {
+        let layout = Layout { cpus: 2, flows: 10 };
+        assert_eq!(layout.first_queue(), 2);
+        assert_eq!(layout.first_flow(), 2 + QUEUE_SLOTS);
+        assert_eq!(layout.slots(), 2 + QUEUE_SLOTS + 10);
+    }
+
+    #[test]
+    fn classes_are_listed_in_the_order_of_their_index() {
+        for (index, class) in DropClass::ALL.into_iter().enumerate() {
+            assert_eq!(class as usize, index);
+        }
+    }
+}

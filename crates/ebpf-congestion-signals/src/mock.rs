@@ -1,0 +1,308 @@
+//! A source that says what a test tells it to.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::error::{EventsError, WatchError};
+use crate::event::{Event, EventStream};
+use crate::fanout::Fanout;
+use crate::sample::{
+    Direction, DropClass, DropCounters, FlowSample, HostSample, KernelTime, LocalCongestion,
+    QueueSample, SourceKind,
+};
+use crate::source::{Capability, FlowId, FlowReader, SignalSource, Watch, WatchTarget};
+
+/// A source that says what a test tells it to, on a clock of its own: at once through a
+/// [`MockFlow`], or at a time through a script. Nothing moves unless the test moves it.
+///
+/// ```
+/// use std::time::Duration;
+/// use ebpf_congestion_signals::{MockSource, SignalSource};
+///
+/// let source = MockSource::new();
+/// let flow = source.add_flow();
+/// let watch = flow.watch();
+///
+/// flow.at(Duration::from_millis(20), |sample| sample.congestion.queue_drops += 3);
+/// source.advance(Duration::from_millis(10));
+/// assert_eq!(watch.congestion().queue_drops, 0);
+/// source.advance(Duration::from_millis(10));
+/// assert_eq!(watch.congestion().queue_drops, 3);
+/// ```
+///
+/// Reading a mock takes a lock that is held for a copy; it is for tests and simulations.
+#[derive(Debug)]
+pub struct MockSource {
+    state: Arc<Mutex<State>>,
+    events: Fanout,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    now: Duration,
+    host: HostSample,
+    flows: Vec<Arc<MockState>>,
+    script: Vec<Step>,
+    reasons: HashMap<(Option<FlowId>, Arc<str>), DropCounters>,
+}
+
+/// A change of a flow's sample at a time.
+struct Step {
+    at: Duration,
+    flow: Arc<MockState>,
+    change: Box<dyn FnOnce(&mut FlowSample) + Send>,
+}
+
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Step")
+            .field("at", &self.at)
+            .finish_non_exhaustive()
+    }
+}
+
+impl MockSource {
+    /// A source at time zero, with no flow and nothing counted.
+    pub fn new() -> Self {
+        Self {
+            state: Arc::default(),
+            events: Fanout::new(),
+        }
+    }
+
+    /// A flow without a socket, live from the start.
+    pub fn add_flow(&self) -> MockFlow {
+        let mut state = self.state.lock();
+        let mut sample = FlowSample::empty(SourceKind::Mock);
+        sample.congestion.live = true;
+        let flow = Arc::new(MockState {
+            id: FlowId::from_u64(state.flows.len() as u64),
+            sample: Mutex::new(sample),
+        });
+        state.flows.push(Arc::clone(&flow));
+        MockFlow {
+            flow,
+            source: Arc::clone(&self.state),
+        }
+    }
+
+    /// The flow behind a [`Watch`] of this source, for a test that let the code under test watch
+    /// a real socket.
+    pub fn flow(&self, id: FlowId) -> Option<MockFlow> {
+        let state = self.state.lock();
+        let flow = state.flows.iter().find(|flow| flow.id == id)?;
+        Some(MockFlow {
+            flow: Arc::clone(flow),
+            source: Arc::clone(&self.state),
+        })
+    }
+
+    /// Moves the clock on and applies what the scripts say up to then, in the order of time.
+    pub fn advance(&self, by: Duration) {
+        let mut state = self.state.lock();
+        state.now += by;
+        let now = state.now;
+        let (mut due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut state.script)
+            .into_iter()
+            .partition(|step| step.at <= now);
+        state.script = later;
+        drop(state);
+        // Stable: steps of one time keep the order in which they were written.
+        due.sort_by_key(|step| step.at);
+        for step in due {
+            let mut sample = step.flow.sample.lock();
+            (step.change)(&mut sample);
+            sample.updated = Some(kernel_time(step.at));
+        }
+    }
+
+    /// Changes what [`SignalSource::host`] says.
+    pub fn set_host(&self, change: impl FnOnce(&mut HostSample)) {
+        change(&mut self.state.lock().host);
+    }
+
+    /// Hands an event to all readers.
+    pub fn emit(&self, event: Event) {
+        self.events.publish(event);
+    }
+}
+
+impl Default for MockSource {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn kernel_time(time: Duration) -> KernelTime {
+    KernelTime::from_nanos(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+}
+
+impl SignalSource for MockSource {
+    fn kind(&self) -> SourceKind {
+        SourceKind::Mock
+    }
+
+    fn capabilities(&self) -> Vec<Capability> {
+        vec![Capability::new("script", "whatever the test says", None)]
+    }
+
+    fn host(&self) -> HostSample {
+        let state = self.state.lock();
+        HostSample {
+            taken: kernel_time(state.now),
+            ..state.host
+        }
+    }
+
+    fn drops_by_reason(&self, flow: Option<FlowId>) -> Vec<(Arc<str>, DropCounters)> {
+        let state = self.state.lock();
+        let of_flow = state
+            .reasons
+            .iter()
+            .filter(|((owner, _), _)| *owner == flow);
+        of_flow
+            .map(|((_, reason), counters)| (Arc::clone(reason), *counters))
+            .collect()
+    }
+
+    fn watch(&self, _target: WatchTarget<'_>) -> Result<Watch, WatchError> {
+        Ok(self.add_flow().watch())
+    }
+
+    fn events(&self) -> Result<Box<dyn EventStream>, EventsError> {
+        Ok(self.events.subscribe())
+    }
+}
+
+#[derive(Debug)]
+struct MockState {
+    id: FlowId,
+    sample: Mutex<FlowSample>,
+}
+
+impl FlowReader for MockState {
+    fn id(&self) -> FlowId {
+        self.id
+    }
+
+    fn congestion(&self) -> LocalCongestion {
+        self.sample.lock().congestion
+    }
+
+    fn sample(&self) -> FlowSample {
+        *self.sample.lock()
+    }
+}
+
+/// The test's end of a mocked flow.
+#[derive(Clone, Debug)]
+pub struct MockFlow {
+    flow: Arc<MockState>,
+    source: Arc<Mutex<State>>,
+}
+
+impl MockFlow {
+    /// The reader's end.
+    pub fn watch(&self) -> Watch {
+        Watch::new(Arc::clone(&self.flow) as Arc<dyn FlowReader>)
+    }
+
+    /// Changes the sample at once.
+    pub fn set(&self, change: impl FnOnce(&mut FlowSample)) {
+        change(&mut self.flow.sample.lock());
+    }
+
+    /// Changes the sample when the source's clock reaches `at`.
+    pub fn at(&self, at: Duration, change: impl FnOnce(&mut FlowSample) + Send + 'static) {
+        let step = Step {
+            at,
+            flow: Arc::clone(&self.flow),
+            change: Box::new(change),
+        };
+        self.source.lock().script.push(step);
+    }
+
+    /// Says what stands in the queue; `None`: no queue is known.
+    pub fn set_queue(&self, queue: Option<QueueSample>) {
+        self.set(|sample| sample.congestion.queue = queue);
+    }
+
+    /// Counts packets as seen on their way out: without this, a governor that sends holds the
+    /// source for blind.
+    pub fn observe_sent(&self, packets: u64, bytes: u64) {
+        self.set(|sample| {
+            sample.congestion.observed_packets += packets;
+            sample.sent_packets += packets;
+            sample.sent_bytes += bytes;
+        });
+    }
+
+    /// Counts packets as dropped, of this flow and of the host; a full queue's drops on the way
+    /// out are congestion.
+    pub fn drop_packets(
+        &self,
+        direction: Direction,
+        class: DropClass,
+        reason: &str,
+        dropped: DropCounters,
+    ) {
+        self.set(|sample| {
+            sample.drops.add(direction, class, dropped);
+            if direction == Direction::Leaving && class == DropClass::QueueFull {
+                sample.congestion.queue_drops += dropped.packets;
+            }
+        });
+        let mut state = self.source.lock();
+        state.host.drops.add(direction, class, dropped);
+        for owner in [Some(self.flow.id), None] {
+            let counters = state.reasons.entry((owner, Arc::from(reason))).or_default();
+            counters.skbs += dropped.skbs;
+            counters.packets += dropped.packets;
+            counters.bytes += dropped.bytes;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_is_applied_in_the_order_of_time() {
+        let source = MockSource::new();
+        let flow = source.add_flow();
+        flow.at(Duration::from_millis(2), |sample| sample.sent_packets *= 10);
+        flow.at(Duration::from_millis(1), |sample| sample.sent_packets += 1);
+        source.advance(Duration::from_millis(3));
+        let sample = flow.watch().sample();
+        assert_eq!(sample.sent_packets, 10);
+        assert_eq!(sample.updated, Some(KernelTime::from_nanos(2_000_000)));
+    }
+
+    #[test]
+    fn drops_count_for_the_flow_its_reason_and_the_host() {
+        let source = MockSource::new();
+        let (ours, other) = (source.add_flow(), source.add_flow());
+        let three = DropCounters {
+            skbs: 1,
+            packets: 3,
+            bytes: 3600,
+        };
+        ours.drop_packets(
+            Direction::Leaving,
+            DropClass::QueueFull,
+            "QDISC_DROP",
+            three,
+        );
+
+        assert_eq!(ours.watch().congestion().queue_drops, 3);
+        assert_eq!(other.watch().congestion().queue_drops, 0);
+        assert_eq!(source.host().drops.total(), three);
+        let reasons = source.drops_by_reason(Some(ours.watch().id()));
+        assert_eq!(reasons, [(Arc::from("QDISC_DROP"), three)]);
+    }
+}

@@ -1,0 +1,235 @@
+//! What a source tells about the host and about a watched flow.
+//!
+//! Counters only grow and are never reset: keep the last sample and take the difference, so that
+//! any number of readers can share a source. Gauges say so.
+
+use std::time::Duration;
+
+pub use ebpf_congestion_signals_common::{
+    BufferGauges, Direction, DropClass, DropCounters, SendCounters,
+};
+
+/// A moment on the kernel's monotonic clock (`CLOCK_MONOTONIC`), as nanoseconds since boot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KernelTime(u64);
+
+impl KernelTime {
+    /// The moment this many nanoseconds after boot.
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// Nanoseconds since boot.
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// Time from `earlier` to this moment; zero when `earlier` is later.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// Where a sample came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SourceKind {
+    /// Probes in the running kernel.
+    Ebpf,
+    /// A script of the program's own ([`MockSource`](crate::MockSource)).
+    Mock,
+}
+
+impl SourceKind {
+    /// The name that examples and logs print.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ebpf => "ebpf",
+            Self::Mock => "mock",
+        }
+    }
+}
+
+impl std::fmt::Display for SourceKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Dropped packets by direction and class. Counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DropTable {
+    counters: [[DropCounters; DropClass::COUNT]; 2],
+}
+
+impl DropTable {
+    /// The counters of one direction and class.
+    pub fn get(&self, direction: Direction, class: DropClass) -> DropCounters {
+        self.counters[direction as usize][class as usize]
+    }
+
+    /// Adds to the counters of one direction and class.
+    pub fn add(&mut self, direction: Direction, class: DropClass, more: DropCounters) {
+        let counters = &mut self.counters[direction as usize][class as usize];
+        *counters = sum(*counters, more);
+    }
+
+    /// The sum over both directions and all classes.
+    pub fn total(&self) -> DropCounters {
+        self.counters
+            .iter()
+            .flatten()
+            .copied()
+            .fold(DropCounters::default(), sum)
+    }
+
+    /// The sum over all classes of one direction.
+    pub fn direction(&self, direction: Direction) -> DropCounters {
+        self.counters[direction as usize]
+            .iter()
+            .copied()
+            .fold(DropCounters::default(), sum)
+    }
+}
+
+fn sum(a: DropCounters, b: DropCounters) -> DropCounters {
+    DropCounters {
+        skbs: a.skbs.wrapping_add(b.skbs),
+        packets: a.packets.wrapping_add(b.packets),
+        bytes: a.bytes.wrapping_add(b.bytes),
+    }
+}
+
+/// Tells the queues of a source apart; an index below [`QueueId::COUNT`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct QueueId(u32);
+
+impl QueueId {
+    /// Queues that a source can tell apart.
+    pub const COUNT: usize = ebpf_congestion_signals_common::QUEUE_SLOTS as usize;
+
+    /// The queue of this index; `None` from [`QueueId::COUNT`] on.
+    pub const fn new(index: usize) -> Option<Self> {
+        if index < Self::COUNT {
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "below COUNT, which is a u32"
+            )]
+            let index = index as u32;
+            Some(Self(index))
+        } else {
+            None
+        }
+    }
+
+    /// The index.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// The queue that a flow's packets leave the host by, in bytes of on-wire length, counted at
+/// enqueue and dequeue so that the three gauges can be compared. They are read one after the
+/// other while the kernel goes on counting: a packet on its way may be in one and not in another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueSample {
+    /// Which queue.
+    pub id: QueueId,
+    /// Bytes of this flow in the queue. Gauge.
+    pub own: u64,
+    /// Bytes of all flows watched as [sharing](crate::WatchTarget::sharing), this one included
+    /// when it is one of them. Gauge.
+    pub shared: u64,
+    /// Bytes of everybody. Gauge.
+    pub total: u64,
+    /// Times the queue ran empty. Counter.
+    pub drained: u64,
+}
+
+/// What a congestion controller needs to know of its flow, small enough to read at every call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LocalCongestion {
+    /// Whether the source still observes this flow, as far as it knows. `false` means that
+    /// everything else here is of the past. A source can go blind without knowing: hold
+    /// `observed_packets` against what was sent.
+    pub live: bool,
+    /// Packets that the source saw leave the socket. Counter: while the flow sends and this
+    /// stands still, the source is blind.
+    pub observed_packets: u64,
+    /// The queue the flow leaves by; `None` while no queue is known (loopback has none).
+    pub queue: Option<QueueSample>,
+    /// Packets of this flow that a full queue of this host dropped on their way out
+    /// ([`Direction::Leaving`], [`DropClass::QueueFull`]), segments counted. Counter.
+    pub queue_drops: u64,
+}
+
+/// Everything a source knows of a watched flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FlowSample {
+    /// Where the sample came from.
+    pub source: SourceKind,
+    /// When the kernel last observed the flow; `None` before the first time.
+    pub updated: Option<KernelTime>,
+    /// Backlog and congestion drops.
+    pub congestion: LocalCongestion,
+    /// Payload bytes handed to a network device's queue, retransmissions of the transport
+    /// included. Counter.
+    pub sent_bytes: u64,
+    /// Packets handed to it, segments of a batch counted. Counter.
+    pub sent_packets: u64,
+    /// What the socket accepted from the program. `None` for a single peer's flow, and on
+    /// kernels that cannot tell.
+    pub send: Option<SendCounters>,
+    /// Occupancy of the socket's buffers when last seen; `None` before the first time.
+    pub buffers: Option<BufferGauges>,
+    /// Drops of this flow's packets.
+    pub drops: DropTable,
+}
+
+impl FlowSample {
+    /// A sample of a flow that nothing is known of yet.
+    pub fn empty(source: SourceKind) -> Self {
+        Self {
+            source,
+            updated: None,
+            congestion: LocalCongestion::default(),
+            sent_bytes: 0,
+            sent_packets: 0,
+            send: None,
+            buffers: None,
+            drops: DropTable::default(),
+        }
+    }
+}
+
+/// What a source knows of the whole host: the sums over its CPUs.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct HostSample {
+    /// When the sample was taken.
+    pub taken: KernelTime,
+    /// Sends of UDP sockets, over IPv4 and IPv6. Counters.
+    pub udp_send: SendCounters,
+    /// Sends of TCP sockets, over IPv4 and IPv6. Counters.
+    pub tcp_send: SendCounters,
+    /// Drops of IP packets, of every owner and none.
+    pub drops: DropTable,
+    /// Time in the NET_RX softirq, summed over CPUs, nanoseconds. Counter.
+    pub net_rx_ns: u64,
+    /// Time in the NET_TX softirq, summed over CPUs, nanoseconds. Counter.
+    pub net_tx_ns: u64,
+    /// Runs of both softirqs. Counter.
+    pub softirq_runs: u64,
+    /// Sum over `pressure_samples` of a sending socket's buffer occupancy as a share of its
+    /// limit. Counter.
+    pub pressure_sum: f64,
+    /// Sends at which the occupancy was taken. Counter.
+    pub pressure_samples: u64,
+    /// Events written for readers of [`SignalSource::events`](crate::SignalSource::events).
+    /// Counter.
+    pub events: u64,
+    /// Events that were not written because there were too many in a second, or readers were too
+    /// slow. Counter: the counters above are exact all the same.
+    pub events_lost: u64,
+}

@@ -1,0 +1,178 @@
+//! The interface that every source of signals offers.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::error::{EventsError, WatchError};
+use crate::event::EventStream;
+use crate::sample::{DropCounters, FlowSample, HostSample, LocalCongestion, SourceKind};
+
+/// A source of signals about the host and about single flows.
+///
+/// Object-safe and meant to be shared: `Arc<dyn SignalSource>`. Nothing here waits; what must be
+/// waited for (events) is a stream of its own.
+pub trait SignalSource: fmt::Debug + Send + Sync {
+    /// Which kind of source this is.
+    fn kind(&self) -> SourceKind;
+
+    /// What this source can tell here, and why not the rest: one entry each signal it knows of.
+    fn capabilities(&self) -> Vec<Capability>;
+
+    /// The host's counters now. Reads memory; makes no system call but for the time.
+    fn host(&self) -> HostSample;
+
+    /// Drops by the running kernel's name of their reason (`SOCKET_RCVBUFF`), of the host, or of
+    /// one watched flow, in no particular order. Makes system calls: not for a hot path. Empty
+    /// where the kernel tells no reasons.
+    fn drops_by_reason(&self, flow: Option<FlowId>) -> Vec<(Arc<str>, DropCounters)>;
+
+    /// Begins to observe a flow; it is observed until the last clone of the [`Watch`] is gone.
+    /// Makes system calls.
+    fn watch(&self, target: WatchTarget<'_>) -> Result<Watch, WatchError>;
+
+    /// A new reader of the events from now on. Needs a tokio runtime to be current.
+    fn events(&self) -> Result<Box<dyn EventStream>, EventsError>;
+}
+
+/// A signal of a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Capability {
+    /// What gives it: the name of a probe or of an interface.
+    pub name: &'static str,
+    /// What it gives.
+    pub gives: &'static str,
+    /// `None` when it works here, else why it does not and what would change that.
+    pub missing: Option<String>,
+}
+
+impl Capability {
+    /// A signal that works when `missing` is `None`.
+    pub fn new(name: &'static str, gives: &'static str, missing: Option<String>) -> Self {
+        Self {
+            name,
+            gives,
+            missing,
+        }
+    }
+}
+
+/// Tells the watched flows of a source apart. Not used again while the source lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlowId(u64);
+
+impl FlowId {
+    /// The identifier of this number.
+    pub const fn from_u64(id: u64) -> Self {
+        Self(id)
+    }
+
+    /// Its number.
+    pub const fn as_u64(self) -> u64 {
+        self.0
+    }
+}
+
+/// What to watch: a socket, or one remote address of a socket.
+#[derive(Clone, Copy, Debug)]
+pub struct WatchTarget<'a> {
+    #[cfg(unix)]
+    pub(crate) socket: std::os::fd::BorrowedFd<'a>,
+    #[cfg(not(unix))]
+    pub(crate) socket: std::marker::PhantomData<&'a ()>,
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) sharing: bool,
+}
+
+impl<'a> WatchTarget<'a> {
+    /// A UDP socket, with all that it sends and receives. It must be bound.
+    #[cfg(unix)]
+    pub fn socket(socket: &'a impl std::os::fd::AsFd) -> Self {
+        Self {
+            socket: socket.as_fd(),
+            peer: None,
+            sharing: false,
+        }
+    }
+
+    /// A UDP socket, with all that it sends and receives. It must be bound.
+    #[cfg(not(unix))]
+    pub fn socket<S>(_socket: &'a S) -> Self {
+        Self {
+            socket: std::marker::PhantomData,
+            peer: None,
+            sharing: false,
+        }
+    }
+
+    /// Only what goes to or comes from this remote address: one peer of a server's socket.
+    pub fn peer(self, remote: SocketAddr) -> Self {
+        Self {
+            peer: Some(remote),
+            ..self
+        }
+    }
+
+    /// Counts the flow among those whose backlog is
+    /// [`QueueSample::shared`](crate::QueueSample::shared). Governed flows are watched so: together
+    /// they hold back for one another. Not for a flow that fills the queue as it likes, nor for a
+    /// socket and its peers both, whose packets would count twice.
+    pub fn sharing(self) -> Self {
+        Self {
+            sharing: true,
+            ..self
+        }
+    }
+
+    /// The single remote address, where one is watched.
+    pub fn peer_address(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// Whether the flow counts among the sharing ones.
+    pub fn is_sharing(&self) -> bool {
+        self.sharing
+    }
+}
+
+/// Reads a watched flow. Implemented by sources; users hold a [`Watch`].
+pub trait FlowReader: fmt::Debug + Send + Sync {
+    /// The flow's identifier.
+    fn id(&self) -> FlowId;
+
+    /// What a congestion controller needs, now. Must not block, allocate or make a system call.
+    fn congestion(&self) -> LocalCongestion;
+
+    /// Everything known now. Must not block, allocate or make a system call.
+    fn sample(&self) -> FlowSample;
+}
+
+/// A watched flow. Clones read the same flow; it is released with the last of them.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    reader: Arc<dyn FlowReader>,
+}
+
+impl Watch {
+    /// A handle over a source's reader.
+    pub fn new(reader: Arc<dyn FlowReader>) -> Self {
+        Self { reader }
+    }
+
+    /// The flow's identifier, as events name it.
+    pub fn id(&self) -> FlowId {
+        self.reader.id()
+    }
+
+    /// What a congestion controller needs, now: a few loads from mapped memory. Wait-free; no
+    /// system call, no allocation.
+    pub fn congestion(&self) -> LocalCongestion {
+        self.reader.congestion()
+    }
+
+    /// Everything known of the flow now. Wait-free; no system call, no allocation.
+    pub fn sample(&self) -> FlowSample {
+        self.reader.sample()
+    }
+}
