@@ -13,11 +13,13 @@
 #![forbid(unsafe_code)]
 
 mod event;
+mod kernel;
 mod key;
 mod limiter;
 mod slot;
 
 pub use event::{DecodeError, EVENT_BYTES, EventKind, RawEvent};
+pub use kernel::{ABSENT, KernelFacts};
 pub use key::{FlowAddress, LocalKey, PeerKey, ReasonKey, SocketEntry};
 pub use limiter::EventWindow;
 pub use slot::{

@@ -60,3 +60,72 @@ pub enum EventsError {
     #[error("the ring buffer cannot be waited on")]
     Register(#[source] io::Error),
 }
+
+/// Why probes cannot be loaded.
+#[cfg(all(feature = "ebpf", target_os = "linux"))]
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The process may not load probes.
+    #[error(
+        "not permitted to load probes ({refused}): give the program the capabilities CAP_BPF and \
+         CAP_PERFMON (`setcap cap_bpf,cap_perfmon+ep PROGRAM`; before Linux 5.8, and for \
+         kernel.unprivileged_bpf_disabled, CAP_SYS_ADMIN), or run it as root"
+    )]
+    NotPermitted {
+        /// What the kernel refused.
+        refused: &'static str,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel's type information cannot be read.
+    #[error("the kernel's type information is needed to load probes")]
+    Btf(#[from] crate::btf::BtfError),
+    /// A map could not be made.
+    #[error(
+        "the kernel refused to make a map of {slots} slots: load with fewer flows, or raise the \
+         locked memory limit (`ulimit -l`), which kernels before 5.11 hold maps against"
+    )]
+    Map {
+        /// Slots asked for.
+        slots: u32,
+        /// The loader's error.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// This kernel has none of the tracepoints that the probes attach to.
+    #[error("this kernel is too old for every probe: {needs}")]
+    KernelTooOld {
+        /// What would be needed.
+        needs: &'static str,
+    },
+    /// The kernel's verifier rejected every probe. A defect of this crate: please report it with
+    /// the log.
+    #[error("the kernel rejected probe {probe}; its verifier says: {log}")]
+    Rejected {
+        /// The probe's name.
+        probe: &'static str,
+        /// The verifier's log, or the error where there is none.
+        log: String,
+    },
+    /// The embedded object does not fit this crate: a defect of the build.
+    #[error("the embedded object cannot be used ({problem}): rebuild it with `cargo xtask bpf`")]
+    Object {
+        /// What does not fit.
+        problem: String,
+    },
+    /// Memory of a map could not be shared with the process.
+    #[error("the map of slots cannot be mapped into memory")]
+    Mmap(#[source] io::Error),
+    /// An option is out of its limits.
+    #[error("{option} is {value}, but must be {limits}")]
+    Option {
+        /// Which option.
+        option: &'static str,
+        /// Its value.
+        value: u64,
+        /// What it may be.
+        limits: &'static str,
+    },
+}

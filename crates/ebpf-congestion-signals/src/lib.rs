@@ -1,19 +1,34 @@
 //! What the Linux kernel knows about congestion on its own host, for user space transports.
 
+#[cfg(all(feature = "ebpf", target_os = "linux"))]
+pub mod btf;
+mod collector;
+#[cfg(all(feature = "ebpf", target_os = "linux"))]
+mod drop_class;
+#[cfg(all(feature = "ebpf", target_os = "linux"))]
+mod ebpf;
 mod error;
 mod event;
 mod fanout;
 mod mock;
 mod sample;
+mod signals;
 mod source;
 
+pub use collector::CongestionCollector;
+#[cfg(all(feature = "ebpf", target_os = "linux"))]
+pub use ebpf::{EbpfOptions, EbpfSource, ProbeCost};
+#[cfg(all(feature = "ebpf", target_os = "linux"))]
+pub use error::LoadError;
 pub use error::{EventsError, WatchError};
 pub use event::{Buffer, Crossing, DropEvent, Event, EventStream, PressureEvent};
 pub use mock::{MockFlow, MockSource};
 pub use sample::{
     BufferGauges, Direction, DropClass, DropCounters, DropTable, FlowSample, HostSample,
-    KernelTime, LocalCongestion, QueueId, QueueSample, SendCounters, SourceKind,
+    KernelTime, LocalCongestion, PressureSample, QueueId, QueueSample, SendCounters, SoftirqSample,
+    SourceKind,
 };
+pub use signals::CongestionSignals;
 pub use source::{Capability, FlowId, FlowReader, SignalSource, Watch, WatchTarget};
 
 /// Share of a buffer's limit at which a [`PressureEvent`] is reported on the way up.

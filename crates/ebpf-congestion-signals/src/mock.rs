@@ -257,7 +257,8 @@ impl MockFlow {
             }
         });
         let mut state = self.source.lock();
-        state.host.drops.add(direction, class, dropped);
+        let host = state.host.drops.get_or_insert_default();
+        host.add(direction, class, dropped);
         for owner in [Some(self.flow.id), None] {
             let counters = state.reasons.entry((owner, Arc::from(reason))).or_default();
             counters.skbs += dropped.skbs;
@@ -301,7 +302,7 @@ mod tests {
 
         assert_eq!(ours.watch().congestion().queue_drops, 3);
         assert_eq!(other.watch().congestion().queue_drops, 0);
-        assert_eq!(source.host().drops.total(), three);
+        assert_eq!(source.host().drops.map(|drops| drops.total()), Some(three));
         let reasons = source.drops_by_reason(Some(ours.watch().id()));
         assert_eq!(reasons, [(Arc::from("QDISC_DROP"), three)]);
     }

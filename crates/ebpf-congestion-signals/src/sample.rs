@@ -203,29 +203,45 @@ impl FlowSample {
     }
 }
 
-/// What a source knows of the whole host: the sums over its CPUs.
+/// Time in the network's softirqs, summed over CPUs. Counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SoftirqSample {
+    /// Wall time in NET_RX.
+    pub net_rx: Duration,
+    /// Wall time in NET_TX.
+    pub net_tx: Duration,
+    /// Runs of both.
+    pub runs: u64,
+}
+
+/// Send buffer occupancy of sockets at their sends. Counters: the average of an interval is the
+/// difference of `sum` by the difference of `samples`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct PressureSample {
+    /// Sum of occupancies, each as a share of the socket's limit (it can exceed 1.0: the kernel
+    /// admits the last send whole).
+    pub sum: f64,
+    /// Sends at which the occupancy was taken.
+    pub samples: u64,
+}
+
+/// What a source knows of the whole host: the sums over its CPUs. `None` where this source, or
+/// this kernel, cannot tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct HostSample {
     /// When the sample was taken.
     pub taken: KernelTime,
-    /// Sends of UDP sockets, over IPv4 and IPv6. Counters.
-    pub udp_send: SendCounters,
-    /// Sends of TCP sockets, over IPv4 and IPv6. Counters.
-    pub tcp_send: SendCounters,
+    /// Sends of UDP sockets, over IPv4 and IPv6.
+    pub udp_send: Option<SendCounters>,
+    /// Sends of TCP sockets, over IPv4 and IPv6.
+    pub tcp_send: Option<SendCounters>,
     /// Drops of IP packets, of every owner and none.
-    pub drops: DropTable,
-    /// Time in the NET_RX softirq, summed over CPUs, nanoseconds. Counter.
-    pub net_rx_ns: u64,
-    /// Time in the NET_TX softirq, summed over CPUs, nanoseconds. Counter.
-    pub net_tx_ns: u64,
-    /// Runs of both softirqs. Counter.
-    pub softirq_runs: u64,
-    /// Sum over `pressure_samples` of a sending socket's buffer occupancy as a share of its
-    /// limit. Counter.
-    pub pressure_sum: f64,
-    /// Sends at which the occupancy was taken. Counter.
-    pub pressure_samples: u64,
+    pub drops: Option<DropTable>,
+    /// Time in network softirqs.
+    pub softirq: Option<SoftirqSample>,
+    /// Send buffer occupancy.
+    pub pressure: Option<PressureSample>,
     /// Events written for readers of [`SignalSource::events`](crate::SignalSource::events).
     /// Counter.
     pub events: u64,

@@ -1,0 +1,125 @@
+//! What the loader reads from the running kernel's BTF and hands to the probes.
+
+/// In place of an offset or an argument's index: this kernel has no such thing.
+pub const ABSENT: u32 = u32::MAX;
+
+/// Read-only data of the probes, set at load: the verifier knows every value as a constant and
+/// removes what they rule out. Offsets are in bytes. All fields are `u32`, so that the record is
+/// an array of words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct KernelFacts {
+    /// `sk_buff.next`
+    pub skb_next: u32,
+    /// `sk_buff.sk`
+    pub skb_sk: u32,
+    /// `sk_buff.dev`
+    pub skb_dev: u32,
+    /// `sk_buff.cb` plus `qdisc_skb_cb.pkt_len`: on-wire length, every segment with its headers
+    pub skb_pkt_len: u32,
+    /// `sk_buff.len`
+    pub skb_len: u32,
+    /// `sk_buff.truesize`
+    pub skb_truesize: u32,
+    /// `sk_buff.protocol`
+    pub skb_protocol: u32,
+    /// `sk_buff.skb_iif`
+    pub skb_iif: u32,
+    /// `sk_buff.network_header`
+    pub skb_network_header: u32,
+    /// `sk_buff.transport_header`
+    pub skb_transport_header: u32,
+    /// `sk_buff.head`
+    pub skb_head: u32,
+    /// `sk_buff.data`
+    pub skb_data: u32,
+    /// `sk_buff.end`
+    pub skb_end: u32,
+    /// `skb_shared_info.gso_segs`
+    pub shinfo_gso_segs: u32,
+    /// `net_device.nd_net.net`
+    pub dev_net: u32,
+    /// `net_device.ifindex`
+    pub dev_ifindex: u32,
+    /// `net.net_cookie`, or [`ABSENT`] where it is not a plain number
+    pub net_cookie: u32,
+    /// `sock.__sk_common.skc_cookie`
+    pub sk_cookie: u32,
+    /// `sock.__sk_common.skc_family`
+    pub sk_family: u32,
+    /// `sock.sk_protocol`
+    pub sk_protocol: u32,
+    /// `sock.sk_wmem_alloc`
+    pub sk_wmem_alloc: u32,
+    /// `sock.sk_wmem_queued`
+    pub sk_wmem_queued: u32,
+    /// `sock.sk_sndbuf`
+    pub sk_sndbuf: u32,
+    /// `sock.sk_backlog.rmem_alloc`
+    pub sk_rmem_alloc: u32,
+    /// `sock.sk_rcvbuf`
+    pub sk_rcvbuf: u32,
+    /// `Qdisc.flags`
+    pub qdisc_flags: u32,
+    /// `Qdisc.handle`
+    pub qdisc_handle: u32,
+    /// `Qdisc.q.qlen`
+    pub qdisc_qlen: u32,
+    /// `Qdisc.qstats.backlog`
+    pub qdisc_backlog: u32,
+    /// `Qdisc.dev_queue`
+    pub qdisc_dev_queue: u32,
+    /// `netdev_queue.dev`
+    pub netdev_queue_dev: u32,
+    /// Index of `kfree_skb`'s argument `reason`, or [`ABSENT`] (before 5.17)
+    pub kfree_skb_reason: u32,
+    /// Index of `kfree_skb`'s argument `rx_sk`, or [`ABSENT`] (before 6.11)
+    pub kfree_skb_rx_sk: u32,
+    /// Possible CPUs, for [`Layout`](crate::Layout)
+    pub cpus: u32,
+    /// Events that each CPU may write in a second
+    pub events_per_second: u32,
+}
+
+impl KernelFacts {
+    /// A record that knows nothing: every field [`ABSENT`].
+    pub const UNKNOWN: Self = Self {
+        skb_next: ABSENT,
+        skb_sk: ABSENT,
+        skb_dev: ABSENT,
+        skb_pkt_len: ABSENT,
+        skb_len: ABSENT,
+        skb_truesize: ABSENT,
+        skb_protocol: ABSENT,
+        skb_iif: ABSENT,
+        skb_network_header: ABSENT,
+        skb_transport_header: ABSENT,
+        skb_head: ABSENT,
+        skb_data: ABSENT,
+        skb_end: ABSENT,
+        shinfo_gso_segs: ABSENT,
+        dev_net: ABSENT,
+        dev_ifindex: ABSENT,
+        net_cookie: ABSENT,
+        sk_cookie: ABSENT,
+        sk_family: ABSENT,
+        sk_protocol: ABSENT,
+        sk_wmem_alloc: ABSENT,
+        sk_wmem_queued: ABSENT,
+        sk_sndbuf: ABSENT,
+        sk_rmem_alloc: ABSENT,
+        sk_rcvbuf: ABSENT,
+        qdisc_flags: ABSENT,
+        qdisc_handle: ABSENT,
+        qdisc_qlen: ABSENT,
+        qdisc_backlog: ABSENT,
+        qdisc_dev_queue: ABSENT,
+        netdev_queue_dev: ABSENT,
+        kfree_skb_reason: ABSENT,
+        kfree_skb_rx_sk: ABSENT,
+        cpus: ABSENT,
+        events_per_second: ABSENT,
+    };
+}
+
+const _: () = assert!(size_of::<KernelFacts>() % 4 == 0);

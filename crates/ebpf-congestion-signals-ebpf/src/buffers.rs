@@ -1,0 +1,101 @@
+//! Occupancy of a watched socket's buffers, as seen whenever the socket is at hand.
+
+use ebpf_congestion_signals_common::{EventKind, FlowSlot};
+
+use crate::atomic::{get, set};
+use crate::events;
+use crate::kernel::Sock;
+use crate::maps::{self, SOCKETS};
+
+/// Bytes that a UDP socket has in this host; the kernel's count starts at one, for the socket.
+#[inline(always)]
+pub fn udp_wmem(sk: Sock) -> u32 {
+    let allocated = sk.wmem_alloc();
+    if allocated > 0 { allocated - 1 } else { 0 }
+}
+
+/// Occupancy as a share of the limit, in 65536ths.
+#[inline(always)]
+pub fn pressure(bytes: u32, limit: u32) -> u64 {
+    if limit == 0 {
+        0
+    } else {
+        ((bytes as u64) << 16) / limit as u64
+    }
+}
+
+/// Takes the occupancy of both buffers; `wmem` as the caller knows it.
+#[inline(always)]
+pub fn observe(slot: u32, flow: *mut FlowSlot, sk: Sock, wmem: u32) {
+    observe_send(slot, flow, wmem, sk.sndbuf());
+    observe_receive(slot, flow, sk.rmem_alloc(), sk.rcvbuf());
+}
+
+#[inline(always)]
+pub fn observe_send(slot: u32, flow: *mut FlowSlot, wmem: u32, sndbuf: u32) {
+    // SAFETY: fields of a slot.
+    unsafe {
+        set(&raw mut (*flow).buffers.wmem, wmem);
+        set(&raw mut (*flow).buffers.sndbuf, sndbuf);
+        if wmem > get(&raw const (*flow).wmem_peak) {
+            set(&raw mut (*flow).wmem_peak, wmem);
+        }
+        let pressed = &raw mut (*flow).wmem_pressed;
+        let kinds = [EventKind::SendPressureLow, EventKind::SendPressureHigh];
+        cross(slot, pressed, wmem, sndbuf, kinds);
+    }
+}
+
+#[inline(always)]
+pub fn observe_receive(slot: u32, flow: *mut FlowSlot, rmem: u32, rcvbuf: u32) {
+    // SAFETY: fields of a slot.
+    unsafe {
+        set(&raw mut (*flow).buffers.rmem, rmem);
+        set(&raw mut (*flow).buffers.rcvbuf, rcvbuf);
+        let pressed = &raw mut (*flow).rmem_pressed;
+        let kinds = [
+            EventKind::ReceivePressureLow,
+            EventKind::ReceivePressureHigh,
+        ];
+        cross(slot, pressed, rmem, rcvbuf, kinds);
+    }
+}
+
+/// A receive on `sk` ended: its buffer has room again.
+#[inline(always)]
+pub fn read_from(sk: Sock) {
+    if sk.is_none() {
+        return;
+    }
+    let cookie = sk.cookie();
+    if cookie == 0 {
+        return;
+    }
+    // SAFETY: the value is read before the program ends.
+    let Some(entry) = (unsafe { SOCKETS.get(&cookie) }) else {
+        return;
+    };
+    let slot = entry.slot;
+    if slot == 0 {
+        return;
+    }
+    let Some(flow) = maps::flow(slot) else { return };
+    observe_receive(slot, flow, sk.rmem_alloc(), sk.rcvbuf());
+}
+
+/// Reports a threshold crossed: up at three quarters of the limit, down at a half.
+#[inline(always)]
+fn cross(slot: u32, pressed: *mut u32, bytes: u32, limit: u32, [low, high]: [EventKind; 2]) {
+    let was = get(pressed);
+    let is = if bytes > limit - limit / 4 {
+        1
+    } else if bytes < limit / 2 {
+        0
+    } else {
+        was
+    };
+    if is != was {
+        set(pressed, is);
+        events::pressure(if is == 1 { high } else { low }, slot, bytes, limit);
+    }
+}

@@ -1,0 +1,175 @@
+//! Dropped packets: how many, why, whose.
+
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use ebpf_congestion_signals_common::{
+    Direction, DropClass, DropCounters, EventKind, RawEvent, ReasonKey,
+};
+
+use crate::atomic::{add, set};
+use crate::kernel::{Skb, Sock};
+use crate::maps::{self, REASON_CLASSES, REASONS};
+
+use crate::{buffers, events, owner, packet, queue};
+
+/// `map_update_elem` only if the key is new.
+const BPF_NOEXIST: u64 = 1;
+
+/// The owner in the table of reasons that stands for the host.
+const HOST: u32 = 0;
+
+/// `skb` was freed at `location` because of `reason`; `receiver` is the socket it was for, where
+/// the kernel says so.
+#[inline(always)]
+pub fn dropped(skb: Skb, location: u64, reason: u32, receiver: Sock) {
+    // Others (netlink, Unix sockets) are freed the same way, and are no network traffic.
+    if !packet::is_ip(skb) {
+        return;
+    }
+    // Set when a packet comes in from a device, and cleared when it changes its namespace.
+    let arriving = skb.iif() != 0;
+    let direction = if arriving {
+        Direction::Arriving
+    } else {
+        Direction::Leaving
+    };
+    let class = class_of(reason);
+    let counters = DropCounters {
+        skbs: 1,
+        packets: packet::packets(skb) as u64,
+        bytes: skb.len() as u64,
+    };
+    let owner = if arriving {
+        owner::of_arriving(skb, receiver)
+    } else {
+        owner::of_leaving(skb)
+    };
+    if let Some(host) = maps::host() {
+        // SAFETY: fields of a slot; `class` is below the number of classes.
+        unsafe {
+            count(
+                &raw mut (*host).drops[direction as usize][class as usize],
+                &counters,
+            );
+        }
+    }
+    count_reason(HOST, reason, &counters);
+    // SAFETY: a helper without preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    count_flow(owner.socket, direction, class, reason, &counters, now);
+    count_flow(owner.peer, direction, class, reason, &counters, now);
+    if arriving {
+        observe_receiver(owner.socket, receiver);
+    } else if class == DropClass::QueueFull as u32 && was_queued(skb) {
+        queue::dropped_inside(owner, skb.pkt_len());
+    }
+    events::write(&RawEvent {
+        time_ns: now,
+        kind: EventKind::Drop as u32,
+        slot: if owner.peer != 0 {
+            owner.peer
+        } else {
+            owner.socket
+        },
+        reason,
+        class,
+        direction: direction as u32,
+        packets: counters.packets as u32,
+        bytes: counters.bytes as u32,
+        limit: 0,
+        location,
+    });
+}
+
+#[inline(always)]
+fn class_of(reason: u32) -> u32 {
+    // SAFETY: the value is read before the program ends.
+    let class = match unsafe { REASON_CLASSES.get(&reason) } {
+        Some(class) => *class,
+        None => DropClass::Other as u32,
+    };
+    if class < DropClass::COUNT as u32 {
+        class
+    } else {
+        DropClass::Other as u32
+    }
+}
+
+/// Whether a queue discipline had taken the packet before it was dropped, so that it was counted
+/// as queued. The packet in transit on this CPU was not, unless a probe saw it taken; neither
+/// were the segments that a queue discipline made of it and refused all.
+#[inline(always)]
+fn was_queued(skb: Skb) -> bool {
+    let Some(transit) = maps::in_transit() else {
+        return true;
+    };
+    // SAFETY: this CPU's own record.
+    unsafe {
+        if (*transit).skb == skb.address() || (*transit).packets > 1 {
+            (*transit).queued == 1
+        } else {
+            true
+        }
+    }
+}
+
+#[inline(always)]
+fn count(to: *mut DropCounters, more: &DropCounters) {
+    // SAFETY: fields of a slot or of a map's value.
+    unsafe {
+        add(&raw mut (*to).skbs, more.skbs);
+        add(&raw mut (*to).packets, more.packets);
+        add(&raw mut (*to).bytes, more.bytes);
+    }
+}
+
+#[inline(always)]
+fn count_flow(
+    slot: u32,
+    direction: Direction,
+    class: u32,
+    reason: u32,
+    counters: &DropCounters,
+    now: u64,
+) {
+    if slot == 0 {
+        return;
+    }
+    let Some(flow) = maps::flow(slot) else { return };
+    // SAFETY: fields of a slot; `class` is below the number of classes.
+    unsafe {
+        count(
+            &raw mut (*flow).drops[direction as usize][class as usize],
+            counters,
+        );
+        set(&raw mut (*flow).last_drop_ns, now);
+    }
+    count_reason(slot, reason, counters);
+}
+
+#[inline(always)]
+fn count_reason(slot: u32, reason: u32, counters: &DropCounters) {
+    let key = ReasonKey { slot, reason };
+    if let Some(entry) = REASONS.get_ptr_mut(&key) {
+        count(entry, counters);
+        return;
+    }
+    if REASONS.insert(&key, counters, BPF_NOEXIST).is_ok() {
+        return;
+    }
+    // Another CPU was faster, or the table is full.
+    if let Some(entry) = REASONS.get_ptr_mut(&key) {
+        count(entry, counters);
+    } else if let Some(host) = maps::host() {
+        // SAFETY: a field of a slot.
+        unsafe { add(&raw mut (*host).reasons_lost, 1) };
+    }
+}
+
+#[inline(always)]
+fn observe_receiver(slot: u32, receiver: Sock) {
+    if slot == 0 || receiver.is_none() {
+        return;
+    }
+    let Some(flow) = maps::flow(slot) else { return };
+    buffers::observe_receive(slot, flow, receiver.rmem_alloc(), receiver.rcvbuf());
+}

@@ -1,0 +1,41 @@
+//! The ring buffer: a bounded number of edges a second, the rest counted.
+
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use ebpf_congestion_signals_common::{EventKind, RawEvent};
+
+use crate::atomic::add;
+use crate::kernel::fact;
+use crate::maps::{self, EVENTS};
+
+/// Writes an event, unless there were too many in this second or the ring is full: both counted.
+#[inline(always)]
+pub fn write(event: &RawEvent) {
+    let Some(host) = maps::host() else { return };
+    // SAFETY: fields of this CPU's slot, whose window no other CPU writes.
+    unsafe {
+        if !(*host)
+            .window
+            .admit(event.time_ns, fact!(events_per_second))
+        {
+            add(&raw mut (*host).events_limited, 1);
+        } else if EVENTS.output::<RawEvent>(event, 0).is_ok() {
+            add(&raw mut (*host).events, 1);
+        } else {
+            add(&raw mut (*host).events_ring_full, 1);
+        }
+    }
+}
+
+/// Reports a buffer that crossed its threshold.
+#[inline(always)]
+pub fn pressure(kind: EventKind, slot: u32, bytes: u32, limit: u32) {
+    write(&RawEvent {
+        // SAFETY: a helper without preconditions.
+        time_ns: unsafe { bpf_ktime_get_ns() },
+        kind: kind as u32,
+        slot,
+        bytes,
+        limit,
+        ..RawEvent::default()
+    });
+}

@@ -1,0 +1,183 @@
+//! The kernel's structures, read at the offsets that the loader found in its BTF.
+//!
+//! Pointers that come from a tracepoint's arguments, and those read through them, are known to the
+//! verifier by type: loads through them are allowed, and read as zero where the memory is gone.
+
+use ebpf_congestion_signals_common::{ABSENT, KernelFacts};
+
+/// Set by the loader before the programs are verified.
+#[unsafe(no_mangle)]
+pub static KERNEL_FACTS: KernelFacts = KernelFacts::UNKNOWN;
+
+/// A field of [`KERNEL_FACTS`]. Volatile, so that the compiler does not take the value in the
+/// object for the one at load.
+macro_rules! fact {
+    ($field:ident) => {
+        $crate::kernel::word(&raw const $crate::kernel::KERNEL_FACTS.$field)
+    };
+}
+pub(crate) use fact;
+
+/// For [`fact!`].
+#[inline(always)]
+pub fn word(fact: *const u32) -> u32 {
+    // SAFETY: a field of a static.
+    unsafe { fact.read_volatile() }
+}
+
+/// Loads a `T` at an offset of a typed kernel pointer.
+#[inline(always)]
+fn load<T: Copy>(object: *const u8, offset: u32) -> T {
+    // SAFETY: the verifier checks type and bounds of the load.
+    unsafe { object.add(offset as usize).cast::<T>().read_volatile() }
+}
+
+macro_rules! kernel_pointer {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty = $fact:ident,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy)]
+        pub struct $name(*const u8);
+
+        impl $name {
+            $($(#[$field_doc])*
+            #[inline(always)]
+            pub fn $field(self) -> $type {
+                load(self.0, fact!($fact))
+            })*
+        }
+    };
+}
+
+kernel_pointer! {
+    /// `struct sk_buff`
+    Skb {
+        next_pointer: *const u8 = skb_next,
+        sk_pointer: *const u8 = skb_sk,
+        dev_pointer: *const u8 = skb_dev,
+        pkt_len: u32 = skb_pkt_len,
+        len: u32 = skb_len,
+        truesize: u32 = skb_truesize,
+        protocol_be: u16 = skb_protocol,
+        iif: u32 = skb_iif,
+        network_header: u16 = skb_network_header,
+        transport_header: u16 = skb_transport_header,
+        head: u64 = skb_head,
+        data: u64 = skb_data,
+        end: u32 = skb_end,
+    }
+}
+
+impl Skb {
+    #[inline(always)]
+    pub fn new(pointer: *const u8) -> Self {
+        Self(pointer)
+    }
+
+    #[inline(always)]
+    pub fn is_none(self) -> bool {
+        self.0.is_null()
+    }
+
+    /// The address, to tell one from another.
+    #[inline(always)]
+    pub fn address(self) -> u64 {
+        self.0 as u64
+    }
+
+    #[inline(always)]
+    pub fn next(self) -> Self {
+        Self(self.next_pointer())
+    }
+
+    #[inline(always)]
+    pub fn sk(self) -> Sock {
+        Sock(self.sk_pointer())
+    }
+
+    #[inline(always)]
+    pub fn dev(self) -> Device {
+        Device(self.dev_pointer())
+    }
+}
+
+kernel_pointer! {
+    /// `struct sock`
+    Sock {
+        cookie: u64 = sk_cookie,
+        family: u16 = sk_family,
+        protocol: u16 = sk_protocol,
+        wmem_alloc: u32 = sk_wmem_alloc,
+        wmem_queued: u32 = sk_wmem_queued,
+        sndbuf: u32 = sk_sndbuf,
+        rmem_alloc: u32 = sk_rmem_alloc,
+        rcvbuf: u32 = sk_rcvbuf,
+    }
+}
+
+impl Sock {
+    pub const NONE: Self = Self(core::ptr::null());
+
+    #[inline(always)]
+    pub fn new(pointer: *const u8) -> Self {
+        Self(pointer)
+    }
+
+    #[inline(always)]
+    pub fn is_none(self) -> bool {
+        self.0.is_null()
+    }
+}
+
+kernel_pointer! {
+    /// `struct net_device`
+    Device {
+        net: *const u8 = dev_net,
+        ifindex: u32 = dev_ifindex,
+    }
+}
+
+impl Device {
+    /// Cookie of the device's network namespace; 0 where the kernel has none.
+    #[inline(always)]
+    pub fn netns_cookie(self) -> u64 {
+        if self.0.is_null() || fact!(net_cookie) == ABSENT {
+            return 0;
+        }
+        let net = self.net();
+        if net.is_null() {
+            0
+        } else {
+            load(net, fact!(net_cookie))
+        }
+    }
+}
+
+kernel_pointer! {
+    /// `struct Qdisc`
+    Qdisc {
+        flags: u32 = qdisc_flags,
+        handle: u32 = qdisc_handle,
+        qlen: u32 = qdisc_qlen,
+        backlog: u32 = qdisc_backlog,
+        dev_queue: *const u8 = qdisc_dev_queue,
+    }
+}
+
+impl Qdisc {
+    #[inline(always)]
+    pub fn new(pointer: *const u8) -> Self {
+        Self(pointer)
+    }
+
+    /// The address, to tell one from another.
+    #[inline(always)]
+    pub fn address(self) -> u64 {
+        self.0 as u64
+    }
+
+    /// The device that the queue belongs to.
+    #[inline(always)]
+    pub fn dev(self) -> Device {
+        Device(load(self.dev_queue(), fact!(netdev_queue_dev)))
+    }
+}

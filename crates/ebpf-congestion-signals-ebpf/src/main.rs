@@ -1,0 +1,112 @@
+//! The probes of `ebpf-congestion-signals`: BTF tracepoints that count what the kernel does with
+//! packets, into slots that user space maps.
+//!
+//! Each program here is a thin entry; what it does stands in the module it calls. Nothing is sent
+//! to user space per packet: volume is summed up in slots, the ring carries edges alone.
+#![no_std]
+#![no_main]
+#![feature(core_intrinsics)]
+#![expect(
+    internal_features,
+    reason = "the only way to an atomic add that this target has"
+)]
+
+mod atomic;
+mod buffers;
+mod drops;
+mod events;
+mod kernel;
+mod maps;
+mod owner;
+mod packet;
+mod queue;
+mod send;
+mod softirq;
+
+use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::programs::BtfTracePointContext;
+use ebpf_congestion_signals_common::ABSENT;
+use kernel::{Qdisc, Skb, Sock, fact};
+
+/// A packet is about to be put into a device's queue (or handed to a device without one).
+#[btf_tracepoint(function = "net_dev_queue")]
+pub fn net_dev_queue(ctx: BtfTracePointContext) -> i32 {
+    send::device_takes(Skb::new(ctx.arg(0)));
+    0
+}
+
+/// A queue discipline took a packet.
+#[btf_tracepoint(function = "qdisc_enqueue")]
+pub fn qdisc_enqueue(ctx: BtfTracePointContext) -> i32 {
+    queue::enqueued(Qdisc::new(ctx.arg(0)), Skb::new(ctx.arg(2)));
+    0
+}
+
+/// A queue discipline gave packets to the device, or had none to give.
+#[btf_tracepoint(function = "qdisc_dequeue")]
+pub fn qdisc_dequeue(ctx: BtfTracePointContext) -> i32 {
+    queue::dequeued(Qdisc::new(ctx.arg(0)), ctx.arg(2), Skb::new(ctx.arg(3)));
+    0
+}
+
+/// A queue discipline threw away all it held.
+#[btf_tracepoint(function = "qdisc_reset")]
+pub fn qdisc_reset(ctx: BtfTracePointContext) -> i32 {
+    queue::reset(Qdisc::new(ctx.arg(0)));
+    0
+}
+
+/// A packet was freed because it was dropped.
+#[btf_tracepoint(function = "kfree_skb")]
+pub fn kfree_skb(ctx: BtfTracePointContext) -> i32 {
+    let reason = if fact!(kfree_skb_reason) == ABSENT {
+        0
+    } else {
+        ctx.arg::<u32>(2)
+    };
+    let receiver = if fact!(kfree_skb_rx_sk) == ABSENT {
+        Sock::NONE
+    } else {
+        Sock::new(ctx.arg(3))
+    };
+    drops::dropped(Skb::new(ctx.arg(0)), ctx.arg(1), reason, receiver);
+    0
+}
+
+/// A send on any socket has ended.
+#[btf_tracepoint(function = "sock_send_length")]
+pub fn sock_send_length(ctx: BtfTracePointContext) -> i32 {
+    send::socket_took(Sock::new(ctx.arg(0)), ctx.arg(1));
+    0
+}
+
+/// A receive on any socket has ended.
+#[btf_tracepoint(function = "sock_recv_length")]
+pub fn sock_recv_length(ctx: BtfTracePointContext) -> i32 {
+    buffers::read_from(Sock::new(ctx.arg(0)));
+    0
+}
+
+/// A softirq handler begins.
+#[btf_tracepoint(function = "softirq_entry")]
+pub fn softirq_entry(ctx: BtfTracePointContext) -> i32 {
+    softirq::entered(ctx.arg(0));
+    0
+}
+
+/// A softirq handler has ended.
+#[btf_tracepoint(function = "softirq_exit")]
+pub fn softirq_exit(ctx: BtfTracePointContext) -> i32 {
+    softirq::left(ctx.arg(0));
+    0
+}
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// The licence that the kernel is told; some helpers are for GPL-compatible programs alone.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,283 @@
+//! What stands in outgoing queues: watched flows' share, and everybody's.
+//!
+//! Counted in on-wire bytes at enqueue and dequeue. Most queue disciplines do both under one
+//! lock; the lockless ones (pfifo_fast) may run this on two CPUs at once, which can misplace a
+//! packet until the queue is next empty. Whatever else can go astray (a packet dequeued twice
+//! because the device was busy, a queue thrown away) is put right then too.
+
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use ebpf_congestion_signals_common::QueueSlot;
+
+use crate::atomic::{add, get, set};
+use crate::buffers;
+use crate::kernel::{Qdisc, Skb};
+use crate::maps::{self, FREE_QUEUES, QUEUES};
+use crate::owner::{self, Owner};
+
+/// Flags of `struct Qdisc`: its statistics are kept per CPU, it takes no lock.
+const TCQ_F_CPUSTATS: u32 = 0x20;
+const TCQ_F_NOLOCK: u32 = 0x100;
+
+/// Packets that one dequeue is followed through; byte queue limits keep a bulk about this small.
+const BULK: u32 = 16;
+
+/// `map_update_elem` only if the key is new.
+const BPF_NOEXIST: u64 = 1;
+
+/// `qdisc` took `skb`, which may be freed already: split into segments by the queue discipline,
+/// or sent by another CPU.
+#[inline(always)]
+pub fn enqueued(qdisc: Qdisc, skb: Skb) {
+    let Some(transit) = maps::in_transit() else {
+        return;
+    };
+    // SAFETY: this CPU's own record.
+    let (owner, bytes) = unsafe {
+        if (*transit).skb == skb.address() {
+            (*transit).queued = 1;
+            let owner = (*transit).owner;
+            (
+                owner,
+                if owner.is_none() {
+                    skb.pkt_len()
+                } else {
+                    (*transit).bytes
+                },
+            )
+        } else {
+            (owner::of_leaving(skb), skb.pkt_len())
+        }
+    };
+    let index = match find(qdisc) {
+        Some(index) => index,
+        None if owner.is_none() => return,
+        None => match adopt(qdisc) {
+            Some(index) => index,
+            None => return,
+        },
+    };
+    let Some(queue) = maps::queue(index) else {
+        return;
+    };
+    // SAFETY: fields of a slot.
+    unsafe { add(&raw mut (*queue).enqueued, bytes as u64) };
+    gauge(qdisc, queue);
+    if owner.is_none() {
+        return;
+    }
+    if owner.is_shared() {
+        // SAFETY: as above.
+        unsafe { add(&raw mut (*queue).shared_enqueued, bytes as u64) };
+    }
+    enter(owner.socket, index, queue, bytes);
+    enter(owner.peer, index, queue, bytes);
+    // SAFETY: as above, and a helper without preconditions.
+    unsafe { set(&raw mut (*queue).updated_ns, bpf_ktime_get_ns()) };
+}
+
+/// `qdisc` gave `count` packets to the device, the first of a list at `skb`; or none.
+#[inline(always)]
+pub fn dequeued(qdisc: Qdisc, count: u32, skb: Skb) {
+    let Some(index) = find(qdisc) else { return };
+    let Some(queue) = maps::queue(index) else {
+        return;
+    };
+    let mut skb = skb;
+    let mut seen = 0;
+    while seen < BULK {
+        if seen >= count || skb.is_none() {
+            break;
+        }
+        depart(queue, skb);
+        skb = skb.next();
+        seen += 1;
+    }
+    gauge(qdisc, queue);
+    if is_lockless(qdisc) {
+        // SAFETY: fields of a slot.
+        if unsafe { get(&raw const (*queue).dequeued) >= get(&raw const (*queue).enqueued) } {
+            drained(queue);
+        }
+    } else if qdisc.qlen() == 0 {
+        drained(queue);
+    }
+}
+
+/// `qdisc` threw away all it held.
+#[inline(always)]
+pub fn reset(qdisc: Qdisc) {
+    let Some(index) = find(qdisc) else { return };
+    let Some(queue) = maps::queue(index) else {
+        return;
+    };
+    drained(queue);
+    // SAFETY: a field of a slot.
+    unsafe { set(&raw mut (*queue).backlog, 0) };
+}
+
+/// A watched packet was dropped after a queue discipline had taken it.
+#[inline(always)]
+pub fn dropped_inside(owner: Owner, bytes: u32) {
+    let shared = owner.is_shared();
+    let by_socket = leave(owner.socket, bytes);
+    let by_peer = leave(owner.peer, bytes);
+    let Some(index) = by_peer.or(by_socket) else {
+        return;
+    };
+    let Some(queue) = maps::queue(index) else {
+        return;
+    };
+    // SAFETY: fields of a slot.
+    unsafe {
+        add(&raw mut (*queue).dequeued, bytes as u64);
+        if shared {
+            add(&raw mut (*queue).shared_dequeued, bytes as u64);
+        }
+    }
+}
+
+#[inline(always)]
+fn find(qdisc: Qdisc) -> Option<u32> {
+    // SAFETY: the value is read before the program ends.
+    unsafe { QUEUES.get(&qdisc.address()) }.copied()
+}
+
+/// Gives a queue slot to `qdisc`; `None` when all are taken.
+#[inline(always)]
+fn adopt(qdisc: Qdisc) -> Option<u32> {
+    let index = FREE_QUEUES.pop().ok()??;
+    if QUEUES
+        .insert(&qdisc.address(), &index, BPF_NOEXIST)
+        .is_err()
+    {
+        // Another CPU was faster.
+        let _ = FREE_QUEUES.push(&index, 0);
+        return find(qdisc);
+    }
+    let queue = maps::queue(index)?;
+    let dev = qdisc.dev();
+    // SAFETY: fields of a slot.
+    unsafe {
+        set(&raw mut (*queue).qdisc, qdisc.address());
+        set(&raw mut (*queue).handle, qdisc.handle());
+        set(&raw mut (*queue).ifindex, dev.ifindex());
+    }
+    Some(index)
+}
+
+#[inline(always)]
+fn is_lockless(qdisc: Qdisc) -> bool {
+    qdisc.flags() & (TCQ_F_CPUSTATS | TCQ_F_NOLOCK) != 0
+}
+
+/// Takes the number of bytes in the queue: its own where it keeps one, else ours.
+#[inline(always)]
+fn gauge(qdisc: Qdisc, queue: *mut QueueSlot) {
+    // SAFETY: fields of a slot.
+    unsafe {
+        let backlog = if is_lockless(qdisc) {
+            let inside =
+                get(&raw const (*queue).enqueued).wrapping_sub(get(&raw const (*queue).dequeued));
+            if (inside as i64) < 0 { 0 } else { inside }
+        } else {
+            qdisc.backlog() as u64
+        };
+        set(&raw mut (*queue).backlog, backlog);
+    }
+}
+
+/// The queue is empty: whatever was counted as inside is not.
+#[inline(always)]
+fn drained(queue: *mut QueueSlot) {
+    // SAFETY: fields of a slot.
+    unsafe {
+        let enqueued = get(&raw const (*queue).enqueued);
+        if enqueued == get(&raw const (*queue).enqueued_at_drain) {
+            return;
+        }
+        set(&raw mut (*queue).enqueued_at_drain, enqueued);
+        set(&raw mut (*queue).dequeued, enqueued);
+        let shared = get(&raw const (*queue).shared_enqueued);
+        set(&raw mut (*queue).shared_dequeued, shared);
+        add(&raw mut (*queue).drained, 1);
+    }
+}
+
+/// One packet leaves the queue.
+#[inline(always)]
+fn depart(queue: *mut QueueSlot, skb: Skb) {
+    let bytes = skb.pkt_len();
+    // SAFETY: a field of a slot.
+    unsafe { add(&raw mut (*queue).dequeued, bytes as u64) };
+    let owner = owner::of_leaving(skb);
+    if owner.is_none() {
+        return;
+    }
+    if owner.is_shared() {
+        // SAFETY: as above.
+        unsafe { add(&raw mut (*queue).shared_dequeued, bytes as u64) };
+    }
+    leave(owner.socket, bytes);
+    leave(owner.peer, bytes);
+    // SAFETY: as above, and a helper without preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    observe(owner.socket, skb, now);
+    observe(owner.peer, skb, now);
+    // SAFETY: as above.
+    unsafe { set(&raw mut (*queue).updated_ns, now) };
+}
+
+/// `bytes` of a flow enter a queue.
+#[inline(always)]
+fn enter(slot: u32, index: u32, queue: *const QueueSlot, bytes: u32) {
+    if slot == 0 {
+        return;
+    }
+    let Some(flow) = maps::flow(slot) else { return };
+    // SAFETY: fields of slots.
+    unsafe {
+        let drained = get(&raw const (*queue).drained);
+        if get(&raw const (*flow).queue) != index + 1
+            || get(&raw const (*flow).queue_drained) != drained
+        {
+            let enqueued = get(&raw const (*flow).enqueued);
+            set(&raw mut (*flow).dequeued, enqueued);
+            set(&raw mut (*flow).queue_drained, drained);
+            set(&raw mut (*flow).queue, index + 1);
+        }
+        add(&raw mut (*flow).enqueued, bytes as u64);
+    }
+}
+
+/// `bytes` of a flow leave its queue, whose index is the answer.
+#[inline(always)]
+fn leave(slot: u32, bytes: u32) -> Option<u32> {
+    if slot == 0 {
+        return None;
+    }
+    let flow = maps::flow(slot)?;
+    // SAFETY: fields of a slot.
+    unsafe {
+        add(&raw mut (*flow).dequeued, bytes as u64);
+        get(&raw const (*flow).queue).checked_sub(1)
+    }
+}
+
+/// Takes the occupancy of the send buffer as it will be once the device has sent `skb`.
+#[inline(always)]
+fn observe(slot: u32, skb: Skb, now: u64) {
+    if slot == 0 {
+        return;
+    }
+    let Some(flow) = maps::flow(slot) else { return };
+    // SAFETY: a field of a slot.
+    unsafe { set(&raw mut (*flow).updated_ns, now) };
+    let sk = skb.sk();
+    if sk.is_none() {
+        return;
+    }
+    let wmem = buffers::udp_wmem(sk);
+    let truesize = skb.truesize();
+    let left = if wmem > truesize { wmem - truesize } else { 0 };
+    buffers::observe_send(slot, flow, left, sk.sndbuf());
+}

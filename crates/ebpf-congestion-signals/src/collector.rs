@@ -1,0 +1,82 @@
+//! Reads a source at intervals: a thin layer for programs that want numbers, not handles.
+
+use std::sync::Arc;
+
+use crate::error::EventsError;
+use crate::event::EventStream;
+use crate::sample::HostSample;
+use crate::signals::CongestionSignals;
+use crate::source::SignalSource;
+
+/// Collects the host's signals between one read and the next.
+///
+/// The reads of one collector do not disturb other readers of its source: nothing is reset in
+/// the kernel, the collector keeps its last sample and takes the difference.
+#[derive(Debug)]
+pub struct CongestionCollector {
+    source: Arc<dyn SignalSource>,
+    last: HostSample,
+}
+
+impl CongestionCollector {
+    /// Loads the probes into the running kernel and attaches them.
+    #[cfg(all(feature = "ebpf", target_os = "linux"))]
+    pub fn load() -> Result<Self, crate::LoadError> {
+        Ok(Self::new(Arc::new(crate::EbpfSource::load()?)))
+    }
+
+    /// Collects from a source that others may read too.
+    pub fn new(source: Arc<dyn SignalSource>) -> Self {
+        let last = source.host();
+        Self { source, last }
+    }
+
+    /// The source it collects from.
+    pub fn source(&self) -> &Arc<dyn SignalSource> {
+        &self.source
+    }
+
+    /// Begins the first interval now, and gives a stream of the source's events from now on, for
+    /// those who want them. Needs a tokio runtime.
+    pub async fn start_collection(&mut self) -> Result<Box<dyn EventStream>, EventsError> {
+        let events = self.source.events()?;
+        self.last = self.source.host();
+        Ok(events)
+    }
+
+    /// What happened since the last read, or since collection started. Makes no system call but
+    /// for the time.
+    pub fn read_and_reset(&mut self) -> CongestionSignals {
+        let now = self.source.host();
+        let signals = CongestionSignals::between(&self.last, &now);
+        self.last = now;
+        signals
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MockSource;
+    use crate::sample::SendCounters;
+
+    #[tokio::test]
+    async fn two_collectors_of_one_source_each_see_all_of_it() {
+        let source = Arc::new(MockSource::new());
+        let mut often = CongestionCollector::new(source.clone());
+        let mut rarely = CongestionCollector::new(source.clone());
+        often.start_collection().await.unwrap();
+        rarely.start_collection().await.unwrap();
+        for bytes in [100, 300] {
+            source.set_host(|host| {
+                host.udp_send = Some(SendCounters {
+                    bytes,
+                    calls: bytes / 100,
+                });
+            });
+            assert!(often.read_and_reset().send_bytes > 0);
+        }
+        assert_eq!(often.read_and_reset().send_bytes, 0);
+        assert_eq!(rarely.read_and_reset().send_bytes, 300);
+    }
+}

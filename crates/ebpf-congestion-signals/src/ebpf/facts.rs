@@ -1,0 +1,94 @@
+//! Asks the running kernel's BTF what the probes have to know of it.
+
+use ebpf_congestion_signals_common::{ABSENT, KernelFacts};
+
+use crate::btf::{Btf, BtfError};
+
+/// What BTF told, and what it could not tell.
+pub(super) struct Facts {
+    pub(super) kernel: KernelFacts,
+    /// Members that this kernel lacks; a probe that needs one of them will be rejected.
+    pub(super) missing: Vec<String>,
+}
+
+/// Reads everything; a member that this kernel lacks is no error here.
+pub(super) fn read(btf: &Btf, has_netns_cookie: bool) -> Result<Facts, BtfError> {
+    let mut missing = Vec::new();
+    let mut at = |composite: &str, path: &str| match btf.member(composite, path) {
+        Ok(member) => Ok(member.offset),
+        Err(absence) if absence.is_absence() => {
+            missing.push(absence.to_string());
+            Ok(ABSENT)
+        }
+        Err(damage) => Err(damage),
+    };
+    let kernel = KernelFacts {
+        skb_next: at("sk_buff", "next")?,
+        skb_sk: at("sk_buff", "sk")?,
+        skb_dev: at("sk_buff", "dev")?,
+        skb_pkt_len: at("sk_buff", "cb")?.saturating_add(at("qdisc_skb_cb", "pkt_len")?),
+        skb_len: at("sk_buff", "len")?,
+        skb_truesize: at("sk_buff", "truesize")?,
+        skb_protocol: at("sk_buff", "protocol")?,
+        skb_iif: at("sk_buff", "skb_iif")?,
+        skb_network_header: at("sk_buff", "network_header")?,
+        skb_transport_header: at("sk_buff", "transport_header")?,
+        skb_head: at("sk_buff", "head")?,
+        skb_data: at("sk_buff", "data")?,
+        skb_end: at("sk_buff", "end")?,
+        shinfo_gso_segs: at("skb_shared_info", "gso_segs")?,
+        dev_net: at("net_device", "nd_net.net")?,
+        dev_ifindex: at("net_device", "ifindex")?,
+        // Before 5.14 a socket cannot be asked for the cookie, and then it is no use here.
+        net_cookie: if has_netns_cookie {
+            at("net", "net_cookie")?
+        } else {
+            ABSENT
+        },
+        sk_cookie: at("sock", "__sk_common.skc_cookie")?,
+        sk_family: at("sock", "__sk_common.skc_family")?,
+        sk_protocol: at("sock", "sk_protocol")?,
+        sk_wmem_alloc: at("sock", "sk_wmem_alloc")?,
+        sk_wmem_queued: at("sock", "sk_wmem_queued")?,
+        sk_sndbuf: at("sock", "sk_sndbuf")?,
+        sk_rmem_alloc: at("sock", "sk_backlog.rmem_alloc")?,
+        sk_rcvbuf: at("sock", "sk_rcvbuf")?,
+        qdisc_flags: at("Qdisc", "flags")?,
+        qdisc_handle: at("Qdisc", "handle")?,
+        qdisc_qlen: at("Qdisc", "q.qlen")?,
+        qdisc_backlog: at("Qdisc", "qstats.backlog")?,
+        qdisc_dev_queue: at("Qdisc", "dev_queue")?,
+        netdev_queue_dev: at("netdev_queue", "dev")?,
+        kfree_skb_reason: ABSENT,
+        kfree_skb_rx_sk: ABSENT,
+        ..KernelFacts::UNKNOWN
+    };
+    let kfree_skb = match btf.tracepoint_args("kfree_skb") {
+        Ok(args) => args,
+        Err(absence) if absence.is_absence() => Vec::new(),
+        Err(damage) => return Err(damage),
+    };
+    let has = |index: usize, type_name: &str, pointer: bool| {
+        kfree_skb
+            .get(index)
+            .is_some_and(|arg| arg.type_name == type_name && arg.is_pointer() == pointer)
+    };
+    let kernel = KernelFacts {
+        kfree_skb_reason: if has(2, "skb_drop_reason", false) {
+            2
+        } else {
+            ABSENT
+        },
+        kfree_skb_rx_sk: if has(3, "sock", true) { 3 } else { ABSENT },
+        ..kernel
+    };
+    Ok(Facts { kernel, missing })
+}
+
+/// The record as the words that the loader writes into the object.
+pub(super) fn words(facts: &KernelFacts) -> Vec<u32> {
+    const WORDS: usize = size_of::<KernelFacts>() / size_of::<u32>();
+    // SAFETY: the record is `repr(C)` and has no fields but `u32`, so it is an array of them.
+    let words: [u32; WORDS] = unsafe { std::mem::transmute(*facts) };
+    words.to_vec()
+}

@@ -1,0 +1,70 @@
+//! Names and classes of the running kernel's drop reasons.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::btf::{Btf, BtfError};
+use crate::drop_class;
+use crate::sample::DropClass;
+
+/// Enumerations of reasons, and what their names begin with. Kernels from 7.1 on keep those of
+/// queue disciplines apart.
+const ENUMS: [(&str, &str); 2] = [
+    ("skb_drop_reason", "SKB_DROP_REASON_"),
+    ("qdisc_drop_reason", "QDISC_DROP_"),
+];
+
+/// What each number means on this kernel; empty where it tells no reasons (before 5.17).
+#[derive(Debug, Default)]
+pub(super) struct Reasons {
+    names: HashMap<u32, Arc<str>>,
+}
+
+impl Reasons {
+    pub(super) fn read(btf: &Btf) -> Result<Self, BtfError> {
+        let mut names = HashMap::new();
+        for (name, prefix) in ENUMS {
+            let variants = match btf.enum_variants(name) {
+                Ok(variants) => variants,
+                Err(absence) if absence.is_absence() => continue,
+                Err(damage) => return Err(damage),
+            };
+            for (variant, number) in variants {
+                // Markers of a range's end share their number with no reason.
+                let Ok(number) = u32::try_from(number) else {
+                    continue;
+                };
+                let reason = variant.strip_prefix(prefix).unwrap_or(variant);
+                if !matches!(reason, "MAX" | "SUBSYS_MASK") {
+                    names.entry(number).or_insert_with(|| Arc::from(reason));
+                }
+            }
+        }
+        Ok(Self { names })
+    }
+
+    /// Every reason's number and class.
+    pub(super) fn classes(&self) -> impl Iterator<Item = (u32, DropClass)> {
+        self.names
+            .iter()
+            .map(|(number, name)| (*number, drop_class::class_of(name)))
+    }
+
+    /// Whether the kernel tells reasons at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// The name of a reason; its number where BTF has none (a module's own reasons).
+    pub(super) fn name(&self, number: u32) -> Arc<str> {
+        match self.names.get(&number) {
+            Some(name) => Arc::clone(name),
+            None if self.is_empty() => Arc::from("UNKNOWN"),
+            None => Arc::from(format!(
+                "SUBSYS_{}_REASON_{}",
+                number >> 16,
+                number & 0xffff
+            )),
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Carries events from the ring buffer to whoever listens.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Weak};
+
+use aya::maps::{MapData, RingBuf};
+use ebpf_congestion_signals_common::{Direction, DropClass, EventKind, RawEvent};
+use parking_lot::Mutex;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+use super::source::Shared;
+use crate::error::EventsError;
+use crate::event::{Buffer, Crossing, DropEvent, Event, PressureEvent};
+use crate::sample::KernelTime;
+
+/// The ring, and the task that reads it while a runtime lives.
+pub(super) struct Pump {
+    ring: Arc<Mutex<RingBuf<MapData>>>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Pump {
+    pub(super) fn new(ring: RingBuf<MapData>) -> Self {
+        Self {
+            ring: Arc::new(Mutex::new(ring)),
+            task: None,
+        }
+    }
+
+    /// Starts reading in the current runtime, unless that is being done.
+    pub(super) fn ensure_running(&mut self, shared: &Arc<Shared>) -> Result<(), EventsError> {
+        if self.task.as_ref().is_some_and(|task| !task.is_finished()) {
+            return Ok(());
+        }
+        let runtime = Handle::try_current().map_err(|_| EventsError::NoRuntime)?;
+        let ring = self.ring.lock();
+        let fd = ring
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(EventsError::Register)?;
+        drop(ring);
+        // SAFETY: an `OwnedFd` is open, and the same descriptor, for as long as it is owned.
+        let fd = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }
+            .map_err(|error| EventsError::Register(error.into()))?;
+        let task = pump(fd, Arc::clone(&self.ring), Arc::downgrade(shared));
+        self.task = Some(runtime.spawn(task));
+        Ok(())
+    }
+}
+
+impl Drop for Pump {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+async fn pump(fd: AsyncFd<OwnedFd>, ring: Arc<Mutex<RingBuf<MapData>>>, shared: Weak<Shared>) {
+    // Events that were lost before anybody listened are nobody's loss.
+    let mut lost = shared.upgrade().map_or(0, |shared| shared.events_lost());
+    loop {
+        let mut ready = match fd.readable().await {
+            Ok(ready) => ready,
+            Err(error) => return ended(&error),
+        };
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        let mut ring = ring.lock();
+        while let Some(record) = ring.next() {
+            match RawEvent::from_bytes(&record) {
+                Ok((kind, event)) => shared.publish(decode(&shared, kind, &event)),
+                Err(error) => tracing::warn!(%error, "an event cannot be read"),
+            }
+        }
+        drop(ring);
+        ready.clear_ready();
+        let lost_now = shared.events_lost();
+        if lost_now > lost {
+            shared.publish(Event::Lost {
+                events: lost_now - lost,
+            });
+            lost = lost_now;
+        }
+    }
+}
+
+fn ended(error: &io::Error) {
+    tracing::warn!(%error, "events are no longer read");
+}
+
+fn decode(shared: &Shared, kind: EventKind, event: &RawEvent) -> Event {
+    let time = KernelTime::from_nanos(event.time_ns);
+    let flow = shared.flow_at(event.slot);
+    let pressure = |buffer, crossing| {
+        Event::Pressure(PressureEvent {
+            time,
+            flow,
+            buffer,
+            crossing,
+            bytes: event.bytes,
+            limit: event.limit,
+        })
+    };
+    match kind {
+        EventKind::Drop => Event::Drop(DropEvent {
+            time,
+            flow,
+            reason: shared.reason_name(event.reason),
+            class: DropClass::ALL
+                .get(event.class as usize)
+                .copied()
+                .unwrap_or(DropClass::Other),
+            direction: if event.direction == Direction::Arriving as u32 {
+                Direction::Arriving
+            } else {
+                Direction::Leaving
+            },
+            packets: event.packets,
+            bytes: event.bytes,
+            location: event.location,
+        }),
+        EventKind::SendPressureHigh => pressure(Buffer::Send, Crossing::Up),
+        EventKind::SendPressureLow => pressure(Buffer::Send, Crossing::Down),
+        EventKind::ReceivePressureHigh => pressure(Buffer::Receive, Crossing::Up),
+        EventKind::ReceivePressureLow => pressure(Buffer::Receive, Crossing::Down),
+    }
+}

@@ -1,0 +1,258 @@
+//! The source itself.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use aya::Ebpf;
+use ebpf_congestion_signals_common::Socket;
+use parking_lot::Mutex;
+
+use super::flows::{Flow, Registry};
+use super::load::{self, EbpfOptions, ProbeCost};
+use super::mapped::Slots;
+use super::reasons::Reasons;
+use super::ring::Pump;
+use crate::error::{EventsError, LoadError, WatchError};
+use crate::event::{Event, EventStream};
+use crate::fanout::Fanout;
+use crate::sample::{
+    DropCounters, FlowSample, HostSample, KernelTime, LocalCongestion, SendCounters, SourceKind,
+};
+use crate::source::{Capability, FlowId, FlowReader, SignalSource, Watch, WatchTarget};
+
+/// Probes in the running kernel.
+///
+/// Loading needs CAP_BPF and CAP_PERFMON (from Linux 5.8; root has them) and takes tens of
+/// milliseconds; nothing afterwards needs a privilege. The probes work until the source and every
+/// [`Watch`] of it are gone, or [`detach`](Self::detach) is called.
+pub struct EbpfSource {
+    shared: Arc<Shared>,
+    /// Not in `Shared`: ends with the source, though watches live on.
+    pump: Mutex<Pump>,
+}
+
+/// What the source, its watches and its event reader share.
+pub(super) struct Shared {
+    slots: Slots,
+    registry: Mutex<Registry>,
+    reasons: Reasons,
+    capabilities: Vec<Capability>,
+    events: Fanout,
+    /// Programs and attachments; `None` once detached.
+    ebpf: Mutex<Option<Ebpf>>,
+    attached: AtomicBool,
+}
+
+impl EbpfSource {
+    /// Loads the probes and attaches all that this kernel can have.
+    pub fn load() -> Result<Self, LoadError> {
+        Self::load_with(&EbpfOptions::default())
+    }
+
+    /// Loads the probes as `options` say.
+    pub fn load_with(options: &EbpfOptions) -> Result<Self, LoadError> {
+        let loaded = load::load(options)?;
+        let layout = loaded.slots.layout();
+        Ok(Self {
+            shared: Arc::new(Shared {
+                slots: loaded.slots,
+                registry: Mutex::new(Registry::new(loaded.maps, layout)),
+                reasons: loaded.reasons,
+                capabilities: loaded.capabilities,
+                events: Fanout::new(),
+                ebpf: Mutex::new(Some(loaded.ebpf)),
+                attached: AtomicBool::new(true),
+            }),
+            pump: Mutex::new(Pump::new(loaded.ring)),
+        })
+    }
+
+    /// Takes the probes out of the kernel. Counters stay readable and stand still; samples say
+    /// that they are no longer live. Detaching again does nothing.
+    pub fn detach(&self) {
+        self.shared.attached.store(false, Ordering::Relaxed);
+        drop(self.shared.ebpf.lock().take());
+    }
+
+    /// What each probe has cost so far, as the kernel accounts it; see [`ProbeCost`]. Empty once
+    /// detached.
+    pub fn costs(&self) -> io::Result<Vec<ProbeCost>> {
+        self.shared
+            .ebpf
+            .lock()
+            .as_ref()
+            .map_or(Ok(Vec::new()), load::costs)
+    }
+}
+
+impl fmt::Debug for EbpfSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EbpfSource")
+            .field("layout", &self.shared.slots.layout())
+            .field("attached", &self.shared.attached)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn has(&self, probe: &str) -> bool {
+        self.capabilities
+            .iter()
+            .any(|capability| capability.name == probe && capability.missing.is_none())
+    }
+
+    fn send(&self, v4: Socket, v6: Socket) -> Option<SendCounters> {
+        self.has("sock_send_length").then(|| {
+            let (v4, v6) = (self.slots.host_send(v4), self.slots.host_send(v6));
+            SendCounters {
+                bytes: v4.bytes + v6.bytes,
+                calls: v4.calls + v6.calls,
+            }
+        })
+    }
+
+    pub(super) fn publish(&self, event: Event) {
+        self.events.publish(event);
+    }
+
+    pub(super) fn events_lost(&self) -> u64 {
+        self.slots.host_events().1
+    }
+
+    pub(super) fn reason_name(&self, reason: u32) -> Arc<str> {
+        self.reasons.name(reason)
+    }
+
+    pub(super) fn flow_at(&self, slot: u32) -> Option<FlowId> {
+        if slot == 0 {
+            None
+        } else {
+            self.registry.lock().flow_at(slot)
+        }
+    }
+}
+
+impl SignalSource for EbpfSource {
+    fn kind(&self) -> SourceKind {
+        SourceKind::Ebpf
+    }
+
+    fn capabilities(&self) -> Vec<Capability> {
+        let mut capabilities = self.shared.capabilities.clone();
+        let no_reasons = self.shared.reasons.is_empty();
+        capabilities.push(Capability::new(
+            "skb_drop_reason",
+            "names of drop reasons",
+            no_reasons.then(|| "this kernel tells no reasons: Linux 5.17 does".into()),
+        ));
+        capabilities
+    }
+
+    fn host(&self) -> HostSample {
+        let shared = &self.shared;
+        let (events, events_lost) = shared.slots.host_events();
+        HostSample {
+            taken: now(),
+            udp_send: shared.send(Socket::Udp4, Socket::Udp6),
+            tcp_send: shared.send(Socket::Tcp4, Socket::Tcp6),
+            drops: shared.has("kfree_skb").then(|| shared.slots.host_drops()),
+            softirq: (shared.has("softirq_entry") && shared.has("softirq_exit"))
+                .then(|| shared.slots.host_softirq()),
+            pressure: shared
+                .has("sock_send_length")
+                .then(|| shared.slots.host_pressure()),
+            events,
+            events_lost,
+        }
+    }
+
+    fn drops_by_reason(&self, flow: Option<FlowId>) -> Vec<(Arc<str>, DropCounters)> {
+        let reasons = self.shared.registry.lock().reasons(flow);
+        reasons
+            .into_iter()
+            .map(|(reason, counters)| (self.shared.reason_name(reason), counters))
+            .collect()
+    }
+
+    fn watch(&self, target: WatchTarget<'_>) -> Result<Watch, WatchError> {
+        let flow = self.shared.registry.lock().add(&target)?;
+        let shared = Arc::clone(&self.shared);
+        let counts_sends = !flow.is_peer() && shared.has("sock_send_length");
+        Ok(Watch::new(Arc::new(Reader {
+            shared,
+            flow,
+            counts_sends,
+        })))
+    }
+
+    fn events(&self) -> Result<Box<dyn EventStream>, EventsError> {
+        self.pump.lock().ensure_running(&self.shared)?;
+        Ok(self.shared.events.subscribe())
+    }
+}
+
+/// The kernel's monotonic clock now; `bpf_ktime_get_ns` reads the same.
+fn now() -> KernelTime {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is valid for the kernel to write. This clock always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    let nanos = i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec);
+    KernelTime::from_nanos(u64::try_from(nanos).unwrap_or(0))
+}
+
+/// Reads one flow's slot, and gives it back in the end.
+struct Reader {
+    shared: Arc<Shared>,
+    flow: Flow,
+    counts_sends: bool,
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader")
+            .field("flow", &self.flow)
+            .finish_non_exhaustive()
+    }
+}
+
+impl FlowReader for Reader {
+    fn id(&self) -> FlowId {
+        self.flow.id
+    }
+
+    fn congestion(&self) -> LocalCongestion {
+        let (slots, index) = (&self.shared.slots, self.flow.index);
+        LocalCongestion {
+            live: self.shared.attached.load(Ordering::Relaxed),
+            observed_packets: slots.sent_packets(index),
+            queue: slots.queue(index),
+            queue_drops: slots.queue_drops(index),
+        }
+    }
+
+    fn sample(&self) -> FlowSample {
+        let (slots, index) = (&self.shared.slots, self.flow.index);
+        let (sent_bytes, sent_packets) = slots.sent(index);
+        FlowSample {
+            source: SourceKind::Ebpf,
+            updated: slots.updated(index),
+            congestion: self.congestion(),
+            sent_bytes,
+            sent_packets,
+            send: self.counts_sends.then(|| slots.send(index)),
+            buffers: slots.buffers(index),
+            drops: slots.drops(index),
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.shared.registry.lock().remove(&self.flow);
+    }
+}

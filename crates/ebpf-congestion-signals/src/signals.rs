@@ -1,0 +1,96 @@
+//! One interval of the host's signals, as a few plain numbers.
+
+use crate::sample::HostSample;
+
+/// What happened on the host in an interval. A signal that the source cannot tell stands as zero
+/// here; [`SignalSource::host`](crate::SignalSource::host) tells absent from zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct CongestionSignals {
+    /// Payload bytes that UDP and TCP sockets handed to the kernel.
+    pub send_bytes: u64,
+    /// IP packets dropped, in either direction and for any reason; segments of a batch counted.
+    pub drops: u64,
+    /// Average over all sends of the sender's buffer occupancy as a share of its limit, 0.0 to
+    /// 1.0; 0.0 when nothing was sent.
+    pub avg_wmem_pressure: f64,
+    /// Time in network softirqs, summed over CPUs, nanoseconds.
+    pub softirq_ns: u64,
+    /// What the kernel did that these numbers were counted from: sends, dropped socket buffers
+    /// and softirq runs.
+    pub event_count: u64,
+}
+
+impl CongestionSignals {
+    /// What happened between two samples of one source.
+    pub fn between(earlier: &HostSample, later: &HostSample) -> Self {
+        let sends = |sample: &HostSample| {
+            let (udp, tcp) = (
+                sample.udp_send.unwrap_or_default(),
+                sample.tcp_send.unwrap_or_default(),
+            );
+            (udp.bytes + tcp.bytes, udp.calls + tcp.calls)
+        };
+        let drops = |sample: &HostSample| sample.drops.unwrap_or_default().total();
+        let softirq = |sample: &HostSample| sample.softirq.unwrap_or_default();
+        let softirq_ns = |sample: &HostSample| {
+            let softirq = softirq(sample);
+            u64::try_from((softirq.net_rx + softirq.net_tx).as_nanos()).unwrap_or(u64::MAX)
+        };
+        let pressure = |sample: &HostSample| sample.pressure.unwrap_or_default();
+        let pressure_samples = pressure(later)
+            .samples
+            .saturating_sub(pressure(earlier).samples);
+        let avg_wmem_pressure = if pressure_samples == 0 {
+            0.0
+        } else {
+            let sum = pressure(later).sum - pressure(earlier).sum;
+            (sum / pressure_samples as f64).clamp(0.0, 1.0)
+        };
+        let since = |count: fn(&HostSample) -> u64| count(later).saturating_sub(count(earlier));
+        let (bytes_before, calls_before) = sends(earlier);
+        let (bytes_after, calls_after) = sends(later);
+        Self {
+            send_bytes: bytes_after.saturating_sub(bytes_before),
+            drops: drops(later).packets.saturating_sub(drops(earlier).packets),
+            avg_wmem_pressure,
+            softirq_ns: softirq_ns(later).saturating_sub(softirq_ns(earlier)),
+            event_count: calls_after.saturating_sub(calls_before)
+                + since(|sample| sample.drops.unwrap_or_default().total().skbs)
+                + since(|sample| sample.softirq.unwrap_or_default().runs),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::{PressureSample, SendCounters};
+
+    fn host(bytes: u64, calls: u64, pressure: f64) -> HostSample {
+        HostSample {
+            udp_send: Some(SendCounters { bytes, calls }),
+            pressure: Some(PressureSample {
+                sum: pressure,
+                samples: calls,
+            }),
+            ..HostSample::default()
+        }
+    }
+
+    #[test]
+    fn an_interval_is_the_difference_of_its_ends() {
+        let signals = CongestionSignals::between(&host(1000, 10, 1.0), &host(5000, 14, 3.0));
+        assert_eq!((signals.send_bytes, signals.event_count), (4000, 4));
+        assert_eq!(signals.avg_wmem_pressure, 0.5);
+    }
+
+    #[test]
+    fn an_idle_interval_has_no_pressure() {
+        let sample = host(1000, 10, 1.0);
+        assert_eq!(
+            CongestionSignals::between(&sample, &sample),
+            CongestionSignals::default()
+        );
+    }
+}
