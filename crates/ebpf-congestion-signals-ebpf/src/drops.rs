@@ -22,7 +22,7 @@ const HOST: u32 = 0;
 #[inline(always)]
 pub fn dropped(skb: Skb, location: u64, reason: u32, receiver: Sock) {
     // Others (netlink, Unix sockets) are freed the same way, and are no network traffic.
-    if !packet::is_ip(skb) {
+    if !packet::is_ip(skb) || is_shell(skb) {
         return;
     }
     // Set when a packet comes in from a device, and cleared when it changes its namespace.
@@ -91,6 +91,23 @@ fn class_of(reason: u32) -> u32 {
         class
     } else {
         DropClass::Other as u32
+    }
+}
+
+/// Whether this is what remains of a batch that a queue discipline split into segments and then
+/// refused, all of them: the last segment took its socket over. Each segment is freed by itself
+/// and counted then.
+#[inline(always)]
+fn is_shell(skb: Skb) -> bool {
+    let Some(transit) = maps::in_transit() else {
+        return false;
+    };
+    // SAFETY: this CPU's own record.
+    unsafe {
+        (*transit).skb == skb.address()
+            && (*transit).packets > 1
+            && (*transit).had_socket == 1
+            && skb.sk().is_none()
     }
 }
 

@@ -67,7 +67,8 @@ pub struct InTransit {
     pub queued: u32,
     /// Packets on the wire: above 1 for a batch of segments.
     pub packets: u32,
-    pub reserved: u32,
+    /// 1 if it had a socket.
+    pub had_socket: u32,
 }
 
 #[map]

@@ -80,27 +80,26 @@ pub fn device_takes(skb: Skb) {
         return;
     };
     // A packet without a socket is forwarded, or the kernel's own.
-    let owner = if skb.sk().is_none() {
-        Owner::NONE
-    } else {
+    let had_socket = !skb.sk().is_none();
+    let owner = if had_socket {
         owner::of_leaving(skb)
+    } else {
+        Owner::NONE
     };
+    let packets = packet::packets(skb);
     // SAFETY: this CPU's own record.
     unsafe {
         (*transit).skb = skb.address();
         (*transit).owner = owner;
         (*transit).queued = 0;
-        (*transit).packets = 1;
+        (*transit).packets = packets;
+        (*transit).had_socket = had_socket as u32;
     }
     if owner.is_none() {
         return;
     }
-    let packets = packet::packets(skb);
     // SAFETY: as above.
-    unsafe {
-        (*transit).bytes = skb.pkt_len();
-        (*transit).packets = packets;
-    }
+    unsafe { (*transit).bytes = skb.pkt_len() };
     let payload = packet::udp_payload(skb) as u64;
     // SAFETY: a helper without preconditions.
     let now = unsafe { bpf_ktime_get_ns() };

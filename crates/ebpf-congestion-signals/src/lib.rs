@@ -1,6 +1,7 @@
 //! What the Linux kernel knows about congestion on its own host, for user space transports.
 
 #[cfg(all(feature = "ebpf", target_os = "linux"))]
+#[doc(hidden)]
 pub mod btf;
 mod collector;
 #[cfg(all(feature = "ebpf", target_os = "linux"))]
@@ -15,6 +16,8 @@ mod sample;
 mod signals;
 mod source;
 
+#[cfg(all(feature = "ebpf", target_os = "linux"))]
+pub use btf::BtfError;
 pub use collector::CongestionCollector;
 #[cfg(all(feature = "ebpf", target_os = "linux"))]
 pub use ebpf::{EbpfOptions, EbpfSource, ProbeCost};

@@ -31,7 +31,8 @@ pub trait SignalSource: fmt::Debug + Send + Sync {
     /// Makes system calls.
     fn watch(&self, target: WatchTarget<'_>) -> Result<Watch, WatchError>;
 
-    /// A new reader of the events from now on. Needs a tokio runtime to be current.
+    /// A new reader of the events from now on. Needs a tokio runtime to be current, with its I/O
+    /// and time drivers enabled.
     fn events(&self) -> Result<Box<dyn EventStream>, EventsError>;
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
 use ebpf_congestion_signals_common::{Direction, DropClass, EventKind, RawEvent};
@@ -11,6 +12,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::source::Shared;
 use crate::error::EventsError;
@@ -46,7 +48,9 @@ impl Pump {
         // SAFETY: an `OwnedFd` is open, and the same descriptor, for as long as it is owned.
         let fd = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }
             .map_err(|error| EventsError::Register(error.into()))?;
-        let task = pump(fd, Arc::clone(&self.ring), Arc::downgrade(shared));
+        // Events that were lost before anybody listened are nobody's loss.
+        let lost = shared.events_lost();
+        let task = pump(fd, Arc::clone(&self.ring), Arc::downgrade(shared), lost);
         self.task = Some(runtime.spawn(task));
         Ok(())
     }
@@ -60,13 +64,20 @@ impl Drop for Pump {
     }
 }
 
-async fn pump(fd: AsyncFd<OwnedFd>, ring: Arc<Mutex<RingBuf<MapData>>>, shared: Weak<Shared>) {
-    // Events that were lost before anybody listened are nobody's loss.
-    let mut lost = shared.upgrade().map_or(0, |shared| shared.events_lost());
+/// How soon a loss is told that no event follows: those that come over the limit wake nobody.
+const LOSS_DELAY: Duration = Duration::from_millis(250);
+
+async fn pump(
+    fd: AsyncFd<OwnedFd>,
+    ring: Arc<Mutex<RingBuf<MapData>>>,
+    shared: Weak<Shared>,
+    mut lost: u64,
+) {
     loop {
-        let mut ready = match fd.readable().await {
-            Ok(ready) => ready,
-            Err(error) => return ended(&error),
+        let ready = match timeout(LOSS_DELAY, fd.readable()).await {
+            Ok(Ok(ready)) => Some(ready),
+            Ok(Err(error)) => return ended(&error),
+            Err(_silence) => None,
         };
         let Some(shared) = shared.upgrade() else {
             return;
@@ -79,7 +90,9 @@ async fn pump(fd: AsyncFd<OwnedFd>, ring: Arc<Mutex<RingBuf<MapData>>>, shared: 
             }
         }
         drop(ring);
-        ready.clear_ready();
+        if let Some(mut ready) = ready {
+            ready.clear_ready();
+        }
         let lost_now = shared.events_lost();
         if lost_now > lost {
             shared.publish(Event::Lost {

@@ -1,0 +1,166 @@
+//! What stands in the queue: of a flow, of the flows that share, of everybody.
+
+use ebpf_congestion_signals::{QueueSample, SignalSource, Watch, WatchTarget};
+use netlab::{Bottleneck, Family, Path, PathConfig, TokenBucket};
+
+use crate::traffic::{bind, drain, send, send_batch, sink, wait_until};
+use crate::{TestResult, source};
+
+/// Ethernet, IPv4 and UDP headers of a datagram on the wire.
+const HEADERS: u64 = 14 + 20 + 8;
+
+const ON_WIRE: u64 = crate::traffic::PAYLOAD as u64 + HEADERS;
+
+fn queue(watch: &Watch) -> QueueSample {
+    watch.congestion().queue.expect("the queue is known")
+}
+
+/// Slow enough that a queue stands while it is looked at.
+fn slow(burst: u32) -> Result<Path, netlab::Error> {
+    let bucket = TokenBucket {
+        rate: 1_000_000,
+        burst,
+        limit: 200_000,
+    };
+    let config = PathConfig {
+        bottleneck: Bottleneck::Local(bucket),
+        ..PathConfig::default()
+    };
+    let path = Path::new(&config)?;
+    Ok(path)
+}
+
+#[test]
+fn a_flow_has_in_the_queue_what_it_sent_and_what_has_not_left() -> TestResult {
+    let Some((_turn, source)) = source("a_flow_has_in_the_queue_...") else {
+        return Ok(());
+    };
+    for (burst, batch) in [(15_000, false), (15_000, true), (3000, true)] {
+        let path = slow(burst)?;
+        let ends = path.addresses(Family::V4);
+        let sink = sink(&path, ends.receiver)?;
+        let sender = bind(path.sender(), ends.sender)?;
+        let watch = source.watch(WatchTarget::socket(&sender).sharing())?;
+        let to = sink.local_addr()?;
+        if batch {
+            for _ in 0..5 {
+                send_batch(&sender, to, 10)?;
+            }
+        } else {
+            send(&sender, to, 50)?;
+        }
+        // What the queue discipline itself says, at some moment between two of ours.
+        let before = queue(&watch);
+        let tc = path.bottleneck_stats()?.backlog_bytes;
+        let after = queue(&watch);
+        assert!(
+            (after.own..=before.own).contains(&tc),
+            "{after:?} {tc} {before:?}"
+        );
+        assert!(before.own > 20 * ON_WIRE, "{before:?}");
+        for sample in [before, after] {
+            assert_eq!(sample.own % ON_WIRE, 0, "whole datagrams: {sample:?}");
+            assert_eq!(sample.own, sample.shared);
+        }
+        assert_eq!(drain(&sink)?, 50);
+        let empty = queue(&watch);
+        assert_eq!(
+            (empty.own, empty.shared, empty.total),
+            (0, 0, 0),
+            "burst {burst}"
+        );
+        let drained = queue(&watch).drained;
+        assert!(drained > 0);
+        let wmem = || watch.sample().buffers.map(|buffers| buffers.wmem);
+        assert_eq!(wmem(), Some(0), "the send buffer is empty too");
+    }
+    Ok(())
+}
+
+#[test]
+fn others_in_the_queue_count_in_its_total_alone() -> TestResult {
+    let Some((_turn, source)) = source("others_in_the_queue_...") else {
+        return Ok(());
+    };
+    let path = slow(15_000)?;
+    let ends = path.addresses(Family::V4);
+    let sink = sink(&path, ends.receiver)?;
+    let [ours, shared, other] = [(); 3].map(|()| bind(path.sender(), ends.sender));
+    let (ours, shared, other) = (ours?, shared?, other?);
+    let first = source.watch(WatchTarget::socket(&ours).sharing())?;
+    let second = source.watch(WatchTarget::socket(&shared).sharing())?;
+    let watched = source.watch(WatchTarget::socket(&other))?;
+    let to = sink.local_addr()?;
+    // What the bucket lets pass at once goes first.
+    send(&other, to, 20)?;
+    send(&ours, to, 5)?;
+    send(&shared, to, 6)?;
+    send(&other, to, 7)?;
+    let (first, second, watched) = (queue(&first), queue(&second), queue(&watched));
+    assert_eq!(first.id, second.id);
+    assert_eq!(first.own, 5 * ON_WIRE);
+    assert_eq!(second.own, 6 * ON_WIRE);
+    assert_eq!(first.shared, 11 * ON_WIRE);
+    assert!(watched.own >= 7 * ON_WIRE);
+    assert_eq!(watched.shared, 11 * ON_WIRE, "not one of the sharing flows");
+    assert!(first.total >= 18 * ON_WIRE, "{first:?}");
+    assert_eq!(drain(&sink)?, 38);
+    Ok(())
+}
+
+#[test]
+fn drops_inside_a_split_batch_leave_no_backlog_behind() -> TestResult {
+    let Some((_turn, source)) = source("drops_inside_a_split_batch_...") else {
+        return Ok(());
+    };
+    let bucket = TokenBucket {
+        rate: 1_000_000,
+        burst: 3000,
+        limit: 20_000,
+    };
+    let path = Path::new(&PathConfig {
+        bottleneck: Bottleneck::Local(bucket),
+        ..PathConfig::default()
+    })?;
+    let ends = path.addresses(Family::V4);
+    let sink = sink(&path, ends.receiver)?;
+    let sender = bind(path.sender(), ends.sender)?;
+    let watch = source.watch(WatchTarget::socket(&sender).sharing())?;
+    for _ in 0..10 {
+        // Of some batches a part fits, of the last ones nothing does.
+        send_batch(&sender, sink.local_addr()?, 10)?;
+    }
+    let sample = queue(&watch);
+    assert!(sample.own <= u64::from(bucket.limit), "{sample:?}");
+    assert!(watch.congestion().queue_drops > 70);
+    drain(&sink)?;
+    wait_until("the queue drains", || {
+        queue(&watch).own == 0 && queue(&watch).total == 0
+    });
+    Ok(())
+}
+
+#[test]
+fn a_queue_that_is_thrown_away_is_empty() -> TestResult {
+    let Some((_turn, source)) = source("a_queue_that_is_thrown_away") else {
+        return Ok(());
+    };
+    let path = slow(15_000)?;
+    let ends = path.addresses(Family::V4);
+    let sink = sink(&path, ends.receiver)?;
+    let sender = bind(path.sender(), ends.sender)?;
+    let watch = source.watch(WatchTarget::socket(&sender).sharing())?;
+    send(&sender, sink.local_addr()?, 50)?;
+    assert!(queue(&watch).own > 0);
+    let device = path.sender_device();
+    let status = path
+        .sender()
+        .command("tc")
+        .args(["qdisc", "del", "dev", device, "root"])
+        .status()?;
+    assert!(status.success());
+    wait_until("nothing is left of it", || {
+        queue(&watch).own == 0 && queue(&watch).total == 0
+    });
+    Ok(())
+}

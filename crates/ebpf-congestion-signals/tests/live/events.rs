@@ -1,0 +1,132 @@
+//! The stream of edges: complete while there are few, counted when there are many.
+
+use std::net::{Ipv4Addr, UdpSocket};
+use std::time::Duration;
+
+use ebpf_congestion_signals::{
+    Buffer, Crossing, Direction, DropClass, EbpfOptions, EbpfSource, Event, EventStream,
+    SignalSource, WatchTarget,
+};
+use nix::sys::socket::{setsockopt, sockopt};
+
+use crate::traffic::{drain, send};
+use crate::{TestResult, source};
+
+/// All events that come until none comes for a while.
+async fn collect(stream: &mut dyn EventStream) -> Vec<Event> {
+    let mut events = Vec::new();
+    while let Ok(Some(event)) =
+        tokio::time::timeout(Duration::from_millis(700), stream.next()).await
+    {
+        events.push(event);
+    }
+    events
+}
+
+fn small_sink() -> Result<UdpSocket, Box<dyn std::error::Error>> {
+    let sink = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    setsockopt(&sink, sockopt::RcvBuf, &16_384)?;
+    Ok(sink)
+}
+
+#[tokio::test]
+async fn every_drop_of_a_trickle_is_an_event_with_its_reason_and_flow() -> TestResult {
+    let Some((_turn, source)) = source("every_drop_of_a_trickle_...") else {
+        return Ok(());
+    };
+    let sink = small_sink()?;
+    let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let watch = source.watch(WatchTarget::socket(&sink))?;
+    let mut stream = source.events()?;
+    send(&sender, sink.local_addr()?, 50)?;
+    let events = collect(&mut *stream).await;
+
+    let drops: Vec<_> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Drop(drop) if drop.flow == Some(watch.id()) => Some(drop),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(drops.len() as u64, watch.sample().drops.total().packets);
+    for drop in &drops {
+        assert_eq!(&*drop.reason, "SOCKET_RCVBUFF");
+        assert_eq!(
+            (drop.class, drop.direction),
+            (DropClass::ReceiveBuffer, Direction::Arriving)
+        );
+        assert!(drop.location != 0);
+    }
+    let crossings: Vec<_> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Pressure(pressure) => Some((pressure.buffer, pressure.crossing)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        crossings,
+        [(Buffer::Receive, Crossing::Up)],
+        "once, however often it is hit"
+    );
+
+    drain(&sink)?;
+    let relieved = collect(&mut *stream).await.into_iter().any(
+        |event| matches!(event, Event::Pressure(pressure) if pressure.crossing == Crossing::Down),
+    );
+    assert!(relieved);
+    Ok(())
+}
+
+#[tokio::test]
+async fn events_over_the_limit_are_counted_and_counters_stay_exact() -> TestResult {
+    const LIMIT: u32 = 20;
+    const DATAGRAMS: usize = 5000;
+    if !netlab::require_privilege("events_over_the_limit_...") {
+        return Ok(());
+    }
+    let source = EbpfSource::load_with(&EbpfOptions::default().events_per_second(LIMIT))?;
+    let sink = small_sink()?;
+    let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let watch = source.watch(WatchTarget::socket(&sink))?;
+    let mut stream = source.events()?;
+    let before = source.host();
+    send(&sender, sink.local_addr()?, DATAGRAMS)?;
+    let read = drain(&sink)?;
+    let after = source.host();
+
+    let dropped = DATAGRAMS as u64 - read;
+    assert_eq!(watch.sample().drops.total().packets, dropped);
+    let (mut told, mut lost) = (0, 0);
+    for event in collect(&mut *stream).await {
+        match event {
+            Event::Lost { events } => lost += events,
+            _ => told += 1,
+        }
+    }
+    let written = after.events - before.events;
+    assert!(written < dropped, "{written} of {dropped}");
+    // Every drop is an event written or an event lost; crossings of the buffer come on top, and
+    // other traffic of the host may.
+    let counted = written + after.events_lost - before.events_lost;
+    assert!(
+        (dropped..dropped + 50).contains(&counted),
+        "{counted} for {dropped}"
+    );
+    assert_eq!(told, written, "what was written was told");
+    assert!(lost > 0 && lost <= after.events_lost - before.events_lost);
+    Ok(())
+}
+
+#[test]
+fn without_a_runtime_events_are_refused_and_nothing_else() -> TestResult {
+    let Some((_turn, source)) = source("without_a_runtime_...") else {
+        return Ok(());
+    };
+    // The shared source may be pumping for another test's runtime already.
+    let own = EbpfSource::load()?;
+    let error = own.events().err().ok_or("there is no runtime here")?;
+    assert!(error.to_string().contains("tokio runtime"), "{error}");
+    assert!(source.host().taken.as_nanos() > 0);
+    Ok(())
+}

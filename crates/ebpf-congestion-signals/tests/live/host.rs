@@ -1,0 +1,73 @@
+//! Signals of the whole host.
+
+use std::net::{Ipv4Addr, UdpSocket};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ebpf_congestion_signals::{CongestionSignals, SignalSource, WatchTarget};
+
+use crate::traffic::send;
+use crate::{TestResult, source};
+
+#[test]
+fn softirq_time_grows_under_load_and_stays_below_wall_time() -> TestResult {
+    let Some((_turn, source)) = source("softirq_time_...") else {
+        return Ok(());
+    };
+    let sink = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let (before, start) = (source.host(), Instant::now());
+    while start.elapsed() < Duration::from_millis(200) {
+        send(&sender, sink.local_addr()?, 100)?;
+    }
+    let (after, wall) = (source.host(), start.elapsed());
+    let signals = CongestionSignals::between(&before, &after);
+    let cpus = thread::available_parallelism()?.get();
+    let available = wall.as_nanos() * cpus as u128;
+    assert!(
+        signals.softirq_ns > 1_000_000,
+        "a flood takes over a millisecond: {signals:?}"
+    );
+    assert!(u128::from(signals.softirq_ns) < available, "{signals:?}");
+    assert!(signals.drops > 0, "nobody reads: {signals:?}");
+    assert!((0.0..=1.0).contains(&signals.avg_wmem_pressure));
+    Ok(())
+}
+
+#[test]
+fn probes_that_are_detached_leave_counters_standing() -> TestResult {
+    if !netlab::require_privilege("probes_that_are_detached_...") {
+        return Ok(());
+    }
+    let source = ebpf_congestion_signals::EbpfSource::load()?;
+    let sink = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let watch = source.watch(WatchTarget::socket(&sink))?;
+    let to = sink.local_addr()?;
+    send(&sink, to, 3)?;
+    assert!(watch.congestion().live);
+    assert_eq!(watch.congestion().observed_packets, 3);
+    source.detach();
+    send(&sink, to, 3)?;
+    assert!(!watch.congestion().live);
+    assert_eq!(watch.congestion().observed_packets, 3);
+    drop(source);
+    assert_eq!(
+        watch.sample().sent_packets,
+        3,
+        "readable after the source is gone"
+    );
+    Ok(())
+}
+
+#[test]
+fn each_probes_cost_can_be_read() -> TestResult {
+    let Some((_turn, source)) = source("each_probes_cost_can_be_read") else {
+        return Ok(());
+    };
+    let names: Vec<_> = source.costs()?.iter().map(|cost| cost.name).collect();
+    assert!(
+        names.contains(&"kfree_skb") && names.contains(&"qdisc_dequeue"),
+        "{names:?}"
+    );
+    Ok(())
+}

@@ -1,0 +1,386 @@
+use std::{
+    fs::File,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    error::Error,
+    namespace::Namespace,
+    qdisc::{self, QdiscStats, TokenBucket},
+    relay::{Relay, RelayConfig, RelayStats},
+    tun,
+};
+
+/// The sender's and the router's ends of the cable between them, or the sender's and receiver's.
+const EGRESS: &str = "egress";
+const INGRESS: &str = "ingress";
+/// The TUN devices, in the router and in the receiver.
+const RELAY: &str = "relay";
+
+/// Link-layer addresses of the cable's ends, fixed so that neighbours need no discovery: no
+/// packet crosses the queue that no test sent.
+const EGRESS_MAC: &str = "02:00:00:00:00:01";
+const INGRESS_MAC: &str = "02:00:00:00:00:02";
+
+/// Packets that wait for the relay in the kernel, at most. The default of 500 is too few for a
+/// burst of segmentation batches.
+const TUN_QUEUE: u32 = 16_384;
+
+const CARRIER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+}
+
+/// The two ends' addresses, of one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// In the sender's namespace.
+    pub sender: IpAddr,
+    /// In the receiver's namespace.
+    pub receiver: IpAddr,
+}
+
+/// Where the path is narrow. Towards the receiver only: the way back is never narrow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bottleneck {
+    /// On the sender's own device: what waits there is still charged to the sending socket.
+    Local(TokenBucket),
+    /// On the router, out of the sender's sight. Needs a relay.
+    Remote(TokenBucket),
+    /// Nowhere.
+    #[default]
+    None,
+}
+
+/// How to lay a [`Path`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PathConfig {
+    /// The narrow place.
+    pub bottleneck: Bottleneck,
+    /// Delay, jitter and loss. Without it the two namespaces are joined by a cable alone, and
+    /// every packet that leaves the bottleneck arrives.
+    pub relay: Option<RelayConfig>,
+    /// The largest IP packet, in bytes; at least 1,280, which IPv6 needs.
+    pub mtu: u32,
+    /// Give both ends a second pair of addresses, so that one socket can have two peers.
+    pub second_peer: bool,
+}
+
+impl Default for PathConfig {
+    /// A cable: no bottleneck, no relay, MTU 1,500, one pair of addresses a family.
+    fn default() -> Self {
+        Self {
+            bottleneck: Bottleneck::None,
+            relay: None,
+            mtu: 1500,
+            second_peer: false,
+        }
+    }
+}
+
+/// A path from a sender to a receiver, each in a namespace of its own.
+///
+/// Without a relay: sender, cable (veth), receiver. With one: sender, cable, router, TUN, relay,
+/// TUN, receiver. Dropping it stops the relay and removes all of it.
+#[derive(Debug)]
+pub struct Path {
+    // First, so that it stops before its devices go.
+    relay: Option<Relay>,
+    sender: Namespace,
+    router: Option<Namespace>,
+    receiver: Namespace,
+    config: PathConfig,
+}
+
+impl Path {
+    /// Lays a path; packets of both families pass when this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] for a remote bottleneck without a relay or an MTU under 1,280, and what
+    /// the system or the commands `ip` and `tc` answer.
+    pub fn new(config: &PathConfig) -> Result<Self, Error> {
+        if matches!(config.bottleneck, Bottleneck::Remote(_)) && config.relay.is_none() {
+            return Err(Error::Config("a remote bottleneck needs a relay"));
+        }
+        if config.mtu < 1280 {
+            return Err(Error::Config("IPv6 needs an MTU of at least 1,280"));
+        }
+        let sender = Namespace::new()?;
+        let receiver = Namespace::new()?;
+        let router = config.relay.map(|_| Namespace::new()).transpose()?;
+        let mut path = Self {
+            relay: None,
+            sender,
+            router,
+            receiver,
+            config: *config,
+        };
+        path.lay_cable()?;
+        let receiver_device = match (&path.router, &config.relay) {
+            (Some(router), Some(relay)) => {
+                let devices = path.lay_relay(router)?;
+                path.relay = Some(Relay::start(relay, config.mtu, devices)?);
+                RELAY
+            }
+            _ => INGRESS,
+        };
+        path.address(&path.sender, EGRESS, End::Sender)?;
+        path.address(&path.receiver, receiver_device, End::Receiver)?;
+        if let Some((namespace, device, bucket)) = path.bottleneck() {
+            bucket.install(namespace, device)?;
+        }
+        Ok(path)
+    }
+
+    /// The sender's namespace.
+    #[must_use]
+    pub fn sender(&self) -> &Namespace {
+        &self.sender
+    }
+
+    /// The receiver's namespace.
+    #[must_use]
+    pub fn receiver(&self) -> &Namespace {
+        &self.receiver
+    }
+
+    /// The router's namespace; there is one when there is a relay.
+    #[must_use]
+    pub fn router(&self) -> Option<&Namespace> {
+        self.router.as_ref()
+    }
+
+    /// The name of the device by which the sender's packets leave its namespace.
+    #[must_use]
+    pub fn sender_device(&self) -> &'static str {
+        EGRESS
+    }
+
+    /// The two ends' addresses.
+    #[must_use]
+    pub fn addresses(&self, family: Family) -> Addresses {
+        addresses(family, 1)
+    }
+
+    /// The two ends' second addresses, if [`PathConfig::second_peer`] asked for them.
+    #[must_use]
+    pub fn second_addresses(&self, family: Family) -> Option<Addresses> {
+        self.config.second_peer.then(|| addresses(family, 2))
+    }
+
+    /// What the bottleneck's queue counted so far.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] when the path has none, and what `tc` answers.
+    pub fn bottleneck_stats(&self) -> Result<QdiscStats, Error> {
+        let (namespace, device, _) = self.bottleneck().ok_or(NO_BOTTLENECK)?;
+        qdisc::read(namespace, device)
+    }
+
+    /// Changes the bottleneck's rate, burst and limit; what waits there and its counters stay.
+    ///
+    /// # Errors
+    ///
+    /// As [`Path::bottleneck_stats`].
+    pub fn change_bottleneck(&self, bucket: TokenBucket) -> Result<(), Error> {
+        let (namespace, device, _) = self.bottleneck().ok_or(NO_BOTTLENECK)?;
+        bucket.install(namespace, device)
+    }
+
+    /// What the relay did so far.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] when the path has none, and when /proc cannot be read.
+    pub fn relay_stats(&self) -> Result<RelayStats, Error> {
+        let (Some(relay), Some(router)) = (&self.relay, &self.router) else {
+            return Err(Error::Config("the path has no relay"));
+        };
+        let mut stats = relay.stats();
+        stats.forward.missed = router.device_stats(RELAY)?.send_dropped;
+        stats.backward.missed = self.receiver.device_stats(RELAY)?.send_dropped;
+        Ok(stats)
+    }
+
+    fn bottleneck(&self) -> Option<(&Namespace, &'static str, TokenBucket)> {
+        match (self.config.bottleneck, &self.router) {
+            (Bottleneck::Local(bucket), _) => Some((&self.sender, EGRESS, bucket)),
+            (Bottleneck::Remote(bucket), Some(router)) => Some((router, RELAY, bucket)),
+            _ => None,
+        }
+    }
+
+    /// Joins the sender to the router, or to the receiver where there is none.
+    fn lay_cable(&self) -> Result<(), Error> {
+        let far = self.router.as_ref().unwrap_or(&self.receiver);
+        let (mtu, far_path) = (self.config.mtu, far.proc_path());
+        let add = format!(
+            "link add {EGRESS} address {EGRESS_MAC} mtu {mtu} type veth \
+             peer name {INGRESS} address {INGRESS_MAC} mtu {mtu} netns {far_path}"
+        );
+        self.sender.execute("ip", &add)?;
+        bring_up(&self.sender, EGRESS, "arp off")?;
+        bring_up(far, INGRESS, "arp off")?;
+        for (namespace, device) in [(&self.sender, EGRESS), (far, INGRESS)] {
+            wait_for_carrier(namespace, device)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the router forward between the cable and a TUN device, and another of these in the
+    /// receiver. Returns the two, the router's first.
+    fn lay_relay(&self, router: &Namespace) -> Result<(File, File), Error> {
+        let devices = (tun::open(router, RELAY)?, tun::open(&self.receiver, RELAY)?);
+        for namespace in [router, &self.receiver] {
+            let options = format!("mtu {} txqueuelen {TUN_QUEUE}", self.config.mtu);
+            bring_up(namespace, RELAY, &options)?;
+        }
+        for switch in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+            let file = format!("/proc/sys/net/{switch}");
+            router.run(|| std::fs::write(&file, "1"))?.map_err(|e| {
+                Error::system(
+                    format!("write {file}"),
+                    e,
+                    "mount procfs writable, and enable IPv6",
+                )
+            })?;
+        }
+        for (ends, peers) in [(End::Sender, INGRESS), (End::Receiver, RELAY)] {
+            for family in Family::ALL {
+                let network = ends.network(family);
+                router.execute("ip", &format!("route add {network} dev {peers}"))?;
+            }
+        }
+        self.introduce(router, INGRESS, End::Sender)?;
+        Ok(devices)
+    }
+
+    /// Gives a namespace its addresses and the routes to the other end's.
+    fn address(&self, namespace: &Namespace, device: &str, end: End) -> Result<(), Error> {
+        for pair in self.pairs() {
+            // Without "nodad" an IPv6 address is no valid source until some time later.
+            for (family, bits, flag) in [(Family::V4, 32, ""), (Family::V6, 128, "nodad")] {
+                let (own, other) = end.own_and_other(addresses(family, pair));
+                let add = format!("address add {own}/{bits} dev {device} {flag}");
+                namespace.execute("ip", &add)?;
+                let add = format!("route add {other}/{bits} dev {device} src {own}");
+                namespace.execute("ip", &add)?;
+            }
+        }
+        if device == RELAY {
+            return Ok(());
+        }
+        self.introduce(namespace, device, end.opposite())
+    }
+
+    /// Tells a namespace the link-layer address behind which `end` stands, at its cable.
+    fn introduce(&self, namespace: &Namespace, device: &str, end: End) -> Result<(), Error> {
+        let mac = if device == EGRESS {
+            INGRESS_MAC
+        } else {
+            EGRESS_MAC
+        };
+        for pair in self.pairs() {
+            for family in Family::ALL {
+                let (peer, _) = end.own_and_other(addresses(family, pair));
+                let add = format!("neighbour replace {peer} lladdr {mac} dev {device}");
+                namespace.execute("ip", &(add + " nud permanent"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = u8> {
+        1..=if self.config.second_peer { 2 } else { 1 }
+    }
+}
+
+const NO_BOTTLENECK: Error = Error::Config("the path has no bottleneck");
+
+#[derive(Clone, Copy)]
+enum End {
+    Sender,
+    Receiver,
+}
+
+impl End {
+    fn opposite(self) -> Self {
+        match self {
+            Self::Sender => Self::Receiver,
+            Self::Receiver => Self::Sender,
+        }
+    }
+
+    fn own_and_other(self, pair: Addresses) -> (IpAddr, IpAddr) {
+        match self {
+            Self::Sender => (pair.sender, pair.receiver),
+            Self::Receiver => (pair.receiver, pair.sender),
+        }
+    }
+
+    fn network(self, family: Family) -> String {
+        let (own, _) = self.own_and_other(addresses(family, 0));
+        let bits = match family {
+            Family::V4 => 24,
+            Family::V6 => 64,
+        };
+        format!("{own}/{bits}")
+    }
+}
+
+/// Pair 1 or 2; as pair 0, the networks of the ends.
+fn addresses(family: Family, pair: u8) -> Addresses {
+    let address = |end| match family {
+        Family::V4 => IpAddr::V4(Ipv4Addr::new(10, 99, end, pair)),
+        Family::V6 => {
+            let (end, pair) = (u16::from(end), u16::from(pair));
+            IpAddr::V6(Ipv6Addr::new(0xfd99, end, 0, 0, 0, 0, 0, pair))
+        }
+    };
+    Addresses {
+        sender: address(1),
+        receiver: address(2),
+    }
+}
+
+/// Brings a device up that never speaks by itself: without ARP (TUN has none), groups and a
+/// link-local address there are no neighbour, router or group messages to spoil the counts.
+fn bring_up(namespace: &Namespace, device: &str, options: &str) -> Result<(), Error> {
+    let prepare = format!("link set dev {device} {options} multicast off addrgenmode none");
+    namespace.execute("ip", &prepare)?;
+    // Not in the same request: the kernel brings the device up first and then reads the rest.
+    namespace.execute("ip", &format!("link set dev {device} up"))?;
+    Ok(())
+}
+
+/// A device that is up drops everything until the kernel has noticed its carrier.
+fn wait_for_carrier(namespace: &Namespace, device: &str) -> Result<(), Error> {
+    let deadline = Instant::now() + CARRIER_TIMEOUT;
+    loop {
+        let shown = namespace.execute("ip", &format!("-j link show dev {device}"))?;
+        if shown.contains("\"operstate\":\"UP\"") {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(Error::TimedOut {
+                what: format!("the carrier of {device}"),
+                seconds: CARRIER_TIMEOUT.as_secs(),
+            });
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+}

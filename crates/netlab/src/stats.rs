@@ -1,0 +1,231 @@
+//! What the kernel tells of a namespace under /proc/net.
+
+use crate::{error::Error, namespace::Namespace, path::Family};
+
+/// One UDP socket, from /proc/net/udp or udp6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UdpSocketStats {
+    /// The port it is bound to.
+    pub local_port: u16,
+    /// Bytes sent that are still in this host, as the kernel accounts them (buffers whole).
+    pub send_queue: u64,
+    /// Bytes received and not yet read, accounted likewise.
+    pub receive_queue: u64,
+    /// Datagrams dropped for want of room in the receive buffer, or for a wrong checksum.
+    pub drops: u64,
+}
+
+/// A namespace's UDP counters, from /proc/net/snmp or snmp6; in datagrams since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UdpCounters {
+    /// Delivered to a socket.
+    pub in_datagrams: u64,
+    /// Arrived for a port that nobody has bound.
+    pub no_ports: u64,
+    /// Arrived and not delivered; includes the two below.
+    pub in_errors: u64,
+    /// Dropped because a socket's receive buffer was full.
+    pub receive_buffer_errors: u64,
+    /// Dropped for a wrong checksum.
+    pub checksum_errors: u64,
+    /// Sent. A segmentation batch counts as one.
+    pub out_datagrams: u64,
+    /// Sends that found no room, those answered EAGAIN included: not a number of drops.
+    pub send_buffer_errors: u64,
+}
+
+/// A device's counters, from /proc/net/dev; in packets since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeviceStats {
+    /// Received.
+    pub received: u64,
+    /// Received and dropped.
+    pub receive_dropped: u64,
+    /// Sent. A segmentation batch that the device took whole is one.
+    pub sent: u64,
+    /// Dropped by the device on sending. What its queueing discipline drops is counted there.
+    pub send_dropped: u64,
+}
+
+impl Namespace {
+    /// The UDP sockets bound to `port` in this namespace, those of one family.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read or understood.
+    pub fn udp_sockets(&self, family: Family, port: u16) -> Result<Vec<UdpSocketStats>, Error> {
+        let name = match family {
+            Family::V4 => "udp",
+            Family::V6 => "udp6",
+        };
+        let mut sockets = self.parse(name, parse_udp_sockets)?;
+        sockets.retain(|socket| socket.local_port == port);
+        Ok(sockets)
+    }
+
+    /// This namespace's UDP counters for one family.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read or understood.
+    pub fn udp_counters(&self, family: Family) -> Result<UdpCounters, Error> {
+        match family {
+            Family::V4 => self.parse("snmp", parse_snmp),
+            Family::V6 => self.parse("snmp6", parse_snmp6),
+        }
+    }
+
+    /// The counters of a device in this namespace.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such device, or the file cannot be read or understood.
+    pub fn device_stats(&self, device: &str) -> Result<DeviceStats, Error> {
+        self.parse("dev", |text| parse_device(text, device))
+    }
+
+    fn parse<T>(&self, name: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, Error> {
+        // Not /proc/net: that is the main thread's namespace, whichever thread asks.
+        let file = format!("/proc/thread-self/net/{name}");
+        let text = self
+            .run(|| std::fs::read_to_string(&file))?
+            .map_err(|e| Error::system(format!("read {file}"), e, "mount procfs under /proc"))?;
+        parse(&text).ok_or_else(|| Error::unreadable(file, "an expected field is missing"))
+    }
+}
+
+fn parse_udp_sockets(text: &str) -> Option<Vec<UdpSocketStats>> {
+    let socket = |line: &str| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let hex = |text| u64::from_str_radix(text, 16).ok();
+        let (_, port) = fields.get(1)?.rsplit_once(':')?;
+        let (send_queue, receive_queue) = fields.get(4)?.split_once(':')?;
+        Some(UdpSocketStats {
+            local_port: u16::from_str_radix(port, 16).ok()?,
+            send_queue: hex(send_queue)?,
+            receive_queue: hex(receive_queue)?,
+            drops: fields.get(12)?.parse().ok()?,
+        })
+    };
+    text.lines().skip(1).map(socket).collect()
+}
+
+fn parse_snmp(text: &str) -> Option<UdpCounters> {
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Udp: "));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let pairs = names.split_whitespace().zip(values.split_whitespace());
+    counters(pairs)
+}
+
+fn parse_snmp6(text: &str) -> Option<UdpCounters> {
+    let pairs = text.lines().filter_map(|line| {
+        let (name, value) = line.strip_prefix("Udp6")?.split_once(char::is_whitespace)?;
+        Some((name, value.trim()))
+    });
+    counters(pairs)
+}
+
+fn counters<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Option<UdpCounters> {
+    let value = |wanted| {
+        let (_, value) = pairs.clone().find(|&(name, _)| name == wanted)?;
+        value.parse().ok()
+    };
+    Some(UdpCounters {
+        in_datagrams: value("InDatagrams")?,
+        no_ports: value("NoPorts")?,
+        in_errors: value("InErrors")?,
+        receive_buffer_errors: value("RcvbufErrors")?,
+        checksum_errors: value("InCsumErrors")?,
+        out_datagrams: value("OutDatagrams")?,
+        send_buffer_errors: value("SndbufErrors")?,
+    })
+}
+
+fn parse_device(text: &str, device: &str) -> Option<DeviceStats> {
+    let line = text.lines().find_map(|line| {
+        let (name, values) = line.split_once(':')?;
+        (name.trim() == device).then_some(values)
+    })?;
+    let fields: Vec<u64> = line
+        .split_whitespace()
+        .map(|field| field.parse().ok())
+        .collect::<Option<_>>()?;
+    Some(DeviceStats {
+        received: *fields.get(1)?,
+        receive_dropped: *fields.get(3)?,
+        sent: *fields.get(9)?,
+        send_dropped: *fields.get(11)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UDP: &str = "\
+   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops
+  100: 0100007F:1151 00000000:0000 07 00000300:00000A00 00:00000000 00000000     0        0 1234 2 0000000000000000 17
+";
+    const UDP6: &str = "\
+  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops
+  100: 00000000000000000000000000000000:1151 00000000000000000000000000000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 1234 2 0000000000000000 5
+";
+
+    #[test]
+    fn sockets_of_both_families_are_understood() {
+        let expected = UdpSocketStats {
+            local_port: 0x1151,
+            send_queue: 0x300,
+            receive_queue: 0xa00,
+            drops: 17,
+        };
+        assert_eq!(parse_udp_sockets(UDP), Some(vec![expected]));
+        assert_eq!(parse_udp_sockets(UDP6).map(|all| all[0].drops), Some(5));
+        assert_eq!(parse_udp_sockets("header\n"), Some(Vec::new()));
+    }
+
+    #[test]
+    fn a_line_cut_short_is_an_error() {
+        let cut = &UDP[..UDP.len() - 4];
+        assert_eq!(parse_udp_sockets(cut), None);
+    }
+
+    #[test]
+    fn counters_are_found_by_name() {
+        let snmp = "Ip: A B\nIp: 1 2\n\
+            Udp: InDatagrams NoPorts InErrors OutDatagrams RcvbufErrors SndbufErrors InCsumErrors New\n\
+            Udp: 1 2 3 4 5 6 7 8\nUdpLite: InDatagrams\nUdpLite: 9\n";
+        let expected = UdpCounters {
+            in_datagrams: 1,
+            no_ports: 2,
+            in_errors: 3,
+            out_datagrams: 4,
+            receive_buffer_errors: 5,
+            send_buffer_errors: 6,
+            checksum_errors: 7,
+        };
+        assert_eq!(parse_snmp(snmp), Some(expected));
+        let snmp6 = "Ip6InReceives  \t9\nUdp6InDatagrams   \t1\nUdp6NoPorts \t2\nUdp6InErrors 3\n\
+            Udp6OutDatagrams 4\nUdp6RcvbufErrors 5\nUdp6SndbufErrors 6\nUdp6InCsumErrors 7\n";
+        assert_eq!(parse_snmp6(snmp6), Some(expected));
+        assert_eq!(parse_snmp("Udp: InDatagrams\nUdp: 1\n"), None);
+    }
+
+    #[test]
+    fn a_device_is_found_by_its_whole_name() {
+        let text = "Inter-|   Receive\n face |bytes\n\
+            egress2: 9 9 9 9 9 9 9 9 9 9 9 9 9 9 9 9\n\
+            egress: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n";
+        let expected = DeviceStats {
+            received: 2,
+            receive_dropped: 4,
+            sent: 10,
+            send_dropped: 12,
+        };
+        assert_eq!(parse_device(text, "egress"), Some(expected));
+        assert_eq!(parse_device(text, "gress"), None);
+    }
+}

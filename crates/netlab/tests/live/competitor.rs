@@ -1,0 +1,66 @@
+use std::time::Duration;
+
+use netlab::{
+    Bottleneck, Error, Family, Iperf3, Iperf3Config, Path, PathConfig, RelayConfig, TokenBucket,
+};
+
+use crate::{TestResult, privileged};
+
+fn installed(test: &str) -> bool {
+    netlab::require(test, Iperf3::missing().as_deref())
+}
+
+fn path() -> Result<Path, Error> {
+    Path::new(&PathConfig {
+        bottleneck: Bottleneck::Local(TokenBucket {
+            rate: 50_000_000,
+            burst: 20_000,
+            limit: 150_000,
+        }),
+        relay: Some(RelayConfig::symmetric(Duration::from_millis(5))),
+        ..PathConfig::default()
+    })
+}
+
+#[test]
+fn a_tcp_competitor_fills_the_bottleneck() -> TestResult {
+    let Some(_turn) = privileged("a_tcp_competitor_fills_the_bottleneck") else {
+        return Ok(());
+    };
+    if !installed("a_tcp_competitor_fills_the_bottleneck") {
+        return Ok(());
+    }
+    let path = path()?;
+    for family in Family::ALL {
+        let config = Iperf3Config {
+            duration: Duration::from_secs(2),
+            family,
+            ..Iperf3Config::default()
+        };
+        let report = Iperf3::start(&path, &config)?.finish()?;
+        println!("{family:?}: {report:?}");
+        assert!((30e6..51e6).contains(&report.goodput), "{report:?}");
+    }
+    assert_eq!(path.relay_stats()?.forward.unintended_drops(), 0);
+    Ok(())
+}
+
+#[test]
+fn a_competitor_that_cannot_run_says_why() -> TestResult {
+    let Some(_turn) = privileged("a_competitor_that_cannot_run_says_why") else {
+        return Ok(());
+    };
+    if !installed("a_competitor_that_cannot_run_says_why") {
+        return Ok(());
+    }
+    let path = path()?;
+    let config = Iperf3Config {
+        congestion: "no-such-control".to_owned(),
+        ..Iperf3Config::default()
+    };
+    let failed = Iperf3::start(&path, &config).and_then(Iperf3::finish);
+    let error = failed.expect_err("the kernel knows no such control");
+    assert!(matches!(error, Error::CommandFailed { .. }), "{error}");
+    assert!(error.to_string().contains("no-such-control"), "{error}");
+    Ok(())
+}
