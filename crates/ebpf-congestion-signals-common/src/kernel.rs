@@ -122,4 +122,4 @@ impl KernelFacts {
     };
 }
 
-const _: () = assert!(size_of::<KernelFacts>() % 4 == 0);
+const _: () = assert!(size_of::<KernelFacts>().is_multiple_of(4));

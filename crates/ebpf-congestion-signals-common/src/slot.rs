@@ -264,8 +264,8 @@ const _: () = {
     assert!(size_of::<SendCounters>() == 16);
     assert!(size_of::<SoftirqCounters>() == 24);
     assert!(size_of::<BufferGauges>() == 16);
-    assert!(core::mem::offset_of!(FlowSlot, pressure_sum) % 8 == 0);
-    assert!(core::mem::offset_of!(FlowSlot, drops) % 8 == 0);
+    assert!(core::mem::offset_of!(FlowSlot, pressure_sum).is_multiple_of(8));
+    assert!(core::mem::offset_of!(FlowSlot, drops).is_multiple_of(8));
 };
 
 #[cfg(test)]

@@ -79,11 +79,11 @@ impl FlowId {
 #[derive(Clone, Copy, Debug)]
 pub struct WatchTarget<'a> {
     #[cfg(unix)]
-    pub(crate) socket: std::os::fd::BorrowedFd<'a>,
+    socket: std::os::fd::BorrowedFd<'a>,
     #[cfg(not(unix))]
-    pub(crate) socket: std::marker::PhantomData<&'a ()>,
-    pub(crate) peer: Option<SocketAddr>,
-    pub(crate) sharing: bool,
+    socket: std::marker::PhantomData<&'a ()>,
+    peer: Option<SocketAddr>,
+    sharing: bool,
 }
 
 impl<'a> WatchTarget<'a> {
@@ -124,6 +124,12 @@ impl<'a> WatchTarget<'a> {
             sharing: true,
             ..self
         }
+    }
+
+    /// The socket, for a source that asks the kernel about it.
+    #[cfg(unix)]
+    pub fn fd(&self) -> std::os::fd::BorrowedFd<'a> {
+        self.socket
     }
 
     /// The single remote address, where one is watched.

@@ -82,8 +82,8 @@ impl Registry {
 
     /// Begins to watch.
     pub(super) fn add(&mut self, target: &WatchTarget<'_>) -> Result<Flow, WatchError> {
-        let identity = socket::identify(target.socket)?;
-        let peer = target.peer.map(|remote| PeerKey {
+        let identity = socket::identify(target.fd())?;
+        let peer = target.peer_address().map(|remote| PeerKey {
             cookie: identity.cookie,
             remote: socket::address(remote),
         });
@@ -99,7 +99,7 @@ impl Registry {
             cookie: identity.cookie,
             peer,
         };
-        if let Err(error) = self.register(&flow, &identity, target.sharing) {
+        if let Err(error) = self.register(&flow, &identity, target.is_sharing()) {
             self.remove(&flow);
             return Err(error);
         }

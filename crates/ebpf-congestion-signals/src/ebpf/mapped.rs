@@ -228,9 +228,10 @@ impl Slots {
     pub(super) fn host_softirq(&self) -> SoftirqSample {
         let mut sample = SoftirqSample::default();
         for cpu in self.cpus() {
-            // SAFETY: fields inside the mapping.
-            let (rx, tx): (*const SoftirqCounters, *const SoftirqCounters) =
-                unsafe { (&raw const (*cpu).net_rx, &raw const (*cpu).net_tx) };
+            // SAFETY: a field inside the mapping.
+            let rx: *const SoftirqCounters = unsafe { &raw const (*cpu).net_rx };
+            // SAFETY: as above.
+            let tx: *const SoftirqCounters = unsafe { &raw const (*cpu).net_tx };
             sample.net_rx += Duration::from_nanos(load!(rx, ns));
             sample.net_tx += Duration::from_nanos(load!(tx, ns));
             sample.runs += load!(rx, runs) + load!(tx, runs);

@@ -65,7 +65,7 @@ pub(super) fn address(address: SocketAddr) -> FlowAddress {
 /// The cookie of the socket's network namespace; `None` before Linux 5.14, which cannot tell.
 pub(super) fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<Option<u64>> {
     let mut cookie = 0u64;
-    let mut length = size_of_val(&cookie) as libc::socklen_t;
+    let mut length: libc::socklen_t = 8;
     // SAFETY: `cookie` and `length` are valid for the kernel to write, and sized as told.
     let answer = unsafe {
         libc::getsockopt(

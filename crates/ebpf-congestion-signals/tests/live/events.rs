@@ -29,17 +29,21 @@ fn small_sink() -> Result<UdpSocket, Box<dyn std::error::Error>> {
     Ok(sink)
 }
 
-#[tokio::test]
-async fn every_drop_of_a_trickle_is_an_event_with_its_reason_and_flow() -> TestResult {
+#[test]
+fn every_drop_of_a_trickle_is_an_event_with_its_reason_and_flow() -> TestResult {
     let Some((_turn, source)) = source("every_drop_of_a_trickle_...") else {
         return Ok(());
     };
     let sink = small_sink()?;
     let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let watch = source.watch(WatchTarget::socket(&sink))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let _entered = runtime.enter();
     let mut stream = source.events()?;
     send(&sender, sink.local_addr()?, 50)?;
-    let events = collect(&mut *stream).await;
+    let events = runtime.block_on(collect(&mut *stream));
 
     let drops: Vec<_> = events
         .iter()
@@ -71,7 +75,7 @@ async fn every_drop_of_a_trickle_is_an_event_with_its_reason_and_flow() -> TestR
     );
 
     drain(&sink)?;
-    let relieved = collect(&mut *stream).await.into_iter().any(
+    let relieved = runtime.block_on(collect(&mut *stream)).into_iter().any(
         |event| matches!(event, Event::Pressure(pressure) if pressure.crossing == Crossing::Down),
     );
     assert!(relieved);
