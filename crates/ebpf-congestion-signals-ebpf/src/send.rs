@@ -86,7 +86,12 @@ pub fn device_takes(skb: Skb) {
     } else {
         Owner::NONE
     };
-    let packets = packet::packets(skb);
+    // The on-wire length counts the headers of every segment, so it is longer for a batch alone.
+    let packets = if skb.pkt_len() > skb.len() {
+        packet::packets(skb)
+    } else {
+        1
+    };
     // SAFETY: this CPU's own record.
     unsafe {
         (*transit).skb = skb.address();

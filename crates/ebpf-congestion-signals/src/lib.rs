@@ -1,4 +1,53 @@
 //! What the Linux kernel knows about congestion on its own host, for user space transports.
+//!
+//! A TCP socket learns in the same call that its own host dropped its segment or has a full queue.
+//! A transport over UDP does not: `sendmsg` answers success for a datagram that the queue behind
+//! it threw away. This crate tells it, from probes in the kernel that count into memory which the
+//! program maps: reading is a few loads, without a system call, a lock or an allocation.
+//!
+//! ```no_run
+//! use std::net::UdpSocket;
+//! use ebpf_congestion_signals::{EbpfSource, SignalSource, WatchTarget};
+//!
+//! let socket = UdpSocket::bind("0.0.0.0:0")?;
+//! let source = EbpfSource::load()?;
+//! let watch = source.watch(WatchTarget::socket(&socket))?;
+//! // ... send ...
+//! let now = watch.congestion();
+//! println!("{} datagrams dropped by a full queue of this host", now.queue_drops);
+//! if let Some(queue) = now.queue {
+//!     println!("{} of {} bytes in the queue are ours", queue.own, queue.total);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! - [`SignalSource`] is what every source offers: [`EbpfSource`] (probes, Linux), [`MockSource`]
+//!   (whatever a test says).
+//! - [`Watch`] reads one flow: a UDP socket, or one remote address of it.
+//! - [`HostSample`] is the whole host; [`CongestionCollector`] gives it as plain numbers for an
+//!   interval.
+//! - [`EventStream`] tells edges as they happen: a drop, a buffer that fills.
+//!
+//! Loading probes needs the capabilities CAP_BPF and CAP_PERFMON, which [`LoadError`] says if they
+//! are missing; nothing afterwards does. A signal that the running kernel cannot have is absent
+//! (`None`), never zero, and [`SignalSource::capabilities`] says why.
+//!
+//! # How it counts
+//!
+//! The probes are BTF tracepoints. Where structures lie and what numbers mean is read from the
+//! running kernel's BTF when they load, so one object serves every kernel. A watched socket is
+//! found by its cookie; a packet that has lost its socket (a segment of a split batch, a packet
+//! that arrives) by its addresses. Sockets that share a local address (SO_REUSEPORT) cannot be told
+//! apart then, and such packets are counted for none of them.
+//!
+//! What a flow has in its outgoing queue is counted at enqueue and dequeue, in bytes on the wire,
+//! and starts anew whenever the queue runs empty, so that no error lasts. A device without a queue
+//! (loopback) has no backlog to tell.
+//!
+//! # Features
+//!
+//! - `ebpf` (default): [`EbpfSource`]. Without it, and on systems other than Linux, there are no
+//!   native dependencies, and [`MockSource`] and all types remain.
 
 #[cfg(all(feature = "ebpf", target_os = "linux"))]
 #[doc(hidden)]
@@ -20,7 +69,7 @@ mod source;
 pub use btf::BtfError;
 pub use collector::CongestionCollector;
 #[cfg(all(feature = "ebpf", target_os = "linux"))]
-pub use ebpf::{EbpfOptions, EbpfSource, ProbeCost};
+pub use ebpf::{CostAccounting, EbpfOptions, EbpfSource, ProbeCost};
 #[cfg(all(feature = "ebpf", target_os = "linux"))]
 pub use error::LoadError;
 pub use error::{EventsError, WatchError};

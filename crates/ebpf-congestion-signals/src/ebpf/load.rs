@@ -425,8 +425,8 @@ fn has_netns_cookie() -> bool {
     matches!(socket::netns_cookie(socket.as_fd()), Ok(Some(_)))
 }
 
-/// What the kernel accounts to one probe. It counts while BPF statistics are enabled
-/// (`sysctl kernel.bpf_stats_enabled=1`), which costs about 20 ns a run itself.
+/// What the kernel accounts to one probe, while it does: see
+/// [`EbpfSource::account_costs`](crate::EbpfSource::account_costs).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProbeCost {

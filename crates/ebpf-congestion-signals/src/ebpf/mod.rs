@@ -10,4 +10,4 @@ mod socket;
 mod source;
 
 pub use load::{EbpfOptions, ProbeCost};
-pub use source::EbpfSource;
+pub use source::{CostAccounting, EbpfSource};
