@@ -245,6 +245,8 @@ pub struct FlowSlot {
     pub rmem_pressed: u32,
     /// No meaning; keeps what follows aligned.
     pub reserved: u32,
+    /// Kernel time of the last crossing of a pressure threshold. For the probes alone.
+    pub pressure_ns: u64,
     /// Sum over successful sends of send buffer occupancy over its limit, in 65536ths.
     pub pressure_sum: u64,
     /// Sends that `pressure_sum` sums over.

@@ -1,11 +1,16 @@
 //! Occupancy of a watched socket's buffers, as seen whenever the socket is at hand.
 
+use aya_ebpf::helpers::bpf_ktime_get_ns;
 use ebpf_congestion_signals_common::{EventKind, FlowSlot};
 
 use crate::atomic::{get, set};
 use crate::events;
 use crate::kernel::Sock;
 use crate::maps::{self, SOCKETS};
+
+/// A flow's crossings are reported no more often than this, nanoseconds: a buffer that fills and
+/// empties with every burst would crowd out the drops.
+const CROSSING_INTERVAL_NS: u64 = 10_000_000;
 
 /// Bytes that a UDP socket has in this host; the kernel's count starts at one, for the socket.
 #[inline(always)]
@@ -42,7 +47,7 @@ pub fn observe_send(slot: u32, flow: *mut FlowSlot, wmem: u32, sndbuf: u32) {
         }
         let pressed = &raw mut (*flow).wmem_pressed;
         let kinds = [EventKind::SendPressureLow, EventKind::SendPressureHigh];
-        cross(slot, pressed, wmem, sndbuf, kinds);
+        cross(slot, flow, pressed, wmem, sndbuf, kinds);
     }
 }
 
@@ -57,7 +62,7 @@ pub fn observe_receive(slot: u32, flow: *mut FlowSlot, rmem: u32, rcvbuf: u32) {
             EventKind::ReceivePressureLow,
             EventKind::ReceivePressureHigh,
         ];
-        cross(slot, pressed, rmem, rcvbuf, kinds);
+        cross(slot, flow, pressed, rmem, rcvbuf, kinds);
     }
 }
 
@@ -85,7 +90,14 @@ pub fn read_from(sk: Sock) {
 
 /// Reports a threshold crossed: up at three quarters of the limit, down at a half.
 #[inline(always)]
-fn cross(slot: u32, pressed: *mut u32, bytes: u32, limit: u32, [low, high]: [EventKind; 2]) {
+fn cross(
+    slot: u32,
+    flow: *mut FlowSlot,
+    pressed: *mut u32,
+    bytes: u32,
+    limit: u32,
+    [low, high]: [EventKind; 2],
+) {
     let was = get(pressed);
     let is = if bytes > limit - limit / 4 {
         1
@@ -94,8 +106,18 @@ fn cross(slot: u32, pressed: *mut u32, bytes: u32, limit: u32, [low, high]: [Eve
     } else {
         was
     };
-    if is != was {
+    if is == was {
+        return;
+    }
+    // SAFETY: a field of a slot, and a helper without preconditions.
+    unsafe {
+        let now = bpf_ktime_get_ns();
+        if now - get(&raw const (*flow).pressure_ns) < CROSSING_INTERVAL_NS {
+            return;
+        }
+        set(&raw mut (*flow).pressure_ns, now);
         set(pressed, is);
-        events::pressure(if is == 1 { high } else { low }, slot, bytes, limit);
+        let kind = if is == 1 { high } else { low };
+        events::pressure(kind, now, slot, bytes, limit);
     }
 }

@@ -1,6 +1,5 @@
 //! The ring buffer: a bounded number of edges a second, the rest counted.
 
-use aya_ebpf::helpers::bpf_ktime_get_ns;
 use ebpf_congestion_signals_common::{EventKind, RawEvent};
 
 use crate::atomic::add;
@@ -28,10 +27,9 @@ pub fn write(event: &RawEvent) {
 
 /// Reports a buffer that crossed its threshold.
 #[inline(always)]
-pub fn pressure(kind: EventKind, slot: u32, bytes: u32, limit: u32) {
+pub fn pressure(kind: EventKind, now: u64, slot: u32, bytes: u32, limit: u32) {
     write(&RawEvent {
-        // SAFETY: a helper without preconditions.
-        time_ns: unsafe { bpf_ktime_get_ns() },
+        time_ns: now,
         kind: kind as u32,
         slot,
         bytes,

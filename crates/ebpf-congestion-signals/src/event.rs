@@ -45,7 +45,7 @@ pub struct DropEvent {
 }
 
 /// A socket's buffer crossed the pressure threshold: up at
-/// [`PRESSURE_HIGH`](crate::PRESSURE_HIGH), down at [`PRESSURE_LOW`](crate::PRESSURE_LOW).
+/// [`PRESSURE_HIGH`](crate::PRESSURE_HIGH), down at [`PRESSURE_LOW`](crate::PRESSURE_LOW), at most once in 10 ms for a flow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PressureEvent {
