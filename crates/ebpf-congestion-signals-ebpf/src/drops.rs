@@ -108,6 +108,8 @@ fn is_shell(skb: Skb) -> bool {
             && (*transit).packets > 1
             && (*transit).had_socket == 1
             && skb.sk().is_none()
+            // Over loopback a batch arrives as the same buffer, and without its socket too.
+            && skb.iif() == 0
     }
 }
 

@@ -4,12 +4,15 @@ use ebpf_congestion_signals::{QueueSample, SignalSource, Watch, WatchTarget};
 use netlab::{Bottleneck, Family, Path, PathConfig, TokenBucket};
 
 use crate::traffic::{bind, drain, send, send_batch, sink, wait_until};
-use crate::{TestResult, source};
+use crate::{TestResult, source_with};
 
 /// Ethernet, IPv4 and UDP headers of a datagram on the wire.
 const HEADERS: u64 = 14 + 20 + 8;
 
 const ON_WIRE: u64 = crate::traffic::PAYLOAD as u64 + HEADERS;
+
+/// What stands in a queue is what went in and did not come out.
+const NEEDS: [&str; 2] = ["qdisc_enqueue", "qdisc_dequeue"];
 
 fn queue(watch: &Watch) -> QueueSample {
     watch.congestion().queue.expect("the queue is known")
@@ -32,7 +35,7 @@ fn slow(burst: u32) -> Result<Path, netlab::Error> {
 
 #[test]
 fn a_flow_has_in_the_queue_what_it_sent_and_what_has_not_left() -> TestResult {
-    let Some((_turn, source)) = source("a_flow_has_in_the_queue_...") else {
+    let Some((_turn, source)) = source_with("a_flow_has_in_the_queue_...", &NEEDS) else {
         return Ok(());
     };
     for (burst, batch) in [(15_000, false), (15_000, true), (3000, true)] {
@@ -79,7 +82,7 @@ fn a_flow_has_in_the_queue_what_it_sent_and_what_has_not_left() -> TestResult {
 
 #[test]
 fn others_in_the_queue_count_in_its_total_alone() -> TestResult {
-    let Some((_turn, source)) = source("others_in_the_queue_...") else {
+    let Some((_turn, source)) = source_with("others_in_the_queue_...", &NEEDS) else {
         return Ok(());
     };
     let path = slow(15_000)?;
@@ -110,7 +113,7 @@ fn others_in_the_queue_count_in_its_total_alone() -> TestResult {
 
 #[test]
 fn drops_inside_a_split_batch_leave_no_backlog_behind() -> TestResult {
-    let Some((_turn, source)) = source("drops_inside_a_split_batch_...") else {
+    let Some((_turn, source)) = source_with("drops_inside_a_split_batch_...", &NEEDS) else {
         return Ok(());
     };
     let bucket = TokenBucket {
@@ -142,7 +145,7 @@ fn drops_inside_a_split_batch_leave_no_backlog_behind() -> TestResult {
 
 #[test]
 fn a_queue_that_is_thrown_away_is_empty() -> TestResult {
-    let Some((_turn, source)) = source("a_queue_that_is_thrown_away") else {
+    let Some((_turn, source)) = source_with("a_queue_that_is_thrown_away", &NEEDS) else {
         return Ok(());
     };
     let path = slow(15_000)?;

@@ -1,11 +1,15 @@
 //! The probes on the running kernel, held against independent counts: what receivers read, what
 //! senders were told, what `tc` says. Root is needed; see [`netlab::require_privilege`].
+//!
+//! A test whose signal the kernel is too old for is skipped, and says so; [`kernel`] knows which
+//! kernels those are.
 #![cfg(target_os = "linux")]
 
 mod backlog;
 mod bytes_sent;
 mod events;
 mod host;
+mod kernel;
 mod receive_overflow;
 mod token_bucket;
 mod traffic;
@@ -32,12 +36,16 @@ fn source(test: &str) -> Option<(MutexGuard<'static, ()>, &'static EbpfSource)> 
     let turn = TURN.lock();
     let options = EbpfOptions::default().flows(64);
     let source = SOURCE.get_or_init(|| EbpfSource::load_with(&options).expect("probes load"));
-    for capability in ebpf_congestion_signals::SignalSource::capabilities(source) {
-        assert_eq!(
-            capability.missing, None,
-            "{} is needed here",
-            capability.name
-        );
-    }
+    kernel::assert_tells_what_its_version_must(source);
     Some((turn, source))
+}
+
+/// As [`source`], for a test that makes no sense without some capabilities: `None`, and a word
+/// why, where the kernel is too old for one of them.
+fn source_with(
+    test: &str,
+    needs: &[&str],
+) -> Option<(MutexGuard<'static, ()>, &'static EbpfSource)> {
+    let (turn, source) = source(test)?;
+    kernel::needs(source, test, needs).then_some((turn, source))
 }

@@ -1,10 +1,12 @@
+//! A receive buffer that nobody empties: what it drops, and how full it is.
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use ebpf_congestion_signals::{Direction, DropClass, SignalSource, WatchTarget};
 use nix::sys::socket::{setsockopt, sockopt};
 
-use crate::traffic::{drain, send};
-use crate::{TestResult, source};
+use crate::traffic::{PAYLOAD, drain, send, send_batch};
+use crate::{TestResult, kernel, source, source_with};
 
 const DATAGRAMS: usize = 500;
 
@@ -29,26 +31,19 @@ fn overflow(receiver: IpAddr, sender: IpAddr) -> TestResult {
 
     let dropped = DATAGRAMS as u64 - read;
     assert!(dropped > 0, "a small buffer that nobody reads overflows");
+    let (class, name) = if kernel::has(source, "skb_drop_reason") {
+        (DropClass::ReceiveBuffer, "SOCKET_RCVBUFF")
+    } else {
+        (DropClass::Other, "UNKNOWN")
+    };
     let drops = received.sample().drops;
-    assert_eq!(
-        drops
-            .get(Direction::Arriving, DropClass::ReceiveBuffer)
-            .packets,
-        dropped
-    );
+    assert_eq!(drops.get(Direction::Arriving, class).packets, dropped);
     assert_eq!(drops.total().packets, dropped);
     let reasons = source.drops_by_reason(Some(received.id()));
     let [(reason, counters)] = reasons.as_slice() else {
         panic!("one reason: {reasons:?}")
     };
-    assert_eq!((&**reason, counters.packets), ("SOCKET_RCVBUFF", dropped));
-
-    let buffers = received.sample().buffers.expect("the socket was seen");
-    assert_eq!(
-        buffers.rcvbuf,
-        2 * 16_384,
-        "the kernel doubles what is asked for"
-    );
+    assert_eq!((&**reason, counters.packets), (name, dropped));
     assert_eq!(
         sent.sample().drops.total().packets,
         0,
@@ -71,4 +66,61 @@ fn what_a_full_receive_buffer_drops_is_what_cannot_be_read_ipv6() -> TestResult 
 #[test]
 fn a_dual_stack_socket_is_found_for_ipv4_packets() -> TestResult {
     overflow(Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::LOCALHOST.into())
+}
+
+#[test]
+fn a_full_receive_buffer_reads_full_and_an_emptied_one_empty() -> TestResult {
+    let Some((_turn, source)) = source_with("a_full_receive_buffer_...", &["sock_recv_length"])
+    else {
+        return Ok(());
+    };
+    let sink = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    setsockopt(&sink, sockopt::RcvBuf, &16_384)?;
+    let watch = source.watch(WatchTarget::socket(&sink))?;
+    let buffers = || watch.sample().buffers.ok_or("the socket was seen");
+    send(&sink, sink.local_addr()?, DATAGRAMS)?;
+    let full = buffers()?;
+    assert_eq!(
+        full.rcvbuf,
+        2 * 16_384,
+        "the kernel doubles what is asked for"
+    );
+    assert!(full.rmem > full.rcvbuf / 2, "{full:?}");
+    drain(&sink)?;
+    let emptied = buffers()?;
+    assert_eq!((emptied.rmem, emptied.rcvbuf), (0, full.rcvbuf));
+    Ok(())
+}
+
+#[test]
+fn a_batch_that_a_receiver_has_no_room_for_counts_every_segment() -> TestResult {
+    const BATCHES: usize = 50;
+    const SEGMENTS: usize = 10;
+    let Some((_turn, source)) = source("a_batch_that_a_receiver_...") else {
+        return Ok(());
+    };
+    for takes_batches in [false, true] {
+        let sink = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        setsockopt(&sink, sockopt::RcvBuf, &65_536)?;
+        setsockopt(&sink, sockopt::UdpGroSegment, &takes_batches)?;
+        let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let watch = source.watch(WatchTarget::socket(&sink))?;
+        for _ in 0..BATCHES {
+            send_batch(&sender, sink.local_addr()?, SEGMENTS)?;
+        }
+        let mut read = 0;
+        let mut buffer = vec![0; 1 << 16];
+        sink.set_nonblocking(true)?;
+        while let Ok(bytes) = sink.recv(&mut buffer) {
+            read += bytes / PAYLOAD;
+        }
+        let dropped = BATCHES * SEGMENTS - read;
+        assert!(dropped > 0, "a small buffer that nobody reads overflows");
+        let drops = watch.sample().drops.direction(Direction::Arriving);
+        assert_eq!(
+            drops.packets, dropped as u64,
+            "takes batches: {takes_batches}"
+        );
+    }
+    Ok(())
 }
