@@ -1,0 +1,52 @@
+//! What the law has to know of the controller below it.
+
+use quinn_proto::congestion::{Bbr, Controller};
+
+/// How a base controller finds its window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BaseKind {
+    /// It grows until it hears of congestion, then reduces: Cubic, NewReno and their like. While
+    /// the cap binds it is told to be limited by the application, so that it does not grow behind
+    /// the cap; a local drop is told as a congestion event.
+    LossBased,
+    /// It measures the path and derives its window from that: BBR and its like. What it measures
+    /// behind a busy local queue is the truth, and its window is bounded by it; so nothing is
+    /// hidden from it, and it is only capped. Told to be limited by the application it would
+    /// distrust its measurements: quinn's BBR never left its start-up phase, growing all the time.
+    ModelBased,
+}
+
+impl BaseKind {
+    /// Recognises quinn's own controllers; any other counts as loss-based, as most are.
+    pub(crate) fn of(base: &dyn Controller) -> Self {
+        if base.clone_box().into_any().is::<Bbr>() {
+            Self::ModelBased
+        } else {
+            Self::LossBased
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use quinn_proto::congestion::{BbrConfig, ControllerFactory, CubicConfig, NewRenoConfig};
+
+    use super::*;
+
+    #[test]
+    fn controllers_of_quinn_are_recognised() {
+        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+        let now = Instant::now();
+        let kind = |factory: Arc<dyn ControllerFactory>| BaseKind::of(&*factory.build(now, 1200));
+        assert_eq!(kind(Arc::new(CubicConfig::default())), BaseKind::LossBased);
+        assert_eq!(
+            kind(Arc::new(NewRenoConfig::default())),
+            BaseKind::LossBased
+        );
+        assert_eq!(kind(Arc::new(BbrConfig::default())), BaseKind::ModelBased);
+    }
+}

@@ -1,0 +1,156 @@
+//! What a user can set.
+
+use thiserror::Error;
+
+use crate::base::BaseKind;
+use crate::law::constants::{
+    INITIAL_LIMIT_DATAGRAMS, MAX_LIMIT_BYTES, MAX_LIMIT_CEILING, MAX_LIMIT_FLOOR,
+};
+
+/// Which parts of the law work, and within what bounds. The defaults suit every sender; parts are
+/// switched off to compare, or to find out which of them did something.
+///
+/// ```
+/// use quinn_governor::GovernorConfig;
+///
+/// let mut config = GovernorConfig::default();
+/// config.slow_start_exit(false).max_backlog(256 * 1024);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GovernorConfig {
+    pub(crate) backlog_cap: bool,
+    pub(crate) local_drops: bool,
+    pub(crate) slow_start_exit: bool,
+    pub(crate) max_backlog: u64,
+    pub(crate) initial_backlog_datagrams: u64,
+    pub(crate) base_kind: Option<BaseKind>,
+}
+
+impl GovernorConfig {
+    /// Whether to cap what this process keeps in the host's outgoing queue. On by default. Without
+    /// it slow start is not left early either, since it is the cap that tells when.
+    pub fn backlog_cap(&mut self, on: bool) -> &mut Self {
+        self.backlog_cap = on;
+        self
+    }
+
+    /// Whether to reduce at once, instead of a round trip later, when the host's outgoing queue
+    /// dropped a datagram. On by default.
+    pub fn local_drops(&mut self, on: bool) -> &mut Self {
+        self.local_drops = on;
+        self
+    }
+
+    /// Whether to end the base controller's slow start when the host's outgoing queue has filled.
+    /// On by default.
+    pub fn slow_start_exit(&mut self, on: bool) -> &mut Self {
+        self.slow_start_exit = on;
+        self
+    }
+
+    /// The most that all governed connections together may keep in a queue that nobody else uses,
+    /// in bytes: the bound up to which the limit may grow to keep the link busy. 1 MiB by default;
+    /// from 16 KiB to 64 MiB.
+    pub fn max_backlog(&mut self, bytes: u64) -> &mut Self {
+        self.max_backlog = bytes;
+        self
+    }
+
+    /// The limit that every queue starts with, in datagrams of full size. 4 by default; from 2 to
+    /// 1024, and never above [`GovernorConfig::max_backlog`].
+    pub fn initial_backlog_datagrams(&mut self, datagrams: u64) -> &mut Self {
+        self.initial_backlog_datagrams = datagrams;
+        self
+    }
+
+    /// Says what kind of controller the base is, instead of finding out. Needed for a controller
+    /// of one's own that models the path like BBR does; quinn's own are recognised.
+    pub fn base_kind(&mut self, kind: BaseKind) -> &mut Self {
+        self.base_kind = Some(kind);
+        self
+    }
+
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        in_range(
+            "max_backlog",
+            self.max_backlog,
+            MAX_LIMIT_FLOOR,
+            MAX_LIMIT_CEILING,
+        )?;
+        in_range(
+            "initial_backlog_datagrams",
+            self.initial_backlog_datagrams,
+            2,
+            1024,
+        )
+    }
+}
+
+impl Default for GovernorConfig {
+    fn default() -> Self {
+        Self {
+            backlog_cap: true,
+            local_drops: true,
+            slow_start_exit: true,
+            max_backlog: MAX_LIMIT_BYTES,
+            initial_backlog_datagrams: INITIAL_LIMIT_DATAGRAMS,
+            base_kind: None,
+        }
+    }
+}
+
+/// Why a configuration was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A number is outside of its range.
+    #[error("{setting} is {value}: it must be from {min} to {max}")]
+    OutOfRange {
+        /// The name of the setter.
+        setting: &'static str,
+        /// What was given.
+        value: u64,
+        /// The least that is allowed.
+        min: u64,
+        /// The most that is allowed.
+        max: u64,
+    },
+}
+
+fn in_range(setting: &'static str, value: u64, min: u64, max: u64) -> Result<(), ConfigError> {
+    if (min..=max).contains(&value) {
+        Ok(())
+    } else {
+        Err(ConfigError::OutOfRange {
+            setting,
+            value,
+            min,
+            max,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert_eq!(GovernorConfig::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn a_number_out_of_range_is_named_with_its_range() {
+        let mut config = GovernorConfig::default();
+        config.max_backlog(1);
+        let error = config.validate().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "max_backlog is 1: it must be from 16384 to 67108864"
+        );
+        let mut config = GovernorConfig::default();
+        config.initial_backlog_datagrams(1);
+        assert!(config.validate().is_err());
+    }
+}

@@ -1,0 +1,359 @@
+//! The law as a quinn controller: translates its calls, and nothing else.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use quinn_proto::RttEstimator;
+use quinn_proto::congestion::{Controller, ControllerMetrics};
+
+use crate::base::BaseKind;
+use crate::flow::Leak;
+use crate::governor::Governed;
+use crate::law::constants::WIRE_OVERHEAD;
+use crate::law::{self, Law, Marks, Occasion, QueueSignals, RecentSends, Report, Signals, Verdict};
+use crate::queue_limit::{Observation, Sharing};
+
+/// A controller under a base controller's window: what a [`Governor`](crate::Governor) builds.
+///
+/// Reach it through quinn's `Connection::congestion_state` and
+/// [`into_any`](Controller::into_any).
+pub struct GovernedController {
+    base: Box<dyn Controller>,
+    law: Law,
+    recent: RecentSends,
+    leak: Leak,
+    /// Acknowledgements have begun and not ended.
+    in_acks: bool,
+    sharing: Sharing,
+    marks: AtomicMarks,
+    place: Place,
+}
+
+impl GovernedController {
+    pub(crate) fn new(base: Box<dyn Controller>, governed: Arc<Governed>, mtu: u16) -> Self {
+        let place = Place::take(governed);
+        let (recent, sharing) = (RecentSends::default(), Sharing::default());
+        let start = place.signals(&recent, &sharing, u64::from(mtu));
+        let kind = BaseKind::of(&*base);
+        Self {
+            law: Law::new(place.governed.config, kind, mtu, &start),
+            base,
+            recent,
+            leak: Leak::default(),
+            in_acks: false,
+            sharing,
+            marks: AtomicMarks::default(),
+            place,
+        }
+    }
+
+    /// The base controller.
+    pub fn base(&self) -> &dyn Controller {
+        &*self.base
+    }
+
+    fn signals(&self) -> Signals {
+        self.place
+            .signals(&self.recent, &self.sharing, self.law.mtu())
+    }
+
+    fn base_state(&self) -> law::Base {
+        let window = self.base.window();
+        // Only asked for where the answer can matter: metrics are more work than a window.
+        let slow_start = !self.law.is_free()
+            && self
+                .base
+                .metrics()
+                .ssthresh
+                .is_some_and(|threshold| window < threshold);
+        law::Base { window, slow_start }
+    }
+
+    fn look(&mut self, now: Instant, occasion: Occasion) {
+        let signals = self.signals();
+        let marks = self.marks.load();
+        let decision = self
+            .law
+            .look(now, &signals, self.base_state(), marks, occasion);
+        let counters = &self.place.governed;
+
+        if !decision.capped_for.is_zero() {
+            counters.count(|counters| counters.capped_for(decision.capped_for));
+        }
+        if decision.went_blind {
+            counters.count(crate::report::Counters::blind_period);
+        }
+        if decision.local_drop && self.place.governed.flow.answer_drops(signals.drops) {
+            self.base.on_congestion_event(now, now, false, 0);
+            self.law.on_local_reduction(now);
+            self.place
+                .governed
+                .count(crate::report::Counters::local_drop_reduction);
+        }
+        let governed = &self.place.governed;
+        governed.flow.on_observed(signals.observed);
+        if let Some(queue) = signals.queue {
+            let seen = Observation {
+                total: queue.total,
+                drained: queue.drained,
+                ran_dry: decision.ran_dry,
+                decides: decision.limit_decides,
+                overflowed: decision.overflowed,
+                srtt: self.law.srtt(),
+                datagram: self.law.mtu() + WIRE_OVERHEAD,
+            };
+            governed.queues[queue.id].observe(now, &governed.config, &seen);
+        }
+        if let Occasion::Acks { .. } = occasion {
+            match signals.queue {
+                Some(queue) if decision.wants_more => {
+                    self.sharing
+                        .enter(&governed.queues, queue.id, decision.held_rate);
+                }
+                _ => self.sharing.leave(&governed.queues),
+            }
+        }
+    }
+
+    fn begin_acks(&mut self, now: Instant, app_limited: bool) {
+        if !self.in_acks {
+            self.in_acks = true;
+            self.look(now, Occasion::Acks { app_limited });
+        }
+    }
+
+    fn hides_growth(&self) -> bool {
+        self.law.hides_growth(self.base_state())
+    }
+}
+
+impl Controller for GovernedController {
+    fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
+        self.look(now, Occasion::Other);
+        self.base.on_sent(now, bytes, last_packet_number);
+        let sent = self.place.governed.flow.on_sent(bytes, self.law.mtu());
+        self.recent.push(sent.position, bytes);
+        self.leak.on_sent(now, sent);
+        let base = self.base_state();
+        self.law.on_sent(now, bytes, sent.packets, base);
+    }
+
+    fn on_ack(
+        &mut self,
+        now: Instant,
+        sent: Instant,
+        bytes: u64,
+        app_limited: bool,
+        rtt: &RttEstimator,
+    ) {
+        self.begin_acks(now, app_limited);
+        self.law.on_ack(now, sent, bytes, rtt.get());
+        let governed = &self.place.governed;
+        let observed = || governed.watch.congestion().observed_packets;
+        let leaked = self.leak.on_ack(sent, observed);
+        governed.flow.forget(leaked);
+        let limited = app_limited || self.hides_growth();
+        self.base.on_ack(now, sent, bytes, limited, rtt);
+    }
+
+    fn on_end_acks(
+        &mut self,
+        now: Instant,
+        in_flight: u64,
+        app_limited: bool,
+        largest_packet_num_acked: Option<u64>,
+    ) {
+        self.begin_acks(now, app_limited);
+        let limited = app_limited || self.hides_growth();
+        self.base
+            .on_end_acks(now, in_flight, limited, largest_packet_num_acked);
+        let base = self.base_state();
+        if self.law.end_acks(now, in_flight, base) {
+            self.base.on_congestion_event(now, now, false, 0);
+            self.law.on_local_reduction(now);
+            self.place
+                .governed
+                .count(crate::report::Counters::slow_start_exit);
+        }
+        self.in_acks = false;
+        self.marks.clear();
+    }
+
+    fn on_congestion_event(
+        &mut self,
+        now: Instant,
+        sent: Instant,
+        is_persistent_congestion: bool,
+        lost_bytes: u64,
+    ) {
+        self.look(now, Occasion::Other);
+        let report = Report {
+            sent,
+            persistent: is_persistent_congestion,
+            lost_bytes,
+        };
+        if self.law.on_report(now, &report) {
+            self.base
+                .on_congestion_event(now, sent, is_persistent_congestion, lost_bytes);
+        }
+    }
+
+    fn on_mtu_update(&mut self, new_mtu: u16) {
+        self.law.on_mtu_update(new_mtu);
+        self.base.on_mtu_update(new_mtu);
+    }
+
+    fn window(&self) -> u64 {
+        let base = self.base.window();
+        if self.law.is_free() {
+            return base;
+        }
+        let verdict = self.law.window(base, &self.signals());
+        self.marks.note(&verdict);
+        verdict.window
+    }
+
+    fn metrics(&self) -> ControllerMetrics {
+        let mut metrics = self.base.metrics();
+        metrics.congestion_window = self.window();
+        metrics
+    }
+
+    fn clone_box(&self) -> Box<dyn Controller> {
+        Box::new(Self {
+            base: self.base.clone_box(),
+            law: self.law.for_new_path(),
+            recent: RecentSends::default(),
+            leak: Leak::default(),
+            in_acks: false,
+            sharing: Sharing::default(),
+            marks: AtomicMarks::default(),
+            place: Place::take(Arc::clone(&self.place.governed)),
+        })
+    }
+
+    fn initial_window(&self) -> u64 {
+        self.base.initial_window()
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}
+
+impl Drop for GovernedController {
+    fn drop(&mut self) {
+        self.sharing.leave(&self.place.governed.queues);
+    }
+}
+
+impl fmt::Debug for GovernedController {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GovernedController")
+            .field("law", &self.law)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A controller's place among those of its flow, held as long as it lives.
+struct Place {
+    governed: Arc<Governed>,
+}
+
+impl Place {
+    fn take(governed: Arc<Governed>) -> Self {
+        governed.flow.join();
+        governed.count(crate::report::Counters::controller_built);
+        Self { governed }
+    }
+
+    /// The sample as this controller has to see it.
+    fn signals(&self, recent: &RecentSends, sharing: &Sharing, mtu: u64) -> Signals {
+        let governed = &self.governed;
+        let sample = governed.watch.congestion();
+        let queue = sample.queue.map(|queue| {
+            let datagram = mtu + WIRE_OVERHEAD;
+            let id = queue.id.index();
+            let on_its_way = governed
+                .flow
+                .unobserved(sample.observed_packets)
+                .saturating_mul(datagram);
+            let backlog = queue.own.saturating_add(on_its_way);
+            let own = if governed.flow.is_shared() {
+                recent.part(governed.flow.position(), backlog)
+            } else {
+                backlog
+            };
+            QueueSignals {
+                id,
+                own,
+                own_flow: queue.own,
+                shared: queue.shared,
+                total: queue.total,
+                drained: queue.drained,
+                limit: governed.queues[id].limit(&governed.config, datagram),
+                others_share: governed.queues[id]
+                    .sharers()
+                    .saturating_sub(u32::from(sharing.is_at(id))),
+                mean_rate: governed.queues[id].mean_rate(),
+            }
+        });
+        Signals {
+            live: sample.live,
+            observed: sample.observed_packets,
+            drops: sample.queue_drops,
+            queue,
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.governed.flow.leave();
+        self.governed
+            .count(crate::report::Counters::controller_gone);
+    }
+}
+
+/// [`Marks`] that `window(&self)` can leave.
+#[derive(Debug, Default)]
+struct AtomicMarks {
+    capped: AtomicBool,
+    held: AtomicBool,
+    /// The queue's `drained` plus one; 0 for none.
+    held_by_limit: AtomicU64,
+}
+
+impl AtomicMarks {
+    fn load(&self) -> Marks {
+        Marks {
+            capped: self.capped.load(Ordering::Relaxed),
+            held: self.held.load(Ordering::Relaxed),
+            held_by_limit: self.held_by_limit.load(Ordering::Relaxed).checked_sub(1),
+        }
+    }
+
+    fn note(&self, verdict: &Verdict) {
+        if verdict.capped {
+            self.capped.store(true, Ordering::Relaxed);
+        }
+        if verdict.held {
+            self.held.store(true, Ordering::Relaxed);
+        }
+        if let Some(drained) = verdict.held_by_limit
+            && self.held_by_limit.load(Ordering::Relaxed) == 0
+        {
+            let mark = drained.saturating_add(1);
+            self.held_by_limit.store(mark, Ordering::Relaxed);
+        }
+    }
+
+    fn clear(&self) {
+        self.capped.store(false, Ordering::Relaxed);
+        self.held.store(false, Ordering::Relaxed);
+        self.held_by_limit.store(0, Ordering::Relaxed);
+    }
+}

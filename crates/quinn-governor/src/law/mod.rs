@@ -1,0 +1,402 @@
+//! The control law: what to do with what the kernel tells.
+//!
+//! Pure: time, samples and what was sent and acknowledged come in as arguments, decisions go out.
+//! No clock, no I/O, no allocation. The crate's documentation derives the law; each number has its
+//! reason in [`constants`].
+
+use std::time::{Duration, Instant};
+
+use constants::{
+    INITIAL_RTT, MIN_WINDOW_DATAGRAMS, RELEASE_ROUNDS, SLOW_START_COVER, STANDING_MIN,
+};
+use reductions::Reductions;
+use rounds::Rounds;
+use standing::{Freeze, Standing};
+use target::Target;
+use trust::Trust;
+
+use crate::base::BaseKind;
+use crate::config::GovernorConfig;
+
+pub(crate) use recent_sends::RecentSends;
+pub(crate) use reductions::Report;
+pub(crate) use signals::{QueueSignals, Signals};
+
+pub(crate) mod constants;
+mod recent_sends;
+mod reductions;
+mod rounds;
+mod signals;
+mod standing;
+mod target;
+#[cfg(test)]
+mod tests;
+mod trust;
+
+/// The law's state for one controller.
+#[derive(Clone, Debug)]
+pub(crate) struct Law {
+    config: GovernorConfig,
+    kind: BaseKind,
+    mode: Mode,
+    mtu: u64,
+    in_flight: u64,
+    srtt: Duration,
+    trust: Trust,
+    trusted: bool,
+    standing: Standing,
+    freeze: Freeze,
+    reductions: Reductions,
+    rounds: Rounds,
+    drops_seen: u64,
+    /// The cap at the last look.
+    cap: u64,
+    /// In flight that is kept up while the sample stands still.
+    kept_in_flight: u64,
+    /// When the cap last held something back, and the queue's `drained` then.
+    last_held: Option<(Instant, u64)>,
+    last_look: Option<Instant>,
+    /// Whether the cap limited sending since the acknowledgements before these.
+    capped: bool,
+}
+
+/// How far the law is in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// Not: base decides alone.
+    Free,
+    /// The window is capped by what stands in the queue.
+    Engaged,
+    /// The cap is being let go, growing by what is acknowledged until it is over base's window.
+    Releasing { window: u64, since: Instant },
+}
+
+/// What the law reads of base.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Base {
+    pub(crate) window: u64,
+    pub(crate) slow_start: bool,
+}
+
+/// What calls of [`Law::window`] left behind since the last acknowledgements.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Marks {
+    /// The window was under base's at least once.
+    pub(crate) capped: bool,
+    /// The queue's `drained` when the cap first held a datagram back that base would have let
+    /// pass, if the queue's own limit was the reason.
+    pub(crate) held_by_limit: Option<u64>,
+    /// The cap held a datagram back, for whatever reason.
+    pub(crate) held: bool,
+}
+
+/// A window, and why it is so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    pub(crate) window: u64,
+    /// It is under base's.
+    pub(crate) capped: bool,
+    /// Not even a datagram may be added, though base would allow one.
+    pub(crate) held: bool,
+    /// The queue's `drained`, where its own limit held the datagram back.
+    pub(crate) held_by_limit: Option<u64>,
+}
+
+/// What the occasion of a look tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Occasion {
+    /// Datagrams are about to be sent, or losses are reported.
+    Other,
+    /// Acknowledgements begin. Whether the sender had nothing more to send.
+    Acks { app_limited: bool },
+}
+
+/// What is to be done after a look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Decision {
+    /// The queue dropped something and a reduction is due.
+    pub(crate) local_drop: bool,
+    /// The source is no longer believed.
+    pub(crate) went_blind: bool,
+    /// Time since the last look, if the cap limited sending.
+    pub(crate) capped_for: Duration,
+    /// The queue ran empty after its limit had held something back.
+    pub(crate) ran_dry: bool,
+    /// The law is engaged and the queue's own limit decides.
+    pub(crate) limit_decides: bool,
+    /// The queue dropped something although its own limit decided.
+    pub(crate) overflowed: bool,
+    /// The law is engaged and the sender wants to send more. Told when acknowledgements begin.
+    pub(crate) wants_more: bool,
+    /// What this controller sends, bytes a second, if it is the cap that holds it back.
+    pub(crate) held_rate: Option<u64>,
+}
+
+impl Law {
+    pub(crate) fn new(config: GovernorConfig, kind: BaseKind, mtu: u16, start: &Signals) -> Self {
+        Self {
+            config,
+            kind: config.base_kind.unwrap_or(kind),
+            mode: Mode::Free,
+            mtu: u64::from(mtu),
+            in_flight: 0,
+            srtt: INITIAL_RTT,
+            trust: Trust::default(),
+            trusted: true,
+            standing: Standing::default(),
+            freeze: Freeze::default(),
+            reductions: Reductions::default(),
+            rounds: Rounds::default(),
+            drops_seen: start.drops,
+            cap: 0,
+            kept_in_flight: 0,
+            last_held: None,
+            last_look: None,
+            capped: false,
+        }
+    }
+
+    /// A copy for a new path, on which nothing is in flight yet.
+    pub(crate) fn for_new_path(&self) -> Self {
+        Self {
+            in_flight: 0,
+            ..self.clone()
+        }
+    }
+
+    /// Whether the window depends on anything but base.
+    pub(crate) fn is_free(&self) -> bool {
+        self.mode == Mode::Free
+    }
+
+    /// Bytes of a full datagram's payload.
+    pub(crate) fn mtu(&self) -> u64 {
+        self.mtu
+    }
+
+    /// The smoothed round trip.
+    pub(crate) fn srtt(&self) -> Duration {
+        self.srtt
+    }
+
+    /// The window: never above base's, never below a few datagrams unless base's is.
+    pub(crate) fn window(&self, base: u64, signals: &Signals) -> Verdict {
+        let (cap, target) = match self.mode {
+            Mode::Free => (u64::MAX, None),
+            Mode::Releasing { window, .. } => (window, None),
+            Mode::Engaged => self.cap(signals),
+        };
+        let window = base.min(cap.max(MIN_WINDOW_DATAGRAMS * self.mtu));
+        // The connection sends while in flight + datagram < window.
+        let next = self.in_flight.saturating_add(self.mtu);
+        let held = next >= window && next < base;
+        let held_by_limit = match (target, signals.queue) {
+            (Some(target), Some(queue)) if held && target.limit_decides => Some(queue.drained),
+            _ => None,
+        };
+        Verdict {
+            window,
+            capped: window < base,
+            held,
+            held_by_limit,
+        }
+    }
+
+    /// Looks at the host. Call first at every occasion that has a time.
+    pub(crate) fn look(
+        &mut self,
+        now: Instant,
+        signals: &Signals,
+        base: Base,
+        marks: Marks,
+        occasion: Occasion,
+    ) -> Decision {
+        let mut decision = Decision::default();
+        let last_look = self.last_look.replace(now);
+        if marks.capped
+            && let Some(last) = last_look
+        {
+            decision.capped_for = now.saturating_duration_since(last);
+        }
+
+        let trusted_before = self.trusted;
+        self.trusted = self.trust.judge(now, signals, self.srtt);
+        decision.went_blind = trusted_before && !self.trusted;
+        let dropped = signals.drops > self.drops_seen;
+        self.drops_seen = signals.drops;
+
+        let engaged_before = self.mode == Mode::Engaged;
+        match signals.queue {
+            Some(queue) if self.trusted && self.config.backlog_cap => {
+                let standing = self.standing.look(now, &queue, self.srtt);
+                if self.mode == Mode::Engaged {
+                    decision.ran_dry = self.follow_hold(now, &queue, marks, occasion);
+                } else if standing || dropped || queue.others_share > 0 {
+                    self.mode = Mode::Engaged;
+                    self.last_held = Some((now, queue.drained));
+                }
+                let (in_flight, srtt) = (self.in_flight, self.srtt);
+                self.kept_in_flight = self.freeze.look(now, &queue, in_flight, srtt);
+            }
+            _ => self.let_go(now),
+        }
+        match self.mode {
+            Mode::Engaged => {
+                let (cap, target) = self.cap(signals);
+                self.cap = cap;
+                decision.limit_decides = target.is_some_and(|target| target.limit_decides);
+                decision.overflowed = dropped && engaged_before && decision.limit_decides;
+            }
+            Mode::Releasing { window, since } => {
+                let time = now.saturating_duration_since(since);
+                if window >= base.window || time >= self.srtt.saturating_mul(RELEASE_ROUNDS) {
+                    self.mode = Mode::Free;
+                }
+            }
+            Mode::Free => {}
+        }
+        if let Occasion::Acks { app_limited } = occasion {
+            self.capped = marks.capped || self.window(base.window, signals).capped;
+            decision.wants_more = self.mode == Mode::Engaged && !app_limited;
+            decision.held_rate = (decision.wants_more && marks.held).then(|| self.rate());
+        }
+
+        decision.local_drop = dropped
+            && self.trusted
+            && self.config.local_drops
+            && self.kind == BaseKind::LossBased
+            && self.reductions.is_due(now, self.srtt);
+        decision
+    }
+
+    /// Base was told to reduce because of [`Decision::local_drop`] or [`Law::end_acks`].
+    pub(crate) fn on_local_reduction(&mut self, now: Instant) {
+        self.reductions.on_local(now);
+    }
+
+    /// Datagrams are about to be sent; with them the flow has sent `packets`, on the scale of those
+    /// observed.
+    pub(crate) fn on_sent(&mut self, now: Instant, bytes: u64, packets: u64, base: Base) {
+        self.trust.on_sent(now, packets, self.srtt);
+        // Acknowledgements alone are sent but not in flight: without a bound they would add up
+        // where nothing else is sent. Above base's window it makes no difference.
+        self.in_flight = self.in_flight.saturating_add(bytes).min(base.window);
+    }
+
+    /// A datagram was acknowledged.
+    pub(crate) fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, srtt: Duration) {
+        self.srtt = srtt;
+        self.in_flight = self.in_flight.saturating_sub(bytes);
+        self.trust.on_ack(now, sent);
+        if let Mode::Releasing { window, .. } = &mut self.mode {
+            *window = window.saturating_add(bytes);
+        }
+    }
+
+    /// Whether base is to be told that the application limited sending, whatever it did: it must
+    /// not grow behind the cap. In slow start it may, until its window covers the cap even when
+    /// halved.
+    pub(crate) fn hides_growth(&self, base: Base) -> bool {
+        if self.kind == BaseKind::ModelBased || !self.capped {
+            return false;
+        }
+        let grows_on = self.leaves_slow_start(base) && base.window < self.covered();
+        !grows_on
+    }
+
+    /// A batch of acknowledgements is complete; whether base is to leave slow start.
+    pub(crate) fn end_acks(&mut self, now: Instant, in_flight: u64, base: Base) -> bool {
+        let stalled = self
+            .rounds
+            .look(now, self.in_flight.max(in_flight), self.srtt);
+        self.in_flight = in_flight;
+        stalled
+            && self.standing.time(now) >= self.srtt
+            && self.capped
+            && self.leaves_slow_start(base)
+            && base.window >= self.covered()
+            && self.reductions.is_due(now, self.srtt)
+    }
+
+    /// The connection reports a congestion event; whether base is to hear of it.
+    pub(crate) fn on_report(&mut self, now: Instant, report: &Report) -> bool {
+        self.in_flight = self.in_flight.saturating_sub(report.lost_bytes);
+        self.reductions.on_report(now, report) || self.kind == BaseKind::ModelBased
+    }
+
+    pub(crate) fn on_mtu_update(&mut self, mtu: u16) {
+        self.mtu = u64::from(mtu);
+    }
+
+    /// What is sent, bytes a second.
+    fn rate(&self) -> u64 {
+        let rate = u128::from(self.in_flight) * 1_000_000_000 / self.srtt.as_nanos().max(1);
+        u64::try_from(rate).unwrap_or(u64::MAX)
+    }
+
+    /// As much more than what is in flight as may still be added to the queue.
+    fn cap(&self, signals: &Signals) -> (u64, Option<Target>) {
+        match signals.queue {
+            Some(queue) if signals.live => {
+                let target = Target::of(&queue, self.mtu, self.rate());
+                let cap = self.in_flight.saturating_add(target.allowance);
+                (cap.max(self.kept_in_flight), Some(target))
+            }
+            _ => (self.cap, None),
+        }
+    }
+
+    /// Follows whether the cap holds anything back: whether the queue ran empty meanwhile, which
+    /// asks for a higher limit; and lets go when nothing was held back for two round trips while
+    /// the queue ran empty, since then it is not what limits this sender.
+    fn follow_hold(
+        &mut self,
+        now: Instant,
+        queue: &QueueSignals,
+        marks: Marks,
+        occasion: Occasion,
+    ) -> bool {
+        let wants_more = occasion == Occasion::Acks { app_limited: false };
+        if let Some(drained) = marks.held_by_limit
+            && wants_more
+        {
+            self.last_held = Some((now, queue.drained));
+            return queue.drained > drained;
+        }
+        let idle = self.srtt.saturating_mul(2).max(STANDING_MIN);
+        if let Some((held, drained)) = self.last_held
+            && queue.drained != drained
+            && now.saturating_duration_since(held) >= idle
+        {
+            self.mode = Mode::Free;
+        }
+        false
+    }
+
+    /// Lets the cap go, not at once but growing with acknowledgements.
+    fn let_go(&mut self, now: Instant) {
+        if self.mode == Mode::Engaged {
+            self.mode = Mode::Releasing {
+                window: self.in_flight.max(MIN_WINDOW_DATAGRAMS * self.mtu),
+                since: now,
+            };
+        }
+        self.kept_in_flight = 0;
+        self.freeze = Freeze::default();
+        self.standing = Standing::default();
+    }
+
+    fn leaves_slow_start(&self, base: Base) -> bool {
+        self.config.slow_start_exit
+            && self.kind == BaseKind::LossBased
+            && self.mode == Mode::Engaged
+            && base.slow_start
+    }
+
+    /// The window from which on base covers the cap even after a reduction.
+    fn covered(&self) -> u64 {
+        self.cap
+            .max(MIN_WINDOW_DATAGRAMS * self.mtu)
+            .saturating_mul(SLOW_START_COVER)
+    }
+}

@@ -1,0 +1,48 @@
+//! One reduction a round trip, and none twice for the same loss.
+
+use std::time::{Duration, Instant};
+
+/// Remembers when the base controller was last told to reduce, and by whom.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reductions {
+    last: Option<Instant>,
+    last_local: Option<Instant>,
+}
+
+impl Reductions {
+    /// Whether a round trip has passed since the last reduction.
+    pub(crate) fn is_due(&self, now: Instant, srtt: Duration) -> bool {
+        self.last
+            .is_none_or(|last| now.saturating_duration_since(last) >= srtt)
+    }
+
+    /// The law told base to reduce.
+    pub(crate) fn on_local(&mut self, now: Instant) {
+        self.last = Some(now);
+        self.last_local = Some(now);
+    }
+
+    /// The connection reports a congestion event; whether base should hear of it.
+    ///
+    /// A loss of what was sent before the law made base reduce is the same congestion. Marks (no
+    /// lost bytes) come from the path, not from this host's drops, and persistent congestion is
+    /// more than one loss: both pass.
+    pub(crate) fn on_report(&mut self, now: Instant, report: &Report) -> bool {
+        let known = self.last_local.is_some_and(|local| report.sent <= local);
+        if known && !report.persistent && report.lost_bytes > 0 {
+            return false;
+        }
+        if report.persistent || self.last.is_none_or(|last| report.sent > last) {
+            self.last = Some(now);
+        }
+        true
+    }
+}
+
+/// A congestion event as the connection reports it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Report {
+    pub(crate) sent: Instant,
+    pub(crate) persistent: bool,
+    pub(crate) lost_bytes: u64,
+}

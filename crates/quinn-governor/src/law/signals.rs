@@ -1,0 +1,37 @@
+//! What the law is told.
+
+/// The state of this host as one controller has to see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Signals {
+    /// Whether the source still observes the flow.
+    pub(crate) live: bool,
+    /// Packets of the flow that the source saw. Counter.
+    pub(crate) observed: u64,
+    /// Packets of the flow that the queue dropped. Counter.
+    pub(crate) drops: u64,
+    /// The queue, where one is known.
+    pub(crate) queue: Option<QueueSignals>,
+}
+
+/// The queue as one controller has to see it, bytes on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct QueueSignals {
+    /// Which queue.
+    pub(crate) id: usize,
+    /// This controller's part of the flow's backlog, and what it sent that was not yet observed.
+    pub(crate) own: u64,
+    /// Bytes of the flow, as the source tells it.
+    pub(crate) own_flow: u64,
+    /// Bytes of all governed flows.
+    pub(crate) shared: u64,
+    /// Bytes of everybody.
+    pub(crate) total: u64,
+    /// Times the queue ran empty. Counter.
+    pub(crate) drained: u64,
+    /// The queue's limit for all governed flows together.
+    pub(crate) limit: u64,
+    /// Other controllers of this process that want to send more into this queue.
+    pub(crate) others_share: u32,
+    /// What those send on average that the cap holds back, bytes a second; 0 without any.
+    pub(crate) mean_rate: u64,
+}

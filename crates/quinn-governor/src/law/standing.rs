@@ -1,0 +1,99 @@
+//! Whether the queue is a bottleneck: does it stand, or does it run empty between bursts?
+
+use std::time::{Duration, Instant};
+
+use super::constants::{DOUBT, STANDING_MAX, STANDING_MIN};
+use super::signals::QueueSignals;
+
+/// Follows how long the queue has not run empty.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Standing {
+    queue: Option<usize>,
+    drained: u64,
+    busy: Option<Busy>,
+}
+
+/// A time in which the queue did not run empty.
+#[derive(Clone, Copy, Debug)]
+struct Busy {
+    since: Instant,
+    /// What was in it at the first look.
+    first: u64,
+}
+
+impl Standing {
+    /// Takes note of the queue; whether it stands: it has not run empty for a while, nor become
+    /// shorter. A burst that is being sent off makes a queue too, but one that shrinks.
+    pub(crate) fn look(&mut self, now: Instant, queue: &QueueSignals, srtt: Duration) -> bool {
+        if self.queue != Some(queue.id) || self.drained != queue.drained || queue.total == 0 {
+            self.queue = Some(queue.id);
+            self.drained = queue.drained;
+            self.busy = None;
+        }
+        if queue.total == 0 {
+            return false;
+        }
+        let first = Busy {
+            since: now,
+            first: queue.total,
+        };
+        let busy = self.busy.get_or_insert(first);
+        let time = now.saturating_duration_since(busy.since);
+        time >= srtt.clamp(STANDING_MIN, STANDING_MAX) && queue.total >= busy.first
+    }
+
+    /// For how long the queue has not run empty.
+    pub(crate) fn time(&self, now: Instant) -> Duration {
+        self.busy
+            .map(|busy| now.saturating_duration_since(busy.since))
+            .unwrap_or_default()
+    }
+}
+
+/// Notices a sample that stands still although something of ours waits in the queue.
+///
+/// Either the link has stopped, or the source has. Until it is known which, in flight is not let
+/// fall below what it was: as much is sent as is acknowledged. That adds nothing to a queue that
+/// works, and lets a flow go on whose source died until acknowledgements of unobserved datagrams
+/// prove it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Freeze {
+    frozen: Option<Frozen>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Frozen {
+    queue: (u64, u64, u64),
+    since: Instant,
+    in_flight: u64,
+}
+
+impl Freeze {
+    /// Takes note of the queue; the in flight that is to be kept up, 0 for none.
+    pub(crate) fn look(
+        &mut self,
+        now: Instant,
+        queue: &QueueSignals,
+        in_flight: u64,
+        srtt: Duration,
+    ) -> u64 {
+        let key = (queue.own_flow, queue.total, queue.drained);
+        match self.frozen {
+            Some(frozen) if frozen.queue == key && queue.own_flow > 0 => {
+                if now.saturating_duration_since(frozen.since) >= DOUBT.max(srtt / 4) {
+                    frozen.in_flight
+                } else {
+                    0
+                }
+            }
+            _ => {
+                self.frozen = Some(Frozen {
+                    queue: key,
+                    since: now,
+                    in_flight,
+                });
+                0
+            }
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! How much may stand in the queue: together, and of one controller.
+
+use super::constants::{MATCH_DENOMINATOR, MATCH_NUMERATOR, MAX_WEIGHT, WIRE_OVERHEAD};
+use super::signals::QueueSignals;
+
+/// What the law derives from a queue's state for one controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// Bytes that this controller may keep in the queue.
+    pub(crate) share: u64,
+    /// Bytes that it may still add. Zero when it has its share there already.
+    pub(crate) allowance: u64,
+    /// Whether the queue's own limit decided, and not what others keep there.
+    pub(crate) limit_decides: bool,
+}
+
+impl Target {
+    /// Governed flows together keep as much in the queue as everyone else together (in a FIFO the
+    /// share of the queue is the share of the link), or the queue's limit where that is more, in
+    /// equal parts; but each at least what lets one datagram pass. `rate` is what this controller
+    /// sends, bytes a second.
+    pub(crate) fn of(queue: &QueueSignals, mtu: u64, rate: u64) -> Self {
+        let others = queue.total.saturating_sub(queue.shared);
+        let matched = u64::try_from(
+            u128::from(others) * u128::from(MATCH_NUMERATOR) / u128::from(MATCH_DENOMINATOR),
+        )
+        .unwrap_or(u64::MAX);
+        let together = queue.limit.max(matched);
+        let equal = together / (u64::from(queue.others_share) + 1);
+        let share = weighted(equal, rate, queue.mean_rate).max(mtu + WIRE_OVERHEAD);
+        Self {
+            share,
+            allowance: share.saturating_sub(queue.own),
+            limit_decides: queue.limit >= matched,
+        }
+    }
+}
+
+/// More than an equal part for those that send less than the mean, less for those that send more.
+///
+/// Equal parts of a FIFO make equal rates only as long as everybody has something in it. Where the
+/// queue is as short as the limit keeps it, acknowledgements come in trains, one controller's
+/// after the other's; each refills its part while its train passes, and a long train stays long.
+fn weighted(part: u64, rate: u64, mean: u64) -> u64 {
+    if rate == 0 || mean == 0 {
+        return part;
+    }
+    let bounded = mean.clamp(rate / MAX_WEIGHT, rate.saturating_mul(MAX_WEIGHT));
+    let weighted = u128::from(part) * u128::from(bounded) / u128::from(rate);
+    u64::try_from(weighted).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUEUE: QueueSignals = QueueSignals {
+        id: 0,
+        own: 0,
+        own_flow: 0,
+        shared: 0,
+        total: 0,
+        drained: 0,
+        limit: 6_000,
+        others_share: 0,
+        mean_rate: 0,
+    };
+
+    #[test]
+    fn alone_the_limit_is_the_target() {
+        let target = Target::of(
+            &QueueSignals {
+                own: 2_000,
+                shared: 2_000,
+                total: 2_000,
+                ..QUEUE
+            },
+            1200,
+            0,
+        );
+        assert_eq!((target.share, target.allowance), (6_000, 4_000));
+        assert!(target.limit_decides);
+    }
+
+    #[test]
+    fn beside_others_governed_flows_keep_nearly_as_much_as_they_do() {
+        let target = Target::of(
+            &QueueSignals {
+                own: 10_000,
+                shared: 20_000,
+                total: 120_000,
+                others_share: 1,
+                ..QUEUE
+            },
+            1200,
+            0,
+        );
+        assert_eq!((target.share, target.allowance), (43_750, 33_750));
+        assert!(!target.limit_decides);
+    }
+
+    #[test]
+    fn any_number_of_controllers_may_each_keep_a_datagram() {
+        let target = Target::of(
+            &QueueSignals {
+                others_share: 49,
+                ..QUEUE
+            },
+            1200,
+            0,
+        );
+        assert!(target.allowance > 1200);
+    }
+
+    #[test]
+    fn the_largest_gauges_do_not_overflow() {
+        let target = Target::of(
+            &QueueSignals {
+                total: u64::MAX,
+                ..QUEUE
+            },
+            1200,
+            0,
+        );
+        assert!(target.share > u64::MAX / 2);
+    }
+}

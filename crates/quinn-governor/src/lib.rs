@@ -1,0 +1,137 @@
+//! A congestion controller for quinn that reacts to what the sender's own kernel knows.
+//!
+//! A QUIC sender does not notice when its own host is the bottleneck: `sendmsg` succeeds for a
+//! datagram that the outgoing queue drops, and the loss shows a round trip later, after the queue
+//! was filled. The kernel knows at once, and tells TCP. With this crate a quinn connection is told
+//! too, over any congestion controller (the *base*, Cubic unless you say otherwise):
+//!
+//! ```
+//! use std::net::UdpSocket;
+//! use std::sync::Arc;
+//! use ebpf_congestion_signals::MockSource;
+//! use quinn_governor::Governors;
+//! use quinn_proto::TransportConfig;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let source = Arc::new(MockSource::new()); // in a service: the source over eBPF
+//! let governors = Governors::new(source);
+//! let socket = UdpSocket::bind("127.0.0.1:0")?;
+//!
+//! let mut transport = TransportConfig::default();
+//! transport.congestion_controller_factory(governors.socket(&socket)?);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A socket's connections may share one [`Governor`], as above. To tell peers apart, drops
+//! included, give each its own with [`Governors::client_config`] and `Endpoint::connect_with`, or
+//! [`Governors::server_config`] and `Incoming::accept_with`.
+//!
+//! # What it does to a connection
+//!
+//! - While the host's outgoing queue stands, the congestion window is capped so that this process
+//!   keeps in the queue what keeps the link busy, or as much as everybody else has there, in equal
+//!   parts for its connections. The path then has the delay of an empty queue at the full rate.
+//! - Slow start ends when that queue has filled, before it overflows.
+//! - A datagram that the queue drops reduces the window at once, not a round trip later; and once,
+//!   not again when the loss is reported.
+//!
+//! The window is never above base's, and never below four datagrams unless base's is.
+//!
+//! # When it does nothing
+//!
+//! - Where the bottleneck is elsewhere: as long as the host's queue runs empty between bursts, every
+//!   call goes to base as it came and the window is base's, step by step.
+//! - Where the signals are missing, late, or cannot be true: the cap is let go, growing with what
+//!   is acknowledged, and then base decides alone. [`GovernorReport::blind_periods`] counts it.
+//! - Where no queue is known (loopback has none): drops count, there is no cap.
+//! - Where a rule of the firewall drops: that is not congestion.
+//!
+//! [`GovernorConfig`] switches parts off. [`Governor::report`] tells what was done.
+//!
+//! # The law, derived
+//!
+//! **What to control.** In flight is what the path holds and what stands in queues. Of these only
+//! the host's own queue can be seen directly, so the law controls that and leaves the path to base:
+//! `cap = in flight + allowance`, where the allowance is how much more may be put into the queue.
+//! There is no model of the path in it, nothing to estimate, and no delay in the loop: what was put
+//! into the queue is seen before the next datagram is considered. Where a source tells late, what
+//! was sent and not yet observed is counted as in the queue, which keeps this true.
+//!
+//! **How much may stand in the queue.** A FIFO gives each sender the share of the link that it has
+//! of the queue. So, all governed connections together: as much as everybody else together has
+//! there (7/8 of it, so that two processes that match each other come to rest); and where nobody
+//! else is, the least that keeps the link busy. That least is found like the limits that Linux keeps
+//! for a device's ring (dynamic queue limits, `lib/dynamic_queue_limits.c`): a datagram more
+//! whenever the queue ran empty *after* the limit had held back a datagram that base and the
+//! application wanted to send; after a second less by what was in the queue all the time; half when
+//! the queue overflowed. It is one limit for each queue, shared by all connections: limits of their
+//! own would add up. It is not fed by gaps between acknowledgements: bursts make gaps, and a limit
+//! that allows for gaps makes bursts.
+//!
+//! **Equal parts.** Each of n connections that want to send more may keep an n-th of that, and at
+//! least a datagram. Equal parts of a queue make equal rates only while each has something in it.
+//! A queue as short as this is often empty of one or the other, and then rates would stay as they
+//! came about; so who sends less than the mean may keep up to twice the part, who sends more down
+//! to half. Of a socket that several connections share, the source knows only the sum; as a FIFO is
+//! left in the order it was entered, what is in it is the last that was sent, and each connection
+//! knows which of that was its own.
+//!
+//! **When it is in force.** When the queue has not run empty for 5 ms (a round trip where that is
+//! shorter) nor become shorter: quinn paces in bursts of 2 ms, so a queue that outlives two of them
+//! does not drain between them. Or when it dropped something, or when another connection of the
+//! process is held back there. It ends when for two round trips nothing was held back and the
+//! queue ran empty.
+//!
+//! **Base behind the cap.** A loss-based base that cannot use its window must not grow it (RFC 9002
+//! section 7.8), so while the cap binds it is told that the application limited sending. Slow start
+//! is the exception: it may go on until its window is twice the cap, and when then the queue has
+//! stood for a round trip without the flight growing, one congestion event ends it. The worst
+//! reduction is to half (RFC 9002 section 7.3.2; Cubic's is to 0.7, RFC 9438 section 4.6), so base
+//! still covers the cap and nothing is lost by it. BBR is told nothing: what it measures behind a
+//! busy local queue is true, and its window follows from that (see [`BaseKind`]).
+//!
+//! **Local drops.** Linux's TCP reduces in the same call when its own queue drops (`tcp_enter_cwr`).
+//! Here base hears `on_congestion_event(now, now, false, 0)` at the next call after the drop, at
+//! most once a smoothed round trip as RFC 9002 section 7.3.2 wants. The later report of a loss sent
+//! before that is withheld: quinn's Cubic and NewReno would ignore it by themselves, others might
+//! not. Persistent congestion and ECN marks always pass.
+//!
+//! **Trust.** The samples carry no heartbeat, and need none. What is acknowledged has left this
+//! host: if the source did not see it, the source is blind. Counters only grow, and a flow cannot
+//! have more in the queue than everybody. While a sample stands still though something waits in the
+//! queue, as much is sent as is acknowledged until it is clear which of the two it was.
+//!
+//! **Units.** The queue is told in bytes on the wire, windows count payload. The allowance is a few
+//! datagrams and is measured anew at every look, so the 3 to 5% of headers in it do not add up, and
+//! nothing is converted.
+//!
+//! # What it does not do
+//!
+//! - Where the queue is not a FIFO but keeps flows apart (`fq`, `fq_codel`), occupancy is not share:
+//!   beside others a connection may keep more in its own part there than it needs.
+//! - After the link of this host became many times faster, the window must first grow as base grows
+//!   it in congestion avoidance, as it must without the law.
+//! - Receive buffers that overflow are not its business.
+#![forbid(unsafe_code)]
+
+mod base;
+mod config;
+mod controller;
+mod flow;
+mod governor;
+mod governors;
+mod law;
+mod queue_limit;
+mod report;
+
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod testing;
+
+pub use base::BaseKind;
+pub use config::{ConfigError, GovernorConfig};
+pub use controller::GovernedController;
+pub use governor::{BaseFactory, Governor};
+pub use governors::{Governors, GovernorsBuilder, Socket};
+pub use report::GovernorReport;

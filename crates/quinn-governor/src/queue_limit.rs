@@ -1,0 +1,323 @@
+//! How much governed flows together may keep in a queue: one limit a queue, shared by all
+//! controllers of the process.
+//!
+//! It finds its size like the dynamic limits that Linux keeps for a network device's ring (byte
+//! queue limits, `lib/dynamic_queue_limits.c`): the least that keeps the link busy. It grows by a
+//! datagram when the queue ran empty after the limit had held a datagram back that would have been
+//! sent otherwise, shrinks by what was in the queue all the time, which nobody needed, and halves when the queue
+//! overflowed all the same.
+//! Other reasons for an empty queue (nothing to send, base's window, the pacer) do not count, nor
+//! do gaps between acknowledgements by themselves: a limit that followed these would let bursts
+//! grow, which make gaps, which make bursts.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::config::GovernorConfig;
+use crate::law::constants::{HOLD, MIN_LIMIT_DATAGRAMS};
+
+/// A queue's limit, and those who share it.
+///
+/// Readers take the published values. Whoever cannot have the lock at once goes without: what it
+/// would have told is told again by the next look, or by another controller's.
+#[derive(Debug)]
+pub(crate) struct QueueLimit {
+    limit: AtomicU64,
+    /// Controllers that want to send more into the queue.
+    sharers: AtomicU32,
+    /// Those of them that the cap holds back, and what they send.
+    held: AtomicU32,
+    held_rates: AtomicU64,
+    state: Mutex<State>,
+}
+
+/// What a controller tells of the queue at a look.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Observation {
+    /// Bytes of everybody in the queue, before anything is added.
+    pub(crate) total: u64,
+    /// Times the queue ran empty.
+    pub(crate) drained: u64,
+    /// It ran empty after the limit had held something back.
+    pub(crate) ran_dry: bool,
+    /// The limit decides over what this controller may send.
+    pub(crate) decides: bool,
+    /// The queue dropped something although the limit decided.
+    pub(crate) overflowed: bool,
+    /// The round trip of who looks.
+    pub(crate) srtt: Duration,
+    /// Bytes of a full datagram on the wire.
+    pub(crate) datagram: u64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The queue's `drained` at the last growth: one empty queue is one reason to grow, however
+    /// many were held back.
+    grown_at: u64,
+    /// Least backlog since the hold began.
+    least: u64,
+    hold: Option<Instant>,
+    /// When an overflow last halved the limit.
+    halved: Option<Instant>,
+}
+
+impl QueueLimit {
+    pub(crate) fn new() -> Self {
+        Self {
+            limit: AtomicU64::new(0),
+            sharers: AtomicU32::new(0),
+            held: AtomicU32::new(0),
+            held_rates: AtomicU64::new(0),
+            state: Mutex::default(),
+        }
+    }
+
+    /// Bytes that governed flows together may keep in the queue.
+    pub(crate) fn limit(&self, config: &GovernorConfig, datagram: u64) -> u64 {
+        match self.limit.load(Ordering::Relaxed) {
+            0 => initial(config, datagram),
+            limit => limit,
+        }
+    }
+
+    /// Controllers that want to send more into the queue.
+    pub(crate) fn sharers(&self) -> u32 {
+        self.sharers.load(Ordering::Relaxed)
+    }
+
+    /// What those of them send on average that the cap holds back, bytes a second; 0 without any.
+    pub(crate) fn mean_rate(&self) -> u64 {
+        let held = u64::from(self.held.load(Ordering::Relaxed));
+        let rates = self.held_rates.load(Ordering::Relaxed);
+        rates.checked_div(held).unwrap_or(0)
+    }
+
+    /// Takes note of how the queue is.
+    pub(crate) fn observe(&self, now: Instant, config: &GovernorConfig, seen: &Observation) {
+        if !seen.decides && !seen.ran_dry {
+            return;
+        }
+        let Some(mut state) = self.state.try_lock() else {
+            return;
+        };
+        let limit = self.limit(config, seen.datagram);
+        let floor = (MIN_LIMIT_DATAGRAMS * seen.datagram).min(limit);
+        if seen.overflowed {
+            let due = state
+                .halved
+                .is_none_or(|halved| now.saturating_duration_since(halved) >= seen.srtt);
+            if due {
+                state.halved = Some(now);
+                self.limit.store((limit / 2).max(floor), Ordering::Relaxed);
+            }
+            return;
+        }
+        if seen.ran_dry && seen.drained != state.grown_at {
+            state.grown_at = seen.drained;
+            state.hold = None;
+            let grown = limit.saturating_add(seen.datagram).min(config.max_backlog);
+            self.limit.store(grown, Ordering::Relaxed);
+            return;
+        }
+        match state.hold {
+            None => {
+                state.hold = Some(now);
+                state.least = seen.total;
+            }
+            Some(began) => {
+                state.least = state.least.min(seen.total);
+                if now.saturating_duration_since(began) >= HOLD {
+                    // Looks only sample the queue: leave a datagram for what they missed.
+                    let unused = state.least.saturating_sub(seen.datagram);
+                    let shrunk = limit.saturating_sub(unused).max(floor);
+                    self.limit.store(shrunk, Ordering::Relaxed);
+                    state.hold = None;
+                }
+            }
+        }
+    }
+}
+
+/// A controller's entry among those who share a queue.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sharing {
+    entry: Option<Entry>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    queue: usize,
+    held_rate: Option<u64>,
+}
+
+impl Sharing {
+    /// Whether there is an entry at this queue.
+    pub(crate) fn is_at(&self, queue: usize) -> bool {
+        self.entry.is_some_and(|entry| entry.queue == queue)
+    }
+
+    /// Enters, moves or corrects the entry: this controller wants to send more into the queue, and
+    /// if the cap is what holds it back, it sends at `held_rate`, bytes a second.
+    pub(crate) fn enter(&mut self, queues: &[QueueLimit], queue: usize, held_rate: Option<u64>) {
+        if !self.is_at(queue) {
+            self.leave(queues);
+            queues[queue].sharers.fetch_add(1, Ordering::Relaxed);
+        } else if let Some(entry) = &self.entry {
+            entry.withdraw_rate(queues);
+        }
+        if let Some(rate) = held_rate {
+            queues[queue].held.fetch_add(1, Ordering::Relaxed);
+            queues[queue].held_rates.fetch_add(rate, Ordering::Relaxed);
+        }
+        self.entry = Some(Entry { queue, held_rate });
+    }
+
+    /// Takes the entry back, if there is one.
+    pub(crate) fn leave(&mut self, queues: &[QueueLimit]) {
+        if let Some(entry) = self.entry.take() {
+            entry.withdraw_rate(queues);
+            queues[entry.queue].sharers.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Entry {
+    fn withdraw_rate(&self, queues: &[QueueLimit]) {
+        if let Some(rate) = self.held_rate {
+            queues[self.queue].held.fetch_sub(1, Ordering::Relaxed);
+            queues[self.queue]
+                .held_rates
+                .fetch_sub(rate, Ordering::Relaxed);
+        }
+    }
+}
+
+fn initial(config: &GovernorConfig, datagram: u64) -> u64 {
+    (config.initial_backlog_datagrams * datagram).min(config.max_backlog)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DATAGRAM: u64 = 1262;
+    const MS: Duration = Duration::from_millis(1);
+
+    fn seen() -> Observation {
+        Observation {
+            total: 3_000,
+            drained: 0,
+            ran_dry: false,
+            decides: true,
+            overflowed: false,
+            srtt: 20 * MS,
+            datagram: DATAGRAM,
+        }
+    }
+
+    fn start() -> (QueueLimit, GovernorConfig, Instant) {
+        #[expect(clippy::disallowed_methods, reason = "a zero for virtual time")]
+        let now = Instant::now();
+        (QueueLimit::new(), GovernorConfig::default(), now)
+    }
+
+    #[test]
+    fn it_grows_by_a_datagram_for_each_time_the_queue_ran_dry_however_many_tell() {
+        let (limit, config, now) = start();
+        assert_eq!(limit.limit(&config, DATAGRAM), 4 * DATAGRAM);
+        for drained in [1, 1, 1, 2, 2] {
+            let dry = Observation {
+                ran_dry: true,
+                drained,
+                ..seen()
+            };
+            limit.observe(now, &config, &dry);
+        }
+        assert_eq!(limit.limit(&config, DATAGRAM), 6 * DATAGRAM);
+    }
+
+    #[test]
+    fn it_never_grows_over_what_is_configured() {
+        let (limit, mut config, now) = start();
+        config.max_backlog(16 << 10);
+        for drained in 1..1000 {
+            let dry = Observation {
+                ran_dry: true,
+                drained,
+                ..seen()
+            };
+            limit.observe(now, &config, &dry);
+        }
+        assert_eq!(limit.limit(&config, DATAGRAM), 16 << 10);
+    }
+
+    #[test]
+    fn it_shrinks_by_what_was_in_the_queue_all_the_time() {
+        let (limit, config, now) = start();
+        for tenth in 0..=10 {
+            let total = 3_000 + 1_000 * (tenth % 3);
+            let seen = Observation { total, ..seen() };
+            let at = now + tenth as u32 * 100 * MS;
+            limit.observe(at, &config, &seen);
+        }
+        // But for a datagram that looks may have missed.
+        let unused = 3_000 - DATAGRAM;
+        assert_eq!(limit.limit(&config, DATAGRAM), 4 * DATAGRAM - unused);
+    }
+
+    #[test]
+    fn it_does_not_shrink_while_something_else_decides_or_below_two_datagrams() {
+        let (limit, config, now) = start();
+        for tenth in 0..100 {
+            let others = Observation {
+                total: 1_000_000,
+                decides: false,
+                ..seen()
+            };
+            limit.observe(now + tenth * 100 * MS, &config, &others);
+        }
+        assert_eq!(limit.limit(&config, DATAGRAM), 4 * DATAGRAM);
+        for tenth in 0..100 {
+            let unused = Observation {
+                total: 1_000_000,
+                ..seen()
+            };
+            limit.observe(now + tenth * 100 * MS, &config, &unused);
+        }
+        assert_eq!(limit.limit(&config, DATAGRAM), 2 * DATAGRAM);
+    }
+
+    #[test]
+    fn it_halves_once_a_round_trip_when_the_queue_overflows() {
+        let (limit, config, now) = start();
+        let overflow = Observation {
+            overflowed: true,
+            ..seen()
+        };
+        limit.observe(now, &config, &overflow);
+        limit.observe(now + 19 * MS, &config, &overflow);
+        assert_eq!(limit.limit(&config, DATAGRAM), 2 * DATAGRAM);
+    }
+
+    #[test]
+    fn entries_move_with_their_controller_and_leave_nothing_behind() {
+        let queues = [QueueLimit::new(), QueueLimit::new()];
+        let (mut one, mut two) = (Sharing::default(), Sharing::default());
+        one.enter(&queues, 0, Some(1_000));
+        two.enter(&queues, 0, None);
+        assert_eq!((queues[0].sharers(), queues[0].mean_rate()), (2, 1_000));
+        two.enter(&queues, 0, Some(3_000));
+        assert_eq!((queues[0].sharers(), queues[0].mean_rate()), (2, 2_000));
+        one.enter(&queues, 1, Some(500));
+        assert_eq!((queues[0].sharers(), queues[0].mean_rate()), (1, 3_000));
+        one.leave(&queues);
+        one.leave(&queues);
+        two.leave(&queues);
+        for queue in &queues {
+            assert_eq!((queue.sharers(), queue.mean_rate()), (0, 0));
+        }
+    }
+}

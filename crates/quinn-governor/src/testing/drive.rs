@@ -1,0 +1,452 @@
+//! Drives a controller with any sequence of what a connection, a link and a source may do, and
+//! checks what must hold whatever they do.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use ebpf_congestion_signals::{MockFlow, MockSource, QueueId, QueueSample};
+use quinn_proto::congestion::{BbrConfig, Controller, CubicConfig, NewRenoConfig};
+
+use super::Rtts;
+use crate::{BaseFactory, GovernedController, Governor, Governors};
+
+/// The base controller under a driven one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
+pub enum BaseChoice {
+    /// quinn's Cubic.
+    Cubic,
+    /// quinn's NewReno.
+    NewReno,
+    /// quinn's BBR.
+    Bbr,
+}
+
+impl BaseChoice {
+    /// A factory of it.
+    pub fn factory(self) -> BaseFactory {
+        match self {
+            Self::Cubic => Arc::new(CubicConfig::default()),
+            Self::NewReno => Arc::new(NewRenoConfig::default()),
+            Self::Bbr => Arc::new(BbrConfig::default()),
+        }
+    }
+}
+
+/// Something that happens.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
+pub enum Op {
+    /// Time passes: tenths of a millisecond.
+    Wait(u16),
+    /// The connection sends what the window lets pass, in batches, up to this many datagrams.
+    Send(u8),
+    /// The oldest datagrams in flight are acknowledged.
+    Ack {
+        /// How many.
+        datagrams: u8,
+        /// The connection had nothing more to send.
+        app_limited: bool,
+    },
+    /// The oldest datagrams in flight are found lost.
+    Lose {
+        /// How many.
+        datagrams: u8,
+        /// It is persistent congestion.
+        persistent: bool,
+    },
+    /// The path marked the newest datagram (ECN).
+    Mark,
+    /// The path's MTU changed.
+    Mtu(u16),
+    /// The connection moves to a new path; nothing is in flight there.
+    Migrate,
+    /// The link takes this many bytes out of the queue, in hundreds.
+    Drain(u16),
+    /// Others keep this many bytes in the queue, in hundreds.
+    Others(u16),
+    /// The queue drops the next datagrams.
+    Drop(u8),
+    /// The flow leaves by another queue; none above the number of queues.
+    Queue(u8),
+    /// The source does not tell what happens from now on, or tells it again.
+    Deaf(bool),
+    /// The source knows that it no longer observes the flow, or does again.
+    Live(bool),
+    /// The source says anything at all.
+    Say {
+        /// Counter of observed packets.
+        observed: u64,
+        /// Counter of drops.
+        drops: u64,
+        /// Backlog of the flow.
+        own: u64,
+        /// Backlog of sharing flows.
+        shared: u64,
+        /// Backlog of everybody.
+        total: u64,
+        /// Counter of empty queues.
+        drained: u64,
+    },
+}
+
+/// Drives a controller over `base` through `ops`. Panics when something that must hold does not:
+///
+/// - the window is never above base's, and never below two datagrams unless base's is;
+/// - behind the cap base does not grow, except that in slow start it may until its window is twice
+///   the cap (quinn's BBR is bounded by its own model instead);
+/// - a loss that the law has reduced for does not reduce again when it is reported;
+/// - once the source is dead, the window becomes base's, and base does step by step what it does
+///   without the law.
+pub fn drive(base: BaseChoice, ops: &[Op]) {
+    let mut world = World::new(base);
+    for op in ops {
+        world.apply(op);
+        world.check_window();
+    }
+    world.die();
+}
+
+/// Bytes of headers on the wire.
+const HEADERS: u64 = 42;
+
+struct World {
+    base: BaseChoice,
+    governor: Arc<Governor>,
+    governors: Governors,
+    controller: GovernedController,
+    mock: MockFlow,
+    now: Instant,
+    mtu: u64,
+    srtt: Duration,
+    next_number: u64,
+    /// In flight: when sent, and bytes.
+    flight: VecDeque<(Instant, u64)>,
+    in_flight: u64,
+    deaf: bool,
+    live: bool,
+    link: LinkState,
+    /// The window was under base's since the last acknowledgements.
+    capped: bool,
+    /// When the law last made base reduce for a local drop or the end of slow start.
+    reduced: Option<Instant>,
+    reductions: u64,
+}
+
+/// The queue as it is.
+#[derive(Clone, Copy, Default)]
+struct LinkState {
+    queue: Option<QueueId>,
+    own: u64,
+    others: u64,
+    drained: u64,
+    observed: u64,
+    drops: u64,
+    to_drop: u64,
+}
+
+impl World {
+    fn new(base: BaseChoice) -> Self {
+        let source = Arc::new(MockSource::new());
+        let mock = source.add_flow();
+        let governors = Governors::builder(source)
+            .base(base.factory())
+            .build()
+            .expect("the default configuration is valid");
+        let governor = governors.watch(mock.watch());
+        let (now, _) = environment();
+        let governed = Arc::clone(governor.governed().expect("it watches a flow"));
+        let controller = GovernedController::new(base.factory().build(*now, 1200), governed, 1200);
+        Self {
+            base,
+            governor,
+            governors,
+            controller,
+            mock,
+            now: *now,
+            mtu: 1200,
+            srtt: Duration::from_millis(20),
+            next_number: 0,
+            flight: VecDeque::new(),
+            in_flight: 0,
+            deaf: false,
+            live: true,
+            link: LinkState {
+                queue: QueueId::new(0),
+                ..LinkState::default()
+            },
+            capped: false,
+            reduced: None,
+            reductions: 0,
+        }
+    }
+
+    fn apply(&mut self, op: &Op) {
+        match *op {
+            Op::Wait(tenths) => self.now += Duration::from_micros(u64::from(tenths) * 100),
+            Op::Send(datagrams) => self.send(u64::from(datagrams)),
+            Op::Ack {
+                datagrams,
+                app_limited,
+            } => self.ack(usize::from(datagrams), app_limited),
+            Op::Lose {
+                datagrams,
+                persistent,
+            } => self.lose(usize::from(datagrams), persistent),
+            Op::Mark => self.mark(),
+            Op::Mtu(mtu) => {
+                let mtu = mtu.max(1200);
+                self.mtu = u64::from(mtu);
+                self.controller.on_mtu_update(mtu);
+            }
+            Op::Migrate => {
+                let moved = self.controller.clone_box().into_any();
+                self.controller = *moved.downcast().expect("a clone is of the same type");
+                self.flight.clear();
+                self.in_flight = 0;
+                self.capped = false;
+            }
+            Op::Drain(hundreds) => self.drain(u64::from(hundreds) * 100),
+            Op::Others(hundreds) => {
+                self.link.others = u64::from(hundreds) * 100;
+                self.tell();
+            }
+            Op::Drop(datagrams) => self.link.to_drop = u64::from(datagrams),
+            Op::Queue(index) => {
+                self.link.queue = QueueId::new(usize::from(index));
+                self.link.own = 0;
+                self.tell();
+            }
+            Op::Deaf(deaf) => {
+                self.deaf = deaf;
+                self.tell();
+            }
+            Op::Live(live) => {
+                self.live = live;
+                self.tell();
+            }
+            Op::Say {
+                observed,
+                drops,
+                own,
+                shared,
+                total,
+                drained,
+            } => {
+                let id = self.link.queue;
+                self.mock.set(|sample| {
+                    sample.congestion.observed_packets = observed;
+                    sample.congestion.queue_drops = drops;
+                    sample.congestion.queue = id.map(|id| QueueSample {
+                        id,
+                        own,
+                        shared,
+                        total,
+                        drained,
+                    });
+                });
+            }
+        }
+    }
+
+    fn base_window(&self) -> u64 {
+        self.controller.base().window()
+    }
+
+    fn check_window(&mut self) {
+        let (window, base) = (self.window(), self.base_window());
+        assert!(window <= base, "{window} is over base's {base}");
+        assert!(
+            window >= base.min(2 * self.mtu),
+            "{window} is under two datagrams of {}",
+            self.mtu
+        );
+    }
+
+    fn window(&mut self) -> u64 {
+        let window = self.controller.window();
+        self.capped |= window < self.base_window();
+        window
+    }
+
+    fn send(&mut self, up_to: u64) {
+        let mut left = up_to;
+        while left > 0 {
+            let in_flight = self.in_flight;
+            let mut batch = 0;
+            while batch < left.min(10) && in_flight + (batch + 1) * self.mtu < self.window() {
+                batch += 1;
+            }
+            if batch == 0 {
+                break;
+            }
+            left -= batch;
+            self.next_number += batch;
+            self.controller
+                .on_sent(self.now, batch * self.mtu, self.next_number - 1);
+            self.note_reductions();
+            for _ in 0..batch {
+                self.flight.push_back((self.now, self.mtu));
+            }
+            self.in_flight += batch * self.mtu;
+            let dropped = batch.min(self.link.to_drop);
+            self.link.to_drop -= dropped;
+            self.link.drops += dropped;
+            self.link.observed += batch;
+            self.link.own += (batch - dropped) * (self.mtu + HEADERS);
+            self.tell();
+        }
+    }
+
+    fn ack(&mut self, datagrams: usize, app_limited: bool) {
+        let datagrams = datagrams.min(self.flight.len());
+        let window = self.window();
+        let before = self.base_window();
+        let capped = self.capped;
+        let mut acked = 0;
+        let (_, rtts) = environment();
+        let estimator = *rtts.nearest(self.srtt);
+        for (sent, bytes) in self.flight.drain(..datagrams) {
+            let rtt = self.now - sent;
+            self.srtt = (self.srtt * 7 + rtt) / 8;
+            acked += bytes;
+            self.in_flight -= bytes;
+            self.controller
+                .on_ack(self.now, sent, bytes, app_limited, &estimator);
+        }
+        let in_flight = self.in_flight;
+        let largest = self.next_number.checked_sub(1);
+        self.controller
+            .on_end_acks(self.now, in_flight, app_limited, largest);
+        self.note_reductions();
+        self.capped = false;
+        if capped && self.base != BaseChoice::Bbr {
+            // A datagram's acknowledgement may cross the bound, nothing more.
+            let bound = before.max(2 * window + acked.min(self.mtu.max(9_000)));
+            let after = self.base_window();
+            assert!(
+                after <= bound,
+                "base grew from {before} to {after} behind a cap of {window}"
+            );
+        }
+    }
+
+    fn lose(&mut self, datagrams: usize, persistent: bool) {
+        let datagrams = datagrams.min(self.flight.len());
+        let lost: Vec<_> = self.flight.drain(..datagrams).collect();
+        let Some(&(sent, _)) = lost.last() else {
+            return;
+        };
+        let bytes = lost.iter().map(|(_, bytes)| bytes).sum();
+        self.in_flight -= bytes;
+        let (before, reductions) = (self.base_window(), self.reductions);
+        self.controller
+            .on_congestion_event(self.now, sent, persistent, bytes);
+        self.note_reductions();
+        let known = self.reduced.is_some_and(|reduced| sent <= reduced);
+        if known && !persistent && reductions == self.reductions && self.base != BaseChoice::Bbr {
+            assert_eq!(self.base_window(), before, "reduced twice for one loss");
+        }
+    }
+
+    fn mark(&mut self) {
+        if let Some(&(sent, _)) = self.flight.back() {
+            self.controller
+                .on_congestion_event(self.now, sent, false, 0);
+            self.note_reductions();
+        }
+    }
+
+    fn note_reductions(&mut self) {
+        let report = self.governor.report();
+        let reductions = report.local_drop_reductions + report.slow_start_exits;
+        if reductions > self.reductions {
+            self.reductions = reductions;
+            self.reduced = Some(self.now);
+        }
+    }
+
+    fn drain(&mut self, bytes: u64) {
+        let total = self.link.own + self.link.others;
+        self.link.own = self.link.own.saturating_sub(bytes);
+        if total > 0 && bytes >= total {
+            self.link.others = 0;
+            self.link.drained += 1;
+        }
+        self.tell();
+    }
+
+    fn tell(&mut self) {
+        if self.deaf {
+            return;
+        }
+        let (link, live) = (self.link, self.live);
+        self.mock.set(|sample| {
+            sample.congestion.live = live;
+            sample.congestion.observed_packets = link.observed;
+            sample.congestion.queue_drops = link.drops;
+            sample.congestion.queue = link.queue.map(|id| QueueSample {
+                id,
+                own: link.own,
+                shared: link.own,
+                total: link.own + link.others,
+                drained: link.drained,
+            });
+        });
+    }
+
+    /// The source dies; what then happens must be what happens without the law.
+    fn die(&mut self) {
+        (self.deaf, self.live) = (false, false);
+        self.tell();
+        let mut rounds = 0;
+        loop {
+            self.now += self.srtt.max(Duration::from_millis(20));
+            self.ack(usize::MAX, false);
+            if self.window() == self.base_window() {
+                break;
+            }
+            rounds += 1;
+            assert!(rounds < 200, "the cap is never let go");
+            self.send(1000);
+        }
+
+        let mut twin = self.controller.base().clone_box();
+        let (_, rtts) = environment();
+        let estimator = *rtts.nearest(Duration::from_millis(20));
+        for round in 0..40 {
+            let sent = self.now;
+            self.next_number += 10;
+            let (bytes, number) = (10 * self.mtu, self.next_number - 1);
+            self.controller.on_sent(sent, bytes, number);
+            twin.on_sent(sent, bytes, number);
+            self.now += Duration::from_millis(20);
+            let now = self.now;
+            if round % 16 == 7 {
+                self.controller.on_congestion_event(now, sent, false, bytes);
+                twin.on_congestion_event(now, sent, false, bytes);
+            } else {
+                for _ in 0..10 {
+                    self.controller
+                        .on_ack(now, sent, self.mtu, false, &estimator);
+                    twin.on_ack(now, sent, self.mtu, false, &estimator);
+                }
+                self.controller.on_end_acks(now, 0, false, Some(number));
+                twin.on_end_acks(now, 0, false, Some(number));
+            }
+            assert_eq!(self.controller.window(), twin.window(), "round {round}");
+        }
+        assert!(self.governors.report().controllers >= 1);
+    }
+}
+
+/// Time zero and the estimators, made once.
+fn environment() -> &'static (Instant, Rtts) {
+    static ENVIRONMENT: OnceLock<(Instant, Rtts)> = OnceLock::new();
+    ENVIRONMENT.get_or_init(|| {
+        #[expect(clippy::disallowed_methods, reason = "a zero for virtual time")]
+        let now = Instant::now();
+        (now, Rtts::new(now))
+    })
+}
