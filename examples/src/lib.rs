@@ -1,1 +1,29 @@
-//! placeholder
+//! What the programs in this package share. Each of them stands beside this package's
+//! `Cargo.toml`: `loopback.rs`, `server.rs`, `client.rs`.
+
+#![forbid(unsafe_code)]
+
+pub mod args;
+pub mod certificate;
+pub mod control;
+pub mod endpoint;
+pub mod interrupt;
+pub mod invented;
+pub mod lines;
+pub mod measure;
+pub mod program;
+pub mod receive;
+pub mod report;
+pub mod send;
+pub mod serve;
+pub mod signals;
+pub mod source;
+pub mod symbols;
+pub mod table;
+pub mod units;
+pub mod upload;
+
+/// The code in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

@@ -1,0 +1,43 @@
+//! Uploads to a `server` on another machine, or in another namespace.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+use examples::args::{Common, Load};
+use examples::certificate::Trust;
+use examples::program::{self, Session};
+
+/// Uploads zeros to a server for a time and reports what arrived, what was lost and what the
+/// kernel told.
+#[derive(Debug, Parser)]
+#[command(name = "client")]
+struct Args {
+    /// Address and port of the server, such as 192.0.2.1:4433.
+    #[arg(long, value_name = "ADDR")]
+    connect: SocketAddr,
+    /// Talk only to the server with this certificate: the file that the server wrote with its
+    /// --cert. Without it any server is taken.
+    #[arg(long, value_name = "FILE")]
+    cert: Option<PathBuf>,
+    #[command(flatten)]
+    load: Load,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    program::init_logs();
+    let trust = match &args.cert {
+        Some(file) => Trust::from_file(file)?,
+        // There is nothing to keep from anybody in an upload of zeros.
+        None => Trust::Any,
+    };
+    let session = Session::start(&args.common).await?;
+    let others = |_: &_| Vec::new();
+    session
+        .upload(args.connect, &trust, args.load, others)
+        .await
+}

@@ -1,0 +1,62 @@
+//! Receives the uploads of `client`s on other machines, or in other namespaces.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Parser;
+use examples::args::{Common, parse_seconds};
+use examples::program::{self, Session, print_drops};
+use examples::serve::{End, Server};
+use examples::{certificate, endpoint};
+
+/// Receives uploads until Ctrl-C and tells each sender what arrived. Each peer is a flow of its
+/// own: what the kernel drops of it is told apart, and what the server sends to it is governed.
+#[derive(Debug, Parser)]
+#[command(name = "server")]
+struct Args {
+    /// Address and port to listen at, such as 0.0.0.0:4433.
+    #[arg(long, value_name = "ADDR")]
+    listen: SocketAddr,
+    /// Write the server's certificate (made anew at each start) here, for clients that shall
+    /// trust no other.
+    #[arg(long, value_name = "FILE")]
+    cert: Option<PathBuf>,
+    /// End after this time.
+    #[arg(long, value_parser = parse_seconds)]
+    seconds: Option<Duration>,
+    /// End after this many uploads.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    flows: Option<u16>,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    program::init_logs();
+    let session = Session::start(&args.common).await?;
+
+    let (made, tls) = certificate::generate()?;
+    let socket = endpoint::bind(args.listen)?;
+    let again = socket.try_clone().context("cannot clone the socket")?;
+    let (endpoint, config) = endpoint::server(tls, socket)?;
+    let server = Server::new(endpoint, config, again);
+    if let Some(file) = &args.cert {
+        certificate::write(&made, file)?;
+    }
+    println!("listening at {}", server.address()?);
+
+    let end = End {
+        time: args.seconds,
+        uploads: args.flows.map(usize::from),
+    };
+    let report = server.run(&session, end).await?;
+    println!("\nSummary: {report}");
+    if let Some(observation) = &session.observation {
+        print_drops(observation, &report.totals);
+    }
+    session.finish(&report)
+}

@@ -1,0 +1,68 @@
+//! Sockets and quinn endpoints over them.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+
+use anyhow::Context;
+use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{
+    Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime, TransportConfig, VarInt,
+};
+
+/// What a receiver lets a sender have on its way: enough that congestion control, not flow
+/// control, decides on any path up to 1 Gbit/s and 100 ms.
+const RECEIVE_WINDOW: u32 = 16 * 1024 * 1024;
+
+/// After this long without a sign of the peer a connection has failed.
+const IDLE_TIMEOUT_MS: u32 = 10_000;
+
+/// A socket at this address.
+pub fn bind(address: SocketAddr) -> anyhow::Result<UdpSocket> {
+    UdpSocket::bind(address).with_context(|| {
+        format!(
+            "cannot bind a UDP socket to {address}: is the port taken, the address this host's?"
+        )
+    })
+}
+
+/// A socket that can send to `peer`.
+pub fn bind_for(peer: SocketAddr) -> anyhow::Result<UdpSocket> {
+    let any: IpAddr = match peer {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    bind(SocketAddr::new(any, 0))
+}
+
+/// An endpoint that connects.
+pub fn client(socket: UdpSocket) -> anyhow::Result<Endpoint> {
+    endpoint(None, socket)
+}
+
+/// An endpoint that also accepts.
+pub fn server(
+    tls: QuicServerConfig,
+    socket: UdpSocket,
+) -> anyhow::Result<(Endpoint, ServerConfig)> {
+    let mut config = ServerConfig::with_crypto(Arc::new(tls));
+    config.transport_config(Arc::new(transport()));
+    Ok((endpoint(Some(config.clone()), socket)?, config))
+}
+
+fn endpoint(server: Option<ServerConfig>, socket: UdpSocket) -> anyhow::Result<Endpoint> {
+    let runtime = Arc::new(TokioRuntime);
+    Endpoint::new(EndpointConfig::default(), server, socket, runtime)
+        .context("cannot make a QUIC endpoint of the socket")
+}
+
+/// quinn's defaults but for windows: congestion control alone shall limit an upload.
+pub fn transport() -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    transport
+        .stream_receive_window(RECEIVE_WINDOW.into())
+        .receive_window(RECEIVE_WINDOW.into())
+        .send_window(RECEIVE_WINDOW.into())
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))));
+    transport
+}

@@ -1,0 +1,82 @@
+//! The receiving half of an upload: counts what arrives and tells the sender.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use quinn::{Connection, ReadError, RecvStream, SendStream};
+use tokio::time::MissedTickBehavior;
+
+/// How often the sender is told. One small packet each: next to nothing beside acknowledgements.
+const REPORT_INTERVAL: Duration = Duration::from_millis(100);
+
+/// An upload as its receiver counted it.
+#[derive(Clone, Debug, Default)]
+pub struct Upload {
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    bytes: AtomicU64,
+    /// From the beginning of the upload to the last byte.
+    micros: AtomicU64,
+}
+
+impl Upload {
+    /// Bytes of the stream that arrived, each counted once.
+    pub fn bytes(&self) -> u64 {
+        self.counts.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Time from the beginning of the upload to the last byte.
+    pub fn elapsed(&self) -> Duration {
+        Duration::from_micros(self.counts.micros.load(Ordering::Relaxed))
+    }
+
+    /// Receives the one upload of `connection` until its sender ends it, then waits for it to
+    /// close the connection.
+    ///
+    /// On the way back it tells the running total as eight bytes, most significant first, ten
+    /// times a second and at the end.
+    pub async fn receive(&self, connection: &Connection) -> anyhow::Result<()> {
+        let (mut totals, mut data) = connection.accept_bi().await.context("no upload began")?;
+        self.count(&mut data, &mut totals)
+            .await
+            .context("the upload broke off")?;
+        self.tell(&mut totals).await?;
+        totals.finish()?;
+        connection.closed().await;
+        Ok(())
+    }
+
+    async fn count(&self, data: &mut RecvStream, totals: &mut SendStream) -> anyhow::Result<()> {
+        let began = Instant::now();
+        let mut report = tokio::time::interval(REPORT_INTERVAL);
+        report.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                biased;
+                _ = report.tick() => self.tell(totals).await?,
+                // Out of order too: what waits behind a gap has arrived all the same.
+                chunk = data.read_chunk(usize::MAX, false) => match chunk {
+                    Ok(Some(chunk)) => self.add(chunk.bytes.len(), began.elapsed()),
+                    Ok(None) | Err(ReadError::Reset(_)) => return Ok(()),
+                    Err(error) => return Err(error.into()),
+                },
+            }
+        }
+    }
+
+    fn add(&self, bytes: usize, elapsed: Duration) {
+        self.counts.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        let micros = crate::units::micros(elapsed);
+        self.counts.micros.store(micros, Ordering::Relaxed);
+    }
+
+    async fn tell(&self, totals: &mut SendStream) -> anyhow::Result<()> {
+        let total = self.bytes().to_be_bytes();
+        Ok(totals.write_all(&total).await?)
+    }
+}

@@ -1,0 +1,215 @@
+//! What a sender reports in the end: one JSON object, or the same as text.
+
+use std::fmt;
+use std::time::Duration;
+
+use quinn_governor::GovernorReport;
+use serde::Serialize;
+
+use crate::args::{Base, Switch};
+use crate::control::Control;
+use crate::measure::{RoundTrips, Windows};
+use crate::signals::{FlowTotals, Observation, SignalsReport};
+use crate::units::{bytes, megabits_per_second, micros, rounded, short_time};
+use crate::upload::Measured;
+
+/// A sender's report.
+#[derive(Clone, Debug, Serialize)]
+pub struct SenderReport {
+    /// Where signals came from: `ebpf`, `mock` or `none`.
+    pub source: &'static str,
+    /// The controller that worked alone, or under the governor.
+    pub base: Base,
+    /// Whether flows were governed: asked for, and there were signals to govern by.
+    pub governor: Switch,
+    /// For how long was sent.
+    pub seconds: f64,
+    /// Connections.
+    pub flows: usize,
+    /// Bytes that the receiver had when it learned that the time was over.
+    pub acked_bytes: u64,
+    /// These by the time.
+    pub goodput_mbps: f64,
+    /// QUIC packets sent, retransmissions included.
+    pub sent_packets: u64,
+    /// Packets that loss recovery gave up.
+    pub lost_packets: u64,
+    /// Their bytes.
+    pub lost_bytes: u64,
+    /// Congestion events as quinn counts them.
+    pub congestion_events: u64,
+    /// Round trips, in microseconds.
+    pub rtt_us: RoundTrips,
+    /// Congestion windows, in bytes.
+    pub cwnd: Windows,
+    /// Goodput of each flow, in the order in which they connected.
+    pub per_flow_goodput_mbps: Vec<f64>,
+    /// What the source told.
+    pub signals: SignalsReport,
+    /// What the governor did.
+    pub governor_actions: GovernorActions,
+    /// Times that it found the signals untrue and let the base decide alone.
+    #[serde(skip)]
+    pub blind_periods: u64,
+}
+
+/// What the governor did, all flows together; all zero without one.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct GovernorActions {
+    /// Reductions because this host's queue had dropped a packet.
+    pub local_drop_reductions: u64,
+    /// Slow starts ended because this host's queue had filled.
+    pub slow_start_exits: u64,
+    /// Time that the window was held under the base controller's.
+    pub capped_ms: u64,
+}
+
+impl From<GovernorReport> for GovernorActions {
+    fn from(report: GovernorReport) -> Self {
+        Self {
+            local_drop_reductions: report.local_drop_reductions,
+            slow_start_exits: report.slow_start_exits,
+            capped_ms: micros(report.capped) / 1000,
+        }
+    }
+}
+
+impl SenderReport {
+    /// The report of a measurement. `others` are watched flows beside the senders' own: those of
+    /// a receiver in the same process.
+    pub fn new(
+        measured: &Measured,
+        control: &Control,
+        observation: Option<&Observation>,
+        others: &[FlowTotals],
+    ) -> Self {
+        let flows = &measured.flows;
+        let time = flows.iter().map(|flow| flow.sent_for).max();
+        let time = time.unwrap_or(Duration::ZERO);
+        let acked_bytes = flows.iter().map(|flow| flow.delivered).sum();
+        let sum = |count: fn(&quinn::PathStats) -> u64| {
+            flows.iter().map(|flow| count(&flow.stats.path)).sum()
+        };
+        let goodputs = flows
+            .iter()
+            .map(|flow| rounded(megabits_per_second(flow.delivered, flow.sent_for)));
+        let signals = observation.map(|observation| {
+            let mut totals = sender_totals(measured, observation);
+            totals.extend(others.iter().cloned().map(FlowTotals::drops_only));
+            observation.report(&totals)
+        });
+        Self {
+            source: control.source().name(),
+            base: control.base(),
+            governor: control.governor(),
+            seconds: rounded(time.as_secs_f64()),
+            flows: flows.len(),
+            acked_bytes,
+            goodput_mbps: rounded(megabits_per_second(acked_bytes, time)),
+            sent_packets: sum(|path| path.sent_packets),
+            lost_packets: sum(|path| path.lost_packets),
+            lost_bytes: sum(|path| path.lost_bytes),
+            congestion_events: sum(|path| path.congestion_events),
+            rtt_us: measured.distributions.round_trips(),
+            cwnd: measured.distributions.windows(),
+            per_flow_goodput_mbps: goodputs.collect(),
+            signals: signals.unwrap_or_default(),
+            governor_actions: control.report().into(),
+            blind_periods: control.report().blind_periods,
+        }
+    }
+}
+
+/// What the source told of each sending flow.
+pub fn sender_totals(measured: &Measured, observation: &Observation) -> Vec<FlowTotals> {
+    let watches = measured.flows.iter().zip(1..);
+    watches
+        .filter_map(|(flow, number)| {
+            let watch = flow.watch.as_ref()?;
+            Some(observation.flow(format!("sender {number}"), watch))
+        })
+        .collect()
+}
+
+impl fmt::Display for SenderReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let governed = match self.governor {
+            Switch::On => "governed",
+            Switch::Off => "not governed",
+        };
+        let base = format!("{:?}", self.base);
+        let mut line = |name: &str, what: String| writeln!(f, "  {name:<11} {what}");
+        line(
+            "control",
+            format!("{base}, {governed}, signals: {}", self.source),
+        )?;
+        line(
+            "delivered",
+            format!(
+                "{} in {:.2} s: {:.1} Mbit/s",
+                bytes(self.acked_bytes),
+                self.seconds,
+                self.goodput_mbps
+            ),
+        )?;
+        if self.flows > 1 {
+            let goodputs = self.per_flow_goodput_mbps.iter();
+            let goodputs: Vec<_> = goodputs.map(|rate| format!("{rate:.1}")).collect();
+            line("by flow", format!("{} Mbit/s", goodputs.join(", ")))?;
+        }
+        line(
+            "packets",
+            format!(
+                "{} sent, {} lost, {} congestion events",
+                self.sent_packets, self.lost_packets, self.congestion_events
+            ),
+        )?;
+        let trips = self.rtt_us;
+        line(
+            "round trip",
+            format!(
+                "min {}, p50 {}, p99 {}",
+                short_time(trips.min),
+                short_time(trips.p50),
+                short_time(trips.p99)
+            ),
+        )?;
+        line(
+            "window",
+            format!("p50 {}, max {}", bytes(self.cwnd.p50), bytes(self.cwnd.max)),
+        )?;
+        let actions = self.governor_actions;
+        if self.governor == Switch::On {
+            line(
+                "governor",
+                format!(
+                    "{} reductions for local drops, {} slow starts ended, window held back for \
+                     {} ms, signals not believed {} times",
+                    actions.local_drop_reductions,
+                    actions.slow_start_exits,
+                    actions.capped_ms,
+                    self.blind_periods
+                ),
+            )?;
+        }
+        if let (Some(drops), Some(events), Some(lost)) = (
+            self.signals.drop_packets,
+            self.signals.events,
+            self.signals.events_lost,
+        ) {
+            line(
+                "signals",
+                format!(
+                    "{drops} packets of these flows dropped here; {events} events of the host, {lost} more not recorded"
+                ),
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Prints a report as one line of JSON, the last of a program's output.
+pub fn print_json(report: &impl Serialize) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string(report)?);
+    Ok(())
+}

@@ -1,0 +1,121 @@
+//! The sending half of an upload.
+//!
+//! What counts as delivered is what the receiver says that it has: not what was written into a
+//! buffer, nor what left the host. A sender writes until its time is over and then resets the
+//! stream, so that nothing more is sent; the receiver answers with its last total. So the total
+//! is what arrived of all that was sent within the time.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use quinn::{ClientConfig, Connection, Endpoint, ReadExactError, RecvStream, VarInt};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::certificate::SERVER_NAME;
+
+/// How long a server may take to answer before it counts as not there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the receiver's last total may take.
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What is sent, a write at a time.
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+
+/// The code of a stream's reset: the time is over.
+const TIME_IS_OVER: VarInt = VarInt::from_u32(0);
+
+/// An upload in progress, as its sender knows it.
+#[derive(Clone, Debug)]
+pub struct Upload {
+    connection: Connection,
+    /// Bytes that the receiver told of last.
+    delivered: Arc<AtomicU64>,
+}
+
+impl Upload {
+    /// Connects to a server.
+    pub async fn connect(
+        endpoint: &Endpoint,
+        config: ClientConfig,
+        server: SocketAddr,
+    ) -> anyhow::Result<Self> {
+        let connecting = endpoint
+            .connect_with(config, server, SERVER_NAME)
+            .with_context(|| format!("cannot connect to {server}"))?;
+        let connection = match timeout(CONNECT_TIMEOUT, connecting).await {
+            Ok(connected) => connected.with_context(|| format!("{server} did not accept"))?,
+            Err(_) => bail!(
+                "{server} did not answer within {} s: start `cargo run --release --example server` \
+                 there, and let UDP through to its port",
+                CONNECT_TIMEOUT.as_secs()
+            ),
+        };
+        Ok(Self {
+            connection,
+            delivered: Arc::default(),
+        })
+    }
+
+    /// The connection that carries it.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Bytes that the receiver has, as it told last.
+    pub fn delivered(&self) -> u64 {
+        self.delivered.load(Ordering::Relaxed)
+    }
+
+    /// Sends until `stop` becomes true; the time that it sent. [`Upload::delivered`] is final
+    /// when this returns.
+    pub async fn send(&self, mut stop: watch::Receiver<bool>) -> anyhow::Result<Duration> {
+        let (mut data, totals) = self.connection.open_bi().await?;
+        let began = Instant::now();
+        let follow = self.follow(totals);
+        tokio::pin!(follow);
+        tokio::select! {
+            // An error says that nobody is left to stop it, which is the same.
+            _ = stop.wait_for(|stop| *stop) => {}
+            error = async { loop {
+                if let Err(error) = data.write_all(&ZEROS).await {
+                    break error;
+                }
+            }} => return Err(error).context("the upload broke off"),
+            ended = &mut follow => {
+                ended.context("the upload broke off")?;
+                bail!("the server ended the upload before its time");
+            }
+        }
+        let sent_for = began.elapsed();
+        data.reset(TIME_IS_OVER)?;
+        match timeout(TOTAL_TIMEOUT, follow).await {
+            Ok(followed) => followed.context("the server did not tell what it received")?,
+            Err(_) => bail!(
+                "the server did not tell what it received within {} s",
+                TOTAL_TIMEOUT.as_secs()
+            ),
+        }
+        self.connection.close(VarInt::from_u32(0), b"done");
+        Ok(sent_for)
+    }
+
+    /// Takes note of the receiver's totals until the last.
+    async fn follow(&self, mut totals: RecvStream) -> anyhow::Result<()> {
+        loop {
+            let mut total = [0; 8];
+            match totals.read_exact(&mut total).await {
+                Ok(()) => {
+                    let total = u64::from_be_bytes(total);
+                    self.delivered.store(total, Ordering::Relaxed);
+                }
+                Err(ReadExactError::FinishedEarly(0)) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}

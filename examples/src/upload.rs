@@ -1,0 +1,231 @@
+//! Uploads for a time over a number of connections, measured.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ebpf_congestion_signals::Watch;
+use quinn::{ClientConfig, ConnectionStats, Endpoint};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+
+use crate::args::Load;
+use crate::certificate::Trust;
+use crate::control::Control;
+use crate::endpoint;
+use crate::interrupt;
+use crate::invented::Invention;
+use crate::lines::{Lines, Now};
+use crate::measure::Distributions;
+use crate::send::Upload;
+use crate::signals::Observation;
+use crate::source::Source;
+
+/// How often round trips and windows are sampled.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(10);
+
+/// How long to wait at the end for the peer to hear that a connection is closed.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Connections to a server, ready to upload.
+pub struct Uploads {
+    flows: Vec<Flow>,
+    load: Load,
+}
+
+/// A connection from a socket of its own, as separate programs would have: the kernel tells its
+/// packets from the others'.
+struct Flow {
+    upload: Upload,
+    endpoint: Endpoint,
+    watch: Option<Watch>,
+    invention: Option<Invention>,
+}
+
+/// What was measured.
+#[derive(Debug)]
+pub struct Measured {
+    /// The flows, in the order in which they connected.
+    pub flows: Vec<MeasuredFlow>,
+    /// Round trips and windows.
+    pub distributions: Distributions,
+    /// Why it ended early, if it failed.
+    pub failure: Option<anyhow::Error>,
+}
+
+/// A flow, in the end.
+#[derive(Clone, Debug)]
+pub struct MeasuredFlow {
+    /// Bytes that the receiver had.
+    pub delivered: u64,
+    /// For how long it sent.
+    pub sent_for: Duration,
+    /// quinn's counters.
+    pub stats: ConnectionStats,
+    /// The flow as the source watches it.
+    pub watch: Option<Watch>,
+}
+
+impl Uploads {
+    /// Connects as often as the load says.
+    pub async fn connect(
+        server: SocketAddr,
+        trust: &Trust,
+        load: Load,
+        control: &Control,
+    ) -> anyhow::Result<Self> {
+        let mut flows = Vec::new();
+        for _ in 0..load.flows {
+            let socket = endpoint::bind_for(server)?;
+            flows.push(Flow::connect(socket, server, trust, control).await?);
+        }
+        Ok(Self { flows, load })
+    }
+
+    /// Uploads until the time is over, a flow fails or the user asks for an end; prints a line a
+    /// second.
+    pub async fn run(
+        mut self,
+        control: &Control,
+        mut observation: Option<&mut Observation>,
+    ) -> anyhow::Result<Measured> {
+        let mut distributions = Distributions::new()?;
+        let mut lines = Lines::default();
+        let (stop, stopped) = watch::channel(false);
+        let mut sending = JoinSet::new();
+        for (index, flow) in self.flows.iter().enumerate() {
+            let (upload, stopped) = (flow.upload.clone(), stopped.clone());
+            sending.spawn(async move { (index, upload.send(stopped).await) });
+        }
+        let mut sent_for = vec![None; self.flows.len()];
+        let mut failure = None;
+        let mut note = |ended: Result<(usize, anyhow::Result<Duration>), _>| match ended {
+            Ok((index, Ok(time))) => sent_for[index] = Some(time),
+            Ok((index, Err(error))) => {
+                let error = error.context(format!("flow {} failed", index + 1));
+                failure.get_or_insert(error);
+            }
+            Err(panicked) => {
+                failure.get_or_insert(anyhow::Error::from(panicked));
+            }
+        };
+
+        let began = Instant::now();
+        let over = sleep(self.load.seconds);
+        let interrupted = interrupt::requested();
+        tokio::pin!(over, interrupted);
+        let mut sample = interval(SAMPLE_INTERVAL);
+        sample.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut second = interval(Duration::from_secs(1));
+        second.tick().await;
+        loop {
+            tokio::select! {
+                _ = sample.tick() => {
+                    self.sample(&mut distributions);
+                    self.invent(control, began.elapsed());
+                }
+                _ = second.tick() => {
+                    let signals = observation.as_mut().map(|observed| observed.interval());
+                    lines.print(&Now {
+                        signals,
+                        ..self.now(began.elapsed())
+                    });
+                }
+                () = &mut over => break,
+                asked = &mut interrupted => {
+                    asked?;
+                    println!("interrupted: what was measured so far");
+                    break;
+                }
+                // Before its time: it failed.
+                Some(ended) = sending.join_next() => {
+                    note(ended);
+                    break;
+                }
+            }
+        }
+        let elapsed = began.elapsed();
+        stop.send_replace(true);
+        while let Some(ended) = sending.join_next().await {
+            note(ended);
+        }
+        let mut flows = Vec::new();
+        for (flow, sent_for) in self.flows.into_iter().zip(sent_for) {
+            flows.push(MeasuredFlow {
+                delivered: flow.upload.delivered(),
+                sent_for: sent_for.unwrap_or(elapsed),
+                stats: flow.upload.connection().stats(),
+                watch: flow.watch,
+            });
+            // Elapsed or not, there is nothing more to do for it.
+            let _ = timeout(CLOSE_TIMEOUT, flow.endpoint.wait_idle()).await;
+        }
+        Ok(Measured {
+            flows,
+            distributions,
+            failure,
+        })
+    }
+
+    fn sample(&self, distributions: &mut Distributions) {
+        for flow in &self.flows {
+            distributions.sample(flow.upload.connection());
+        }
+    }
+
+    fn invent(&mut self, control: &Control, elapsed: Duration) {
+        let Source::Mock(mock) = control.source() else {
+            return;
+        };
+        for flow in &mut self.flows {
+            if let Some(invention) = &mut flow.invention {
+                invention.tell(mock, flow.upload.connection(), elapsed);
+            }
+        }
+    }
+
+    fn now(&self, elapsed: Duration) -> Now {
+        let paths = self
+            .flows
+            .iter()
+            .map(|flow| flow.upload.connection().stats().path);
+        let (round_trips, windows) = paths.fold((Duration::ZERO, 0), |(trips, windows), path| {
+            (trips + path.rtt, windows + path.cwnd)
+        });
+        let count = u32::from(self.load.flows);
+        Now {
+            elapsed,
+            delivered: self.flows.iter().map(|flow| flow.upload.delivered()).sum(),
+            signals: None,
+            round_trip: round_trips / count,
+            window: windows / u64::from(count),
+        }
+    }
+}
+
+impl Flow {
+    async fn connect(
+        socket: UdpSocket,
+        server: SocketAddr,
+        trust: &Trust,
+        control: &Control,
+    ) -> anyhow::Result<Self> {
+        let controlled = control.socket(&socket)?;
+        let mut config = ClientConfig::new(Arc::new(trust.client()?));
+        config.transport_config(Arc::new(controlled.transport()));
+        let endpoint = endpoint::client(socket)?;
+        let upload = Upload::connect(&endpoint, config, server).await?;
+        let watch = controlled.watch().cloned();
+        let invention = match (control.source(), &watch) {
+            (Source::Mock(mock), Some(watch)) => Invention::new(mock, watch),
+            _ => None,
+        };
+        Ok(Self {
+            upload,
+            endpoint,
+            watch,
+            invention,
+        })
+    }
+}
