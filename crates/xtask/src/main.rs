@@ -1,2 +1,80 @@
-//! placeholder
-fn main() {}
+//! The project's own tasks, run as `cargo xtask`.
+
+#![forbid(unsafe_code)]
+
+mod bpf;
+mod kernels;
+mod toolchain;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::toolchain::Toolchain;
+
+/// The project's own tasks.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build the probes and replace the committed object.
+    Bpf {
+        /// Replace nothing: fail unless the committed object is what the sources build, to the byte.
+        #[arg(long, conflicts_with = "lint")]
+        check: bool,
+        /// Build nothing: run clippy over the probes, and fail if it warns.
+        #[arg(long)]
+        lint: bool,
+    },
+    /// Say which toolchain builds the probes here, or what it lacks.
+    Toolchain {
+        /// Print nothing but the commands (Debian, as root) that install what is missing.
+        #[arg(long)]
+        install_commands: bool,
+    },
+    /// Run the privileged tests on Debian's kernels, and print which signals are right on which.
+    Kernels(kernels::Options),
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
+    match task {
+        Task::Bpf { lint: true, .. } => bpf::lint(&workspace(), &Toolchain::find()?),
+        Task::Bpf { check: true, .. } => bpf::check(&workspace(), &Toolchain::find()?),
+        Task::Bpf { .. } => bpf::build(&workspace(), &Toolchain::find()?),
+        Task::Toolchain { install_commands } => {
+            match (Toolchain::find(), install_commands) {
+                (Ok(_), true) => {}
+                (Ok(found), false) => println!("{found}"),
+                (Err(incomplete), true) => print!("{}", incomplete.install_commands()),
+                (Err(incomplete), false) => return Err(incomplete.into()),
+            }
+            Ok(())
+        }
+        Task::Kernels(options) => kernels::run(&workspace(), &options),
+    }
+}
+
+/// The checkout at hand.
+fn workspace() -> PathBuf {
+    let package = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    // This package lies two directories below the workspace's root.
+    package.ancestors().nth(2).unwrap_or(&package).to_owned()
+}

@@ -1,0 +1,264 @@
+//! Builds the probes into one object whose bytes depend on nothing but sources and toolchain.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::toolchain::{TARGET, Toolchain, without_outer_build};
+
+const PROBES: &str = "crates/ebpf-congestion-signals-ebpf";
+const OBJECT: &str = "crates/ebpf-congestion-signals/probes.bpf.o";
+
+/// Where the toolchain of the probes works, apart from the other crates' builds.
+const TARGET_DIRECTORY: &str = "target/bpf";
+
+/// What the workspace's directory is called inside the object.
+const WORKSPACE_NAME: &str = "/ebpf-congestion-signals";
+
+/// Where dependencies lie inside the object.
+const DEPENDENCIES_NAME: &str = "/dependencies";
+
+/// Begins what the object says of its toolchain.
+const COMMENT: &str = "built with ";
+
+/// Builds the probes and replaces the committed object if it differs.
+pub(crate) fn build(workspace: &Path, tools: &Toolchain) -> Result<()> {
+    let built = object(workspace, tools)?;
+    let path = workspace.join(OBJECT);
+    // An unchanged file keeps its time, so that the crate that embeds it is not rebuilt.
+    let changed = fs::read(&path).ok().as_deref() != Some(&built[..]);
+    if changed {
+        fs::write(&path, &built).with_context(|| format!("writing {}", path.display()))?;
+    }
+    let verb = if changed { "written" } else { "unchanged" };
+    println!(
+        "{OBJECT}: {verb}, {} bytes, {COMMENT}{}",
+        built.len(),
+        tools.versions()
+    );
+    Ok(())
+}
+
+/// Fails unless the committed object is what the sources build.
+pub(crate) fn check(workspace: &Path, tools: &Toolchain) -> Result<()> {
+    let path = workspace.join(OBJECT);
+    let committed = fs::read(&path)
+        .with_context(|| format!("reading {}: `cargo xtask bpf` builds it", path.display()))?;
+    let built = object(workspace, tools)?;
+    if committed != built {
+        bail!("{}", difference(&committed, &built));
+    }
+    println!(
+        "{OBJECT} is what the sources build, {COMMENT}{}",
+        tools.versions()
+    );
+    Ok(())
+}
+
+/// Runs the toolchain's clippy over the probes.
+pub(crate) fn lint(workspace: &Path, tools: &Toolchain) -> Result<()> {
+    let clippy = tools.beside_rustc("cargo-clippy");
+    ensure!(
+        clippy.exists(),
+        "no {}: on Debian, `apt-get install rust-web-clippy`",
+        clippy.display()
+    );
+    let mut command = in_probes(Command::new(clippy), workspace, tools);
+    command
+        .args(["clippy", "--locked", "--release", "--target", TARGET])
+        .args(["--", "-Dwarnings"])
+        .env("CARGO", &tools.cargo)
+        .env("CARGO_TARGET_DIR", workspace.join(TARGET_DIRECTORY));
+    run(&mut command)
+}
+
+/// Says how the committed object differs from what was built, and how to mend it.
+fn difference(committed: &[u8], built: &[u8]) -> String {
+    let same = committed
+        .iter()
+        .zip(built)
+        .take_while(|(a, b)| a == b)
+        .count();
+    let mut text = format!(
+        "{OBJECT} is not what the sources build: {} bytes committed, {} built, the first \
+         difference at byte {same}.\n",
+        committed.len(),
+        built.len()
+    );
+    let [was, is] = [committed, built].map(recorded_versions);
+    if was == is {
+        text += "Run `cargo xtask bpf` and commit the object with the sources.";
+    } else {
+        let [was, is] = [was, is].map(|versions| versions.unwrap_or("an unknown toolchain"));
+        text += &format!(
+            "It was {COMMENT}{was}; here there is {is}. Install that toolchain, or run \
+             `cargo xtask bpf` with this one and commit the object."
+        );
+    }
+    text
+}
+
+/// What an object says of the toolchain that built it.
+fn recorded_versions(object: &[u8]) -> Option<&str> {
+    let start = object
+        .windows(COMMENT.len())
+        .position(|window| window == COMMENT.as_bytes())?;
+    let rest = &object[start + COMMENT.len()..];
+    let end = rest.iter().position(|byte| *byte == 0)?;
+    std::str::from_utf8(&rest[..end]).ok()
+}
+
+/// The object's bytes: BTF and line information kept, DWARF left out.
+fn object(workspace: &Path, tools: &Toolchain) -> Result<Vec<u8>> {
+    let directory = workspace.join(TARGET_DIRECTORY);
+    fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
+    let linked = compile(workspace, &directory, tools)?;
+
+    let comment = directory.join("comment");
+    fs::write(&comment, format!("{COMMENT}{}\0", tools.versions()))
+        .with_context(|| format!("writing {}", comment.display()))?;
+    let stripped = directory.join("probes.bpf.o");
+    let mut objcopy = Command::new(&tools.objcopy);
+    objcopy
+        .arg("--strip-debug")
+        .arg(format!("--add-section=.comment={}", comment.display()))
+        .args([&linked, &stripped]);
+    run(&mut objcopy)?;
+    let object = fs::read(&stripped).with_context(|| format!("reading {}", stripped.display()))?;
+
+    let has = |name: &[u8]| object.windows(name.len()).any(|window| window == name);
+    ensure!(
+        has(b".BTF\0") && has(b".BTF.ext\0"),
+        "the built object has no BTF"
+    );
+    Ok(object)
+}
+
+/// Compiles and links the probes; returns where the linked object is.
+fn compile(workspace: &Path, directory: &Path, tools: &Toolchain) -> Result<PathBuf> {
+    let mut flags = vec![
+        format!("-Clinker={}", tools.linker.display()),
+        "-Clink-arg=--btf".to_owned(),
+        // Else every memset is a call of a loop over bytes, whose frame kernels before 6.12 round up
+        // to 32 bytes on top of the caller's: over the 512 that a program may have.
+        "-Clink-arg=--disable-expand-memcpy-in-order".to_owned(),
+        "-Cdebuginfo=2".to_owned(),
+        // Source lines go into the object, so that the verifier's log can quote them; else LLVM
+        // would read them from wherever the paths below happen to lead.
+        "-Zembed-source=yes".to_owned(),
+        "-Zdwarf-version=5".to_owned(),
+    ];
+    flags.extend(remapped_paths(workspace, tools)?);
+
+    let mut cargo = in_probes(Command::new(&tools.cargo), workspace, tools);
+    cargo
+        .args(["build", "--locked", "--release", "--target", TARGET])
+        .env("CARGO_TARGET_DIR", directory)
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+    run(&mut cargo)?;
+    Ok(directory.join(TARGET).join("release/probes"))
+}
+
+/// Gives every package's directory a name that is the same on every machine. A later flag wins
+/// over an earlier one, and packages lie in no other package's directory.
+fn remapped_paths(workspace: &Path, tools: &Toolchain) -> Result<Vec<String>> {
+    let mut command = in_probes(Command::new(&tools.cargo), workspace, tools);
+    command
+        .args([
+            "metadata",
+            "--locked",
+            "--format-version=1",
+            "--filter-platform",
+            TARGET,
+        ])
+        .stdout(Stdio::piped());
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .context("starting `cargo metadata`")?;
+    ensure!(
+        output.status.success(),
+        "`cargo metadata`: {}",
+        output.status
+    );
+    let metadata: Value =
+        serde_json::from_slice(&output.stdout).context("reading what `cargo metadata` wrote")?;
+
+    let mut flags = vec![format!(
+        "--remap-path-prefix={}={WORKSPACE_NAME}",
+        workspace.display()
+    )];
+    let packages = metadata["packages"]
+        .as_array()
+        .context("`cargo metadata` lists no packages")?;
+    for package in packages {
+        let text = |field: &str| {
+            let value = package[field].as_str();
+            value.with_context(|| format!("`cargo metadata` names a package without {field}"))
+        };
+        if package["source"].is_null() {
+            continue; // One of this workspace's own.
+        }
+        let manifest = Path::new(text("manifest_path")?);
+        let root = manifest.parent().unwrap_or(manifest).display();
+        let (name, version) = (text("name")?, text("version")?);
+        flags.push(format!(
+            "--remap-path-prefix={root}={DEPENDENCIES_NAME}/{name}-{version}"
+        ));
+    }
+    Ok(flags)
+}
+
+/// Has a cargo work on the probes with their own toolchain, whatever cargo runs this program.
+fn in_probes(mut command: Command, workspace: &Path, tools: &Toolchain) -> Command {
+    without_outer_build(&mut command);
+    command
+        .current_dir(workspace.join(PROBES))
+        .env("RUSTC", &tools.rustc)
+        .env("RUSTC_WRAPPER", "")
+        .env("RUSTC_WORKSPACE_WRAPPER", "")
+        // Debian's compiler is a stable one; BPF needs unstable features of `core`.
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_INCREMENTAL", "0")
+        // aya-ebpf compiles for the building machine's architecture unless told. The probes use
+        // nothing that differs, but its name would be in the object.
+        .env("AYA_BPF_TARGET_ARCH", "x86_64");
+    command
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let tool = command.get_program().display().to_string();
+    let status = command
+        .status()
+        .with_context(|| format!("starting {tool}"))?;
+    ensure!(status.success(), "{tool}: {status}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_tells_the_toolchain_that_built_it() {
+        let object = b"\x7fELF..built with rustc 1.96.0, LLVM 22\0.symtab\0";
+        assert_eq!(recorded_versions(object), Some("rustc 1.96.0, LLVM 22"));
+        assert_eq!(recorded_versions(b"\x7fELF"), None);
+    }
+
+    #[test]
+    fn changed_sources_ask_for_a_rebuild() {
+        let text = difference(b"abXbuilt with 1\0", b"abYbuilt with 1\0");
+        assert!(text.contains("first difference at byte 2"), "{text}");
+        assert!(text.contains("Run `cargo xtask bpf`"), "{text}");
+    }
+
+    #[test]
+    fn a_changed_toolchain_is_named() {
+        let text = difference(b"built with 1\0", b"built with 2\0");
+        assert!(text.contains("built with 1; here there is 2"), "{text}");
+    }
+}

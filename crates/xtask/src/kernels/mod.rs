@@ -1,0 +1,116 @@
+//! Runs the privileged tests on Debian's kernels, each booted in a virtual machine.
+//!
+//! For each series the newest kernel that the archive has is fetched with apt and booted under
+//! qemu with an initramfs that holds a busybox, `ip` and `tc`, the modules that the tests need,
+//! and the tests themselves as static programs. What it all needs and makes lives in
+//! `target/kernels`; nothing is installed, and no privilege is needed but for the running kernel.
+
+mod archive;
+mod cpio;
+mod guest;
+mod image;
+mod modules;
+mod outcome;
+mod process;
+mod programs;
+mod series;
+mod signals;
+mod table;
+mod userland;
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+
+use archive::Archive;
+use outcome::Outcome;
+use programs::Programs;
+use series::Series;
+use table::Column;
+
+/// Everything that is made lives here.
+const DIRECTORY: &str = "target/kernels";
+
+/// Series that are tested when none is asked for: each end of what is supported, the kernels of
+/// Debian's releases, and of those between them what the archive has.
+const DEFAULT_SERIES: [&str; 7] = ["5.10", "6.1", "6.12", "6.16", "6.18", "7.x", "live"];
+
+/// How to run the tests.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Kernels: a series (`6.12`), the newest of a major version (`7.x`), or the running one
+    /// (`live`, needs root).
+    #[arg(default_values = DEFAULT_SERIES)]
+    series: Vec<Series>,
+    /// Seconds that all tests of one kernel may take, its boot included; then it is killed.
+    #[arg(long, default_value_t = 600)]
+    timeout: u64,
+}
+
+/// Runs the tests on every kernel asked for; prints what each can tell and a table of signals by
+/// kernel. Fails unless everything that a kernel can tell is right.
+pub(crate) fn run(workspace: &Path, options: &Options) -> Result<()> {
+    ensure!(
+        cfg!(all(target_os = "linux", target_arch = "x86_64")),
+        "the tests run on x86_64 kernels: this needs Linux on x86_64"
+    );
+    let directory = workspace.join(DIRECTORY);
+    fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
+    let boots = options
+        .series
+        .iter()
+        .any(|series| !matches!(series, Series::Live));
+    if boots {
+        process::require_tools()?;
+    }
+    let programs = Programs::build(workspace, &directory)?;
+    let archive = boots.then(|| Archive::open(&directory)).transpose()?;
+    let timeout = Duration::from_secs(options.timeout);
+
+    let mut columns = Vec::new();
+    for series in &options.series {
+        eprintln!("=== {series}");
+        let outcome = match (series, &archive) {
+            (Series::Live, _) => guest::run_live(&directory, &programs, timeout),
+            (_, Some(archive)) => boot(&directory, archive, series, &programs, timeout),
+            (_, None) => bail!("{series} was not prepared for"),
+        }
+        .with_context(|| format!("kernel {series}"));
+        // One kernel that cannot be had does not keep the others from being tested.
+        let outcome = outcome.unwrap_or_else(|error| Outcome::broken(format!("{error:#}")));
+        outcome.tell();
+        columns.push(Column {
+            series: series.clone(),
+            outcome,
+        });
+    }
+
+    let table = table::markdown(&columns);
+    fs::write(directory.join("table.md"), &table).context("writing the table")?;
+    println!("{table}");
+    let bad: Vec<_> = columns
+        .iter()
+        .filter(|column| !table::is_right(&column.outcome))
+        .map(|column| column.series.to_string())
+        .collect();
+    ensure!(bad.is_empty(), "not right on {}", bad.join(", "));
+    Ok(())
+}
+
+fn boot(
+    directory: &Path,
+    archive: &Archive,
+    series: &Series,
+    programs: &Programs,
+    timeout: Duration,
+) -> Result<Outcome> {
+    let package = archive.newest(series)?;
+    eprintln!("    {}", package.release);
+    let home = directory.join(series.to_string());
+    let kernel = image::prepare(&home, archive, &package)?;
+    let initramfs = userland::initramfs(directory, &kernel, archive, programs, timeout)?;
+    guest::run(&home, &kernel, &initramfs, timeout)
+}

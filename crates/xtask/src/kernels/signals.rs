@@ -1,0 +1,85 @@
+//! The signals of the table: what each needs and which tests show that it is right.
+
+/// A row of the table.
+pub(super) struct Signal {
+    pub(super) name: &'static str,
+    /// Capabilities without which it is absent.
+    pub(super) needs: &'static [&'static str],
+    /// Tests of it: names, or what names begin with.
+    pub(super) tests: &'static [&'static str],
+}
+
+/// All signals. A test of no signal stands in a row of its own.
+pub(super) const SIGNALS: [Signal; 13] = [
+    Signal {
+        name: "datagrams and bytes sent, of a socket and of a peer",
+        needs: &["net_dev_queue"],
+        tests: &["bytes_sent::udp_datagrams"],
+    },
+    Signal {
+        name: "UDP bytes and calls that sockets accepted, host and socket",
+        needs: &["sock_send_length"],
+        tests: &["bytes_sent::udp_calls"],
+    },
+    Signal {
+        name: "TCP bytes that sockets accepted, host",
+        needs: &["sock_send_length"],
+        tests: &["bytes_sent::tcp"],
+    },
+    Signal {
+        name: "drops at a full queue, per socket and peer, batches in segments",
+        needs: &["kfree_skb", "net_dev_queue"],
+        tests: &["token_bucket::"],
+    },
+    Signal {
+        name: "drops at a full receive buffer",
+        needs: &["kfree_skb"],
+        tests: &["receive_overflow::what_", "receive_overflow::a_dual_stack_"],
+    },
+    Signal {
+        name: "name and class of a drop's reason",
+        needs: &["kfree_skb", "skb_drop_reason"],
+        tests: &["token_bucket::", "receive_overflow::what_"],
+    },
+    Signal {
+        name: "queue: bytes of a flow, of the sharing flows, of all",
+        needs: &["qdisc_enqueue", "qdisc_dequeue", "qdisc_reset"],
+        tests: &["backlog::"],
+    },
+    Signal {
+        name: "receive buffer's occupancy",
+        needs: &["sock_recv_length"],
+        tests: &["receive_overflow::a_full_"],
+    },
+    Signal {
+        name: "events of buffers that fill and empty",
+        needs: &["sock_recv_length"],
+        tests: &["events::a_buffer_"],
+    },
+    Signal {
+        name: "events of drops, complete or counted as lost",
+        needs: &["kfree_skb"],
+        tests: &["events::every_drop_", "events::events_over_"],
+    },
+    Signal {
+        name: "time in network softirqs",
+        needs: &["softirq_entry", "softirq_exit"],
+        tests: &["host::softirq_time_"],
+    },
+    Signal {
+        name: "what each probe costs",
+        needs: &[],
+        tests: &["host::each_probes_cost_"],
+    },
+    Signal {
+        name: "watching sockets and peers",
+        needs: &["net_dev_queue"],
+        tests: &["watching::"],
+    },
+];
+
+impl Signal {
+    pub(super) fn is_tested_by(&self, test: &str) -> bool {
+        self.tests.iter().any(|name| test.starts_with(name))
+    }
+}

@@ -1,0 +1,219 @@
+//! The table of signals by kernel, in Markdown.
+
+use std::fmt::Write;
+
+use super::outcome::{Outcome, Verdict};
+use super::series::Series;
+use super::signals::{SIGNALS, Signal};
+
+/// A kernel's column.
+pub(super) struct Column {
+    pub(super) series: Series,
+    pub(super) outcome: Outcome,
+}
+
+/// What is said of a signal on a kernel.
+#[derive(Debug, PartialEq, Eq)]
+enum Cell {
+    /// Every test of it passed.
+    Right,
+    /// The kernel cannot tell it; why.
+    Absent(String),
+    /// Tests of it failed.
+    Wrong { failed: usize, tests: usize },
+    /// It should be there, but nothing showed that it is right.
+    Untested,
+}
+
+impl Cell {
+    fn is_right(&self) -> bool {
+        matches!(self, Self::Right | Self::Absent(_))
+    }
+}
+
+/// Whether nothing went wrong on a kernel.
+pub(super) fn is_right(outcome: &Outcome) -> bool {
+    outcome.faults.is_empty()
+        && outcome.failed().next().is_none()
+        && SIGNALS
+            .iter()
+            .all(|signal| cell(signal, outcome).is_right())
+}
+
+fn cell(signal: &Signal, outcome: &Outcome) -> Cell {
+    let missing = signal.needs.iter().find_map(|name| outcome.missing(name));
+    if let (Some(why), false) = (missing, outcome.capabilities.is_empty()) {
+        return Cell::Absent(first_line(why));
+    }
+    judge(outcome, |test| signal.is_tested_by(test))
+}
+
+/// Tests of no signal.
+fn others(outcome: &Outcome) -> Cell {
+    judge(outcome, |test| {
+        !SIGNALS.iter().any(|signal| signal.is_tested_by(test))
+    })
+}
+
+fn judge(outcome: &Outcome, is_of_it: impl Fn(&str) -> bool) -> Cell {
+    let verdicts: Vec<_> = outcome
+        .tests
+        .iter()
+        .filter(|(name, _)| is_of_it(name))
+        .map(|(_, verdict)| verdict)
+        .collect();
+    let failed = verdicts
+        .iter()
+        .filter(|verdict| matches!(verdict, Verdict::Failed(_)))
+        .count();
+    if failed > 0 {
+        let tests = verdicts.len();
+        return Cell::Wrong { failed, tests };
+    }
+    let all_passed = verdicts
+        .iter()
+        .all(|verdict| matches!(verdict, Verdict::Passed));
+    if all_passed && !verdicts.is_empty() {
+        Cell::Right
+    } else {
+        Cell::Untested
+    }
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+/// The table, and below it the reasons that it refers to.
+pub(super) fn markdown(columns: &[Column]) -> String {
+    let mut reasons: Vec<String> = Vec::new();
+    let mut table = String::from("| signal |");
+    for column in columns {
+        let _ = write!(table, " {} |", heading(column));
+    }
+    table.push_str("\n| --- |");
+    table.push_str(&" --- |".repeat(columns.len()));
+    table.push('\n');
+    let mut row = |name: &str, cells: Vec<Cell>| {
+        let _ = write!(table, "| {name} |");
+        for cell in cells {
+            let _ = write!(table, " {} |", text(cell, &mut reasons));
+        }
+        table.push('\n');
+    };
+    for signal in &SIGNALS {
+        let cells = columns.iter().map(|column| cell(signal, &column.outcome));
+        row(signal.name, cells.collect());
+    }
+    let cells = columns.iter().map(|column| others(&column.outcome));
+    row("everything else", cells.collect());
+    for (index, reason) in reasons.iter().enumerate() {
+        let _ = write!(table, "\n{}. {reason}", index + 1);
+    }
+    if !reasons.is_empty() {
+        table.push('\n');
+    }
+    table
+}
+
+/// The version, and that it is the running kernel's.
+fn heading(column: &Column) -> String {
+    let release = &column.outcome.release;
+    // What a distribution or a builder adds says nothing about signals.
+    let version = release.split(['-', '+']).next().unwrap_or_default();
+    match &column.series {
+        series if version.is_empty() => series.to_string(),
+        Series::Live => format!("{version} (live)"),
+        // Debian's older kernels keep their first release's number.
+        _ => version.trim_end_matches(".0").to_owned(),
+    }
+}
+
+fn text(cell: Cell, reasons: &mut Vec<String>) -> String {
+    match cell {
+        Cell::Right => "right".to_owned(),
+        Cell::Untested => "**untested**".to_owned(),
+        Cell::Wrong { failed, tests } => format!("**wrong** ({failed} of {tests} tests)"),
+        Cell::Absent(why) => {
+            let known = reasons.iter().position(|reason| *reason == why);
+            let index = known.unwrap_or_else(|| {
+                reasons.push(why);
+                reasons.len() - 1
+            });
+            format!("absent ({})", index + 1)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::outcome::Capability;
+    use super::*;
+
+    /// A kernel that can tell everything but what `missing` gives.
+    fn outcome(missing: &str) -> Outcome {
+        let mut outcome = Outcome {
+            release: "5.10.0-32-cloud-amd64".to_owned(),
+            ..Outcome::default()
+        };
+        for signal in &SIGNALS {
+            let absent = signal.needs.contains(&missing);
+            for name in signal.needs {
+                outcome.capabilities.push(Capability {
+                    name: (*name).to_owned(),
+                    gives: String::new(),
+                    missing: (*name == missing).then(|| "too old".to_owned()),
+                });
+            }
+            for test in signal.tests {
+                let verdict = if absent {
+                    Verdict::Skipped("too old".to_owned())
+                } else {
+                    Verdict::Passed
+                };
+                outcome.tests.insert((*test).to_owned(), verdict);
+            }
+        }
+        let other = ("other::test".to_owned(), Verdict::Passed);
+        outcome.tests.extend([other]);
+        outcome
+    }
+
+    fn column(outcome: Outcome) -> Column {
+        let series = "5.10".parse().unwrap();
+        Column { series, outcome }
+    }
+
+    #[test]
+    fn a_signal_is_right_or_absent_with_its_reason() {
+        let columns = [column(outcome("")), column(outcome("sock_send_length"))];
+        assert!(is_right(&columns[0].outcome) && is_right(&columns[1].outcome));
+        let table = markdown(&columns);
+        assert!(table.starts_with("| signal | 5.10 | 5.10 |\n| --- | --- | --- |\n"));
+        assert!(table.contains("host | right | absent (1) |\n"), "{table}");
+        assert!(table.ends_with("\n1. too old\n"), "{table}");
+    }
+
+    #[test]
+    fn a_test_that_fails_makes_its_signal_wrong() {
+        let mut outcome = outcome("");
+        let failed = Verdict::Failed(String::new());
+        outcome.tests.insert("bytes_sent::tcp".to_owned(), failed);
+        assert!(!is_right(&outcome));
+        let table = markdown(&[column(outcome)]);
+        assert!(
+            table.contains("host | **wrong** (1 of 1 tests) |"),
+            "{table}"
+        );
+    }
+
+    #[test]
+    fn a_test_that_is_skipped_though_nothing_is_missing_proves_nothing() {
+        let mut outcome = outcome("");
+        let skipped = Verdict::Skipped(String::new());
+        outcome.tests.insert("backlog::".to_owned(), skipped);
+        assert!(!is_right(&outcome));
+        outcome.tests.clear();
+        assert!(!is_right(&outcome));
+    }
+}
