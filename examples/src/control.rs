@@ -32,17 +32,18 @@ impl Control {
     /// Chooses the source, and makes the governors over it.
     pub fn new(options: &Common) -> anyhow::Result<Self> {
         let source = Source::choose(options.source)?;
+        Self::over(source, options.base, options.governor)
+    }
+
+    /// Makes the governors over a source that is there already.
+    pub fn over(source: Source, base: Base, governor: Switch) -> anyhow::Result<Self> {
         let governors = source
             .signals()
-            .filter(|_| options.governor == Switch::On)
-            .map(|signals| {
-                Governors::builder(signals)
-                    .base(factory(options.base))
-                    .build()
-            })
+            .filter(|_| governor == Switch::On)
+            .map(|signals| Governors::builder(signals).base(factory(base)).build())
             .transpose()?;
         Ok(Self {
-            base: options.base,
+            base,
             source,
             governors,
         })

@@ -83,6 +83,11 @@ impl Uploads {
         Ok(Self { flows, load })
     }
 
+    /// The connection of a flow, in the order in which they connected.
+    pub fn connection(&self, flow: usize) -> &quinn::Connection {
+        self.flows[flow].upload.connection()
+    }
+
     /// Uploads until the time is over, a flow fails or the user asks for an end; prints a line a
     /// second.
     pub async fn run(
