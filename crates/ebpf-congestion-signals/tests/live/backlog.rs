@@ -1,5 +1,9 @@
 //! What stands in the queue: of a flow, of the flows that share, of everybody.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
 use ebpf_congestion_signals::{QueueSample, SignalSource, Watch, WatchTarget};
 use netlab::{Bottleneck, Family, Path, PathConfig, TokenBucket};
 
@@ -166,4 +170,60 @@ fn a_queue_that_is_thrown_away_is_empty() -> TestResult {
         queue(&watch).own == 0 && queue(&watch).total == 0
     });
     Ok(())
+}
+
+#[test]
+fn counts_stay_true_while_the_processor_is_busy() -> TestResult {
+    let Some((_turn, source)) = source_with("counts_stay_true_while_...", &["qdisc_enqueue"])
+    else {
+        return Ok(());
+    };
+    let bucket = TokenBucket {
+        rate: 50_000_000,
+        burst: 20_000,
+        limit: 150_000,
+    };
+    let path = Path::new(&PathConfig {
+        bottleneck: Bottleneck::Local(bucket),
+        ..PathConfig::default()
+    })?;
+    let ends = path.addresses(Family::V4);
+    let sink = sink(&path, ends.receiver)?;
+    let sender = bind(path.sender(), ends.sender)?;
+    let watch = source.watch(WatchTarget::socket(&sender).sharing())?;
+    let to = sink.local_addr()?;
+    let busy = AtomicBool::new(true);
+    thread::scope(|scope| -> TestResult {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while busy.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        let start = Instant::now();
+        let mut worst = 0;
+        // Never empty, so that nothing is put right meanwhile; never full.
+        while start.elapsed() < Duration::from_secs(4) {
+            let total = watch.congestion().queue.map_or(0, |queue| queue.total);
+            if total < 60_000 {
+                for segments in [10, 3, 7] {
+                    send_batch(&sender, to, segments)?;
+                }
+            }
+            thread::sleep(Duration::from_micros(500));
+            // Two looks without a packet between them saw one state.
+            let (before, after) = (queue(&watch), queue(&watch));
+            if before == after {
+                worst = worst.max(before.own.abs_diff(before.total));
+            }
+        }
+        busy.store(false, Ordering::Relaxed);
+        assert!(
+            worst <= 10 * ON_WIRE,
+            "off by {worst} bytes: {:?}",
+            queue(&watch)
+        );
+        Ok(())
+    })
 }
