@@ -1,11 +1,15 @@
-//! Paths with real queues, in network namespaces.
+//! Two places to see senders side by side: [`sim`], a simulator that runs anywhere, and paths
+//! with real queues in network namespaces, on Linux.
+//!
+//! # Paths in namespaces
 //!
 //! A [`Path`] joins a sender's and a receiver's [`Namespace`]. The local bottleneck is a token
 //! bucket of the kernel on the sender's own device, so that what it queues stays charged to the
 //! sending socket; delay and loss come from a relay in user space, because not every kernel has a
 //! queueing discipline for them.
 //!
-//! ```no_run
+#![cfg_attr(target_os = "linux", doc = "```no_run")]
+#![cfg_attr(not(target_os = "linux"), doc = "```ignore")]
 //! use std::{net::UdpSocket, time::Duration};
 //!
 //! use netlab::{Bottleneck, Family, Path, PathConfig, RelayConfig, TokenBucket};
@@ -30,26 +34,44 @@
 //! Tests ask [`require_privilege`] first. Nothing is left behind: namespaces, devices and threads
 //! go with the values that own them, and with the process if it is killed.
 //!
-//! On systems other than Linux this crate is empty.
+//! On systems other than Linux there is the simulator alone.
 
-#![cfg(target_os = "linux")]
+pub mod sim;
 
+#[cfg(target_os = "linux")]
 mod delay_line;
+#[cfg(target_os = "linux")]
 mod error;
+#[cfg(target_os = "linux")]
 mod iperf;
+#[cfg(target_os = "linux")]
 mod namespace;
+#[cfg(target_os = "linux")]
 mod path;
+#[cfg(target_os = "linux")]
 mod privilege;
+#[cfg(target_os = "linux")]
 mod qdisc;
+#[cfg(target_os = "linux")]
 mod relay;
+#[cfg(target_os = "linux")]
 mod stats;
+#[cfg(target_os = "linux")]
 mod tun;
 
+#[cfg(target_os = "linux")]
 pub use error::Error;
+#[cfg(target_os = "linux")]
 pub use iperf::{Iperf3, Iperf3Config, TcpReport};
+#[cfg(target_os = "linux")]
 pub use namespace::Namespace;
+#[cfg(target_os = "linux")]
 pub use path::{Addresses, Bottleneck, Family, Path, PathConfig};
+#[cfg(target_os = "linux")]
 pub use privilege::{REQUIRE_PRIVILEGE, missing_privilege, require, require_privilege};
+#[cfg(target_os = "linux")]
 pub use qdisc::{QdiscStats, TokenBucket};
+#[cfg(target_os = "linux")]
 pub use relay::{DirectionStats, Impairment, RelayConfig, RelayStats};
+#[cfg(target_os = "linux")]
 pub use stats::{DeviceStats, UdpCounters, UdpSocketStats};

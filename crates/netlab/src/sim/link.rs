@@ -1,0 +1,494 @@
+//! A hop of the path: a queue, a rate, a delay.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::codel::CoDel;
+use super::loss::{Loss, LossState};
+use super::packet::{Batch, Owner};
+use super::random::Random;
+use super::time::{SimTime, nanos};
+
+/// How a queue decides what to drop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Discipline {
+    /// What finds no room.
+    #[default]
+    TailDrop,
+    /// That too, and what has waited too long (RFC 8289).
+    CoDel {
+        /// The sojourn time that is aimed at.
+        target: Duration,
+        /// How long it must be exceeded before something is dropped.
+        interval: Duration,
+    },
+}
+
+impl Discipline {
+    /// CoDel as RFC 8289 recommends for the Internet: 5 ms, 100 ms.
+    pub fn codel() -> Self {
+        Self::CoDel {
+            target: Duration::from_millis(5),
+            interval: Duration::from_millis(100),
+        }
+    }
+}
+
+/// A hop of the path: a queue drained at a rate, then a delay.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct LinkConfig {
+    /// Bits per second, link-layer headers included. `None`: whatever comes leaves at once, and
+    /// there is no queue.
+    pub rate: Option<u64>,
+    /// Rates from later times on.
+    pub rate_changes: Vec<(Duration, u64)>,
+    /// Bytes that may leave at once after idleness, as a token bucket allows. 0: packets leave one
+    /// after the other, as a device sends them; what it is sending has left the queue.
+    pub burst: u64,
+    /// Bytes on the wire that may wait; a batch that finds less room is dropped whole.
+    pub limit: u64,
+    /// What is dropped.
+    pub discipline: Discipline,
+    /// Propagation delay.
+    pub delay: Duration,
+    /// Up to as much is added to the delay of each packet, uniformly; packets stay in order.
+    pub jitter: Duration,
+    /// Loss behind the queue.
+    pub loss: Loss,
+}
+
+impl LinkConfig {
+    /// A hop that only delays.
+    pub fn wire(delay: Duration) -> Self {
+        Self {
+            rate: None,
+            rate_changes: Vec::new(),
+            burst: 0,
+            limit: u64::MAX,
+            discipline: Discipline::TailDrop,
+            delay,
+            jitter: Duration::ZERO,
+            loss: Loss::None,
+        }
+    }
+
+    /// A device of `rate` bits per second behind a queue of `limit` bytes.
+    pub fn device(rate: u64, limit: u64) -> Self {
+        Self {
+            rate: Some(rate),
+            limit,
+            ..Self::wire(Duration::ZERO)
+        }
+    }
+
+    /// A token bucket of `rate` bits per second and `burst` bytes with a queue of `limit` bytes.
+    pub fn token_bucket(rate: u64, burst: u64, limit: u64) -> Self {
+        Self {
+            burst,
+            ..Self::device(rate, limit)
+        }
+    }
+
+    /// With this propagation delay.
+    #[must_use]
+    pub fn delayed(self, delay: Duration) -> Self {
+        Self { delay, ..self }
+    }
+
+    /// With this loss.
+    #[must_use]
+    pub fn losing(self, loss: Loss) -> Self {
+        Self { loss, ..self }
+    }
+
+    /// With this jitter.
+    #[must_use]
+    pub fn jittering(self, jitter: Duration) -> Self {
+        Self { jitter, ..self }
+    }
+}
+
+/// What a link did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LinkStats {
+    /// Datagrams that left the queue.
+    pub sent_packets: u64,
+    /// Their bytes on the wire.
+    pub sent_bytes: u64,
+    /// Datagrams that the queue dropped.
+    pub dropped_packets: u64,
+    /// Datagrams lost behind the queue.
+    pub lost_packets: u64,
+    /// Times the queue ran empty.
+    pub drained: u64,
+    /// The most that ever waited, bytes on the wire.
+    pub backlog_peak: u64,
+}
+
+/// What became of a batch at a link.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// It left the queue.
+    Dequeued { owner: Owner, wire: u32 },
+    /// The queue was empty after that.
+    Drained,
+    /// The queue dropped it after it had taken it.
+    DroppedInside(Batch),
+    /// Its last byte left the device.
+    Released { owner: Owner, truesize: u32 },
+    /// A datagram of it will be at the other end.
+    Arrives { at: SimTime, packet: Batch },
+    /// A datagram of it was lost on the way.
+    Lost { owner: Owner },
+    /// The link is to be pumped again at this time.
+    Wake(SimTime),
+}
+
+/// A link at work.
+#[derive(Debug)]
+pub(super) struct Link {
+    config: LinkConfig,
+    rate: Option<u64>,
+    queue: VecDeque<Waiting>,
+    backlog: u64,
+    codel: Option<CoDel>,
+    loss: LossState,
+    jitter: Random,
+    /// No packet arrives before this one.
+    last_arrival: SimTime,
+    in_service: Option<Service>,
+    /// In bits times the nanoseconds of a second, so that what is earned adds up exactly.
+    tokens: u128,
+    tokens_at: SimTime,
+    wake: Option<SimTime>,
+    stats: LinkStats,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    batch: Batch,
+    since: SimTime,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Service {
+    until: SimTime,
+    owner: Owner,
+    truesize: u32,
+}
+
+/// Nanoseconds in a second: what a bit costs in the units of [`Link::tokens`].
+const SECOND: u128 = 1_000_000_000;
+
+impl Link {
+    pub(super) fn new(config: &LinkConfig, seed: u64, index: usize) -> Self {
+        let codel = match config.discipline {
+            Discipline::TailDrop => None,
+            Discipline::CoDel { target, interval } => Some(CoDel::new(target, interval)),
+        };
+        Self {
+            rate: config.rate,
+            queue: VecDeque::new(),
+            backlog: 0,
+            codel,
+            loss: LossState::new(config.loss, Random::new(seed, "loss", index)),
+            jitter: Random::new(seed, "jitter", index),
+            last_arrival: SimTime::ZERO,
+            in_service: None,
+            tokens: tokens(config.burst),
+            tokens_at: SimTime::ZERO,
+            wake: None,
+            stats: LinkStats::default(),
+            config: config.clone(),
+        }
+    }
+
+    pub(super) fn backlog(&self) -> u64 {
+        self.backlog
+    }
+
+    pub(super) fn has_queue(&self) -> bool {
+        self.rate.is_some()
+    }
+
+    pub(super) fn rate_changes(&self) -> &[(Duration, u64)] {
+        &self.config.rate_changes
+    }
+
+    pub(super) fn stats(&self) -> LinkStats {
+        self.stats
+    }
+
+    /// Whether a batch is too large for the token bucket, which then splits it.
+    pub(super) fn splits(&self, batch: &Batch) -> bool {
+        self.config.burst > 0 && batch.packets > 1 && u64::from(batch.wire) > self.config.burst
+    }
+
+    /// Puts a batch into the queue; gives it back when there is no room.
+    pub(super) fn offer(&mut self, now: SimTime, batch: Batch) -> Result<(), Batch> {
+        if self.backlog.saturating_add(u64::from(batch.wire)) > self.config.limit {
+            self.stats.dropped_packets += u64::from(batch.packets);
+            return Err(batch);
+        }
+        self.backlog += u64::from(batch.wire);
+        self.stats.backlog_peak = self.stats.backlog_peak.max(self.backlog);
+        self.queue.push_back(Waiting { batch, since: now });
+        Ok(())
+    }
+
+    pub(super) fn set_rate(&mut self, now: SimTime, rate: u64) {
+        self.earn(now);
+        self.rate = Some(rate);
+        // Tokens come sooner or later than was thought.
+        self.wake = None;
+    }
+
+    /// A wake-up of this time has come; false when a later call replaced it.
+    pub(super) fn woken(&mut self, now: SimTime) -> bool {
+        if self.wake == Some(now) {
+            self.wake = None;
+            true
+        } else {
+            false
+        }
+    }
+
+    /// Lets leave what can.
+    pub(super) fn pump(&mut self, now: SimTime, outcomes: &mut Vec<Outcome>) {
+        if let Some(service) = self.in_service {
+            if service.until > now {
+                self.wake_at(service.until, outcomes);
+                return;
+            }
+            self.in_service = None;
+            outcomes.push(Outcome::Released {
+                owner: service.owner,
+                truesize: service.truesize,
+            });
+        }
+        while let Some(head) = self.queue.front() {
+            if let Some(codel) = &mut self.codel
+                && codel.drops(now, now.since(head.since), self.backlog)
+            {
+                if let Some(batch) = self.take_head() {
+                    self.stats.dropped_packets += u64::from(batch.packets);
+                    outcomes.push(Outcome::DroppedInside(batch));
+                }
+                self.note_empty(outcomes);
+                continue;
+            }
+            let Some(rate) = self.rate else {
+                self.send(now, 0, outcomes);
+                continue;
+            };
+            if self.config.burst > 0 {
+                let wire = head.batch.wire;
+                if let Some(at) = self.tokens_for(now, wire, rate) {
+                    self.wake_at(at, outcomes);
+                    return;
+                }
+                self.tokens = self.tokens.saturating_sub(tokens(u64::from(wire)));
+                self.send(now, 0, outcomes);
+            } else {
+                self.send(now, rate, outcomes);
+                return;
+            }
+        }
+    }
+
+    /// The head leaves the queue, its datagrams one after the other at `rate`, or all at once
+    /// for 0.
+    fn send(&mut self, now: SimTime, rate: u64, outcomes: &mut Vec<Outcome>) {
+        let Some(batch) = self.take_head() else {
+            return;
+        };
+        let (owner, truesize) = (batch.owner, batch.truesize());
+        self.stats.sent_packets += u64::from(batch.packets);
+        self.stats.sent_bytes += u64::from(batch.wire);
+        let wire = batch.wire;
+        outcomes.push(Outcome::Dequeued { owner, wire });
+        self.note_empty(outcomes);
+
+        let mut sent = 0;
+        let mut rest = Some(batch);
+        let mut leaves = now;
+        while let Some(batch) = rest {
+            let (packet, more) = batch.split_first();
+            rest = more;
+            sent += u64::from(packet.wire);
+            leaves = now + transmission(sent, rate);
+            if self.loss.takes() {
+                self.stats.lost_packets += 1;
+                outcomes.push(Outcome::Lost { owner });
+                continue;
+            }
+            let jitter = self.jitter.below(nanos(self.config.jitter));
+            let at = leaves + self.config.delay + Duration::from_nanos(jitter);
+            self.last_arrival = self.last_arrival.max(at);
+            outcomes.push(Outcome::Arrives {
+                at: self.last_arrival,
+                packet,
+            });
+        }
+        if rate == 0 {
+            outcomes.push(Outcome::Released { owner, truesize });
+        } else {
+            self.in_service = Some(Service {
+                until: leaves,
+                owner,
+                truesize,
+            });
+            self.wake_at(leaves, outcomes);
+        }
+    }
+
+    fn take_head(&mut self) -> Option<Batch> {
+        let Waiting { batch, .. } = self.queue.pop_front()?;
+        self.backlog -= u64::from(batch.wire);
+        Some(batch)
+    }
+
+    fn note_empty(&mut self, outcomes: &mut Vec<Outcome>) {
+        if self.queue.is_empty() {
+            self.stats.drained += 1;
+            if let Some(codel) = &mut self.codel {
+                codel.on_empty();
+            }
+            outcomes.push(Outcome::Drained);
+        }
+    }
+
+    fn wake_at(&mut self, at: SimTime, outcomes: &mut Vec<Outcome>) {
+        if self.wake != Some(at) {
+            self.wake = Some(at);
+            outcomes.push(Outcome::Wake(at));
+        }
+    }
+
+    fn earn(&mut self, now: SimTime) {
+        let elapsed = u128::from(now.nanos() - self.tokens_at.nanos());
+        self.tokens_at = now;
+        let earned = elapsed * u128::from(self.rate.unwrap_or(0));
+        self.tokens = (self.tokens + earned).min(tokens(self.config.burst));
+    }
+
+    /// When there will be tokens for a batch; `None` when there are.
+    fn tokens_for(&mut self, now: SimTime, wire: u32, rate: u64) -> Option<SimTime> {
+        self.earn(now);
+        // A single packet larger than the bucket passes when that is full.
+        let needed = tokens(u64::from(wire).min(self.config.burst));
+        let missing = needed
+            .checked_sub(self.tokens)
+            .filter(|missing| *missing > 0)?;
+        let wait = missing.div_ceil(u128::from(rate.max(1)));
+        Some(now + Duration::from_nanos(u64::try_from(wait).unwrap_or(u64::MAX)))
+    }
+}
+
+fn tokens(bytes: u64) -> u128 {
+    u128::from(bytes) * 8 * SECOND
+}
+
+/// How long so many bytes take at `rate` bits per second; nothing at 0.
+fn transmission(bytes: u64, rate: u64) -> Duration {
+    if rate == 0 {
+        return Duration::ZERO;
+    }
+    let nanos = u128::from(bytes) * 8 * SECOND / u128::from(rate);
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::*;
+    use crate::sim::packet::UDP_WIRE_OVERHEAD;
+
+    const MBIT: u64 = 1_000_000;
+
+    /// A batch of datagrams of 1,000 bytes on the wire.
+    fn batch(packets: usize) -> Batch {
+        let payload = 1000 - UDP_WIRE_OVERHEAD as usize;
+        Batch::quic(0, BytesMut::zeroed(payload * packets), payload)
+    }
+
+    fn ms(ms: u64) -> SimTime {
+        SimTime::from(Duration::from_millis(ms))
+    }
+
+    /// Pumps as often as the link asks for; arrival times in microseconds.
+    fn run(link: &mut Link, from: SimTime) -> Vec<u128> {
+        let mut arrivals = Vec::new();
+        let mut next = Some(from);
+        while let Some(now) = next.take() {
+            let mut outcomes = Vec::new();
+            link.pump(now, &mut outcomes);
+            for outcome in outcomes {
+                match outcome {
+                    Outcome::Arrives { at, .. } => arrivals.push(at.since_start().as_micros()),
+                    Outcome::Wake(at) => next = Some(at),
+                    _ => {}
+                }
+            }
+        }
+        arrivals
+    }
+
+    #[test]
+    fn a_device_sends_datagrams_one_after_the_other() {
+        let config = LinkConfig::device(8 * MBIT, 10_000).delayed(Duration::from_millis(10));
+        let mut link = Link::new(&config, 1, 0);
+        link.offer(ms(0), batch(2)).unwrap();
+        link.offer(ms(0), batch(1)).unwrap();
+        assert_eq!(run(&mut link, ms(0)), [11_000, 12_000, 13_000]);
+        assert_eq!(link.stats().drained, 1);
+    }
+
+    #[test]
+    fn a_token_bucket_lets_its_burst_pass_at_once() {
+        let config = LinkConfig::token_bucket(8 * MBIT, 3_000, 100_000);
+        let mut link = Link::new(&config, 1, 0);
+        for _ in 0..3 {
+            link.offer(ms(0), batch(2)).unwrap();
+        }
+        let arrivals = run(&mut link, ms(0));
+        assert_eq!(arrivals, [0, 0, 1_000, 1_000, 3_000, 3_000]);
+    }
+
+    #[test]
+    fn a_batch_without_room_is_dropped_whole() {
+        let mut link = Link::new(&LinkConfig::device(8 * MBIT, 3_500), 1, 0);
+        link.offer(ms(0), batch(2)).unwrap();
+        assert!(link.offer(ms(0), batch(2)).is_err());
+        link.offer(ms(0), batch(1)).unwrap();
+        let stats = link.stats();
+        assert_eq!((stats.dropped_packets, stats.backlog_peak), (2, 3_000));
+    }
+
+    #[test]
+    fn jitter_keeps_the_order() {
+        let config = LinkConfig::wire(Duration::from_millis(5)).jittering(Duration::from_millis(3));
+        let mut link = Link::new(&config, 1, 0);
+        for _ in 0..100 {
+            link.offer(ms(0), batch(1)).unwrap();
+        }
+        let arrivals = run(&mut link, ms(0));
+        assert_eq!(arrivals.len(), 100);
+        assert!(arrivals.is_sorted());
+        assert!(arrivals.iter().all(|at| (5_000..8_000).contains(at)));
+    }
+
+    #[test]
+    fn a_new_rate_holds_from_the_next_batch_on() {
+        let mut link = Link::new(&LinkConfig::device(8 * MBIT, 10_000), 1, 0);
+        link.offer(ms(0), batch(1)).unwrap();
+        link.offer(ms(0), batch(1)).unwrap();
+        let mut outcomes = Vec::new();
+        link.pump(ms(0), &mut outcomes);
+        link.set_rate(ms(0), 4 * MBIT);
+        assert_eq!(run(&mut link, ms(1)), [3_000]);
+    }
+}

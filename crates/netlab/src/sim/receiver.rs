@@ -1,0 +1,128 @@
+//! A receiving socket that is not read at once.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::packet::Batch;
+use super::time::SimTime;
+
+/// The receiving host of each flow. The default reads whatever comes at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReceiverConfig {
+    /// Bytes that the socket's buffer holds, as the kernel accounts them (about 2,300 for a
+    /// datagram of 1,452): what comes beyond is dropped.
+    pub buffer: u64,
+    /// Time to read a datagram and work on it, one after the other.
+    pub per_datagram: Duration,
+}
+
+impl Default for ReceiverConfig {
+    fn default() -> Self {
+        Self {
+            buffer: u64::MAX,
+            per_datagram: Duration::ZERO,
+        }
+    }
+}
+
+impl ReceiverConfig {
+    /// A socket with this buffer (bytes) that takes so long for each datagram.
+    pub fn slow(buffer: u64, per_datagram: Duration) -> Self {
+        Self {
+            buffer,
+            per_datagram,
+        }
+    }
+}
+
+/// A receiving socket at work.
+#[derive(Debug)]
+pub(super) struct Receiver {
+    config: ReceiverConfig,
+    waiting: VecDeque<Batch>,
+    occupied: u64,
+    busy_until: SimTime,
+    pub(super) dropped: u64,
+}
+
+impl Receiver {
+    pub(super) fn new(config: ReceiverConfig) -> Self {
+        Self {
+            config,
+            waiting: VecDeque::new(),
+            occupied: 0,
+            busy_until: SimTime::ZERO,
+            dropped: 0,
+        }
+    }
+
+    /// A datagram arrives: it is given back when it can be read at once. Otherwise it waits, and
+    /// what comes back is when the socket is to be read next, if nobody knows that yet.
+    pub(super) fn arrive(
+        &mut self,
+        now: SimTime,
+        packet: Batch,
+    ) -> (Option<Batch>, Option<SimTime>) {
+        if self.config.per_datagram.is_zero() {
+            return (Some(packet), None);
+        }
+        let size = u64::from(packet.truesize());
+        if self.occupied + size > self.config.buffer {
+            self.dropped += 1;
+            return (None, None);
+        }
+        self.occupied += size;
+        self.waiting.push_back(packet);
+        if self.waiting.len() > 1 {
+            return (None, None);
+        }
+        self.busy_until = self.busy_until.max(now) + self.config.per_datagram;
+        (None, Some(self.busy_until))
+    }
+
+    /// The work on the first datagram that waits is done; when the next will be.
+    pub(super) fn read(&mut self) -> (Option<Batch>, Option<SimTime>) {
+        let packet = self.waiting.pop_front();
+        if let Some(packet) = &packet {
+            self.occupied -= u64::from(packet.truesize());
+        }
+        if self.waiting.is_empty() {
+            return (packet, None);
+        }
+        self.busy_until = self.busy_until + self.config.per_datagram;
+        (packet, Some(self.busy_until))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::*;
+
+    fn datagram() -> Batch {
+        Batch::quic(0, BytesMut::zeroed(1452), 1452)
+    }
+
+    #[test]
+    fn a_slow_reader_drops_what_its_buffer_cannot_hold() {
+        let config = ReceiverConfig::slow(5_000, Duration::from_millis(1));
+        let mut receiver = Receiver::new(config);
+        let first = receiver.arrive(SimTime::ZERO, datagram());
+        assert_eq!(first.1, Some(SimTime::from(Duration::from_millis(1))));
+        for _ in 0..3 {
+            assert!(receiver.arrive(SimTime::ZERO, datagram()).1.is_none());
+        }
+        assert_eq!(receiver.dropped, 2);
+        let (read, next) = receiver.read();
+        assert!(read.is_some());
+        assert_eq!(next, Some(SimTime::from(Duration::from_millis(2))));
+    }
+
+    #[test]
+    fn a_fast_reader_keeps_nothing() {
+        let mut receiver = Receiver::new(ReceiverConfig::default());
+        assert!(receiver.arrive(SimTime::ZERO, datagram()).0.is_some());
+    }
+}
