@@ -75,6 +75,14 @@ pub struct KernelFacts {
     pub kfree_skb_reason: u32,
     /// Index of `kfree_skb`'s argument `rx_sk`, or [`ABSENT`] (before 6.11)
     pub kfree_skb_rx_sk: u32,
+    /// `sk_buff.cb` plus `tc_skb_cb.drop_reason` where segmentation overwrites that (6.19 and
+    /// later); [`ABSENT`] where it does not
+    pub skb_lost_reason: u32,
+    /// Number of the reason `QDISC_DROP`, or [`ABSENT`]
+    pub reason_qdisc_drop: u32,
+    /// Number of the reason `NOT_SPECIFIED` where a queue discipline drops for that at dequeue;
+    /// [`ABSENT`] where it has a reason for it (from about 6.14 on), or where there are none
+    pub reason_not_specified: u32,
     /// Possible CPUs, for [`Layout`](crate::Layout)
     pub cpus: u32,
     /// Events that each CPU may write in a second
@@ -117,6 +125,9 @@ impl KernelFacts {
         netdev_queue_dev: ABSENT,
         kfree_skb_reason: ABSENT,
         kfree_skb_rx_sk: ABSENT,
+        skb_lost_reason: ABSENT,
+        reason_qdisc_drop: ABSENT,
+        reason_not_specified: ABSENT,
         cpus: ABSENT,
         events_per_second: ABSENT,
     };

@@ -77,7 +77,7 @@ pub fn read_from(sk: Sock) {
         return;
     }
     // SAFETY: the value is read before the program ends.
-    let Some(entry) = (unsafe { SOCKETS.get(&cookie) }) else {
+    let Some(entry) = (unsafe { SOCKETS.get(cookie) }) else {
         return;
     };
     let slot = entry.slot;

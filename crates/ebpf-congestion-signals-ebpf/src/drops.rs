@@ -2,13 +2,14 @@
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use ebpf_congestion_signals_common::{
-    Direction, DropClass, DropCounters, EventKind, RawEvent, ReasonKey,
+    ABSENT, Direction, DropClass, DropCounters, EventKind, RawEvent, ReasonKey,
 };
 
 use crate::atomic::{add, set};
-use crate::kernel::{Skb, Sock};
+use crate::kernel::{Skb, Sock, fact};
 use crate::maps::{self, REASON_CLASSES, REASONS};
 
+use crate::owner::Owner;
 use crate::{buffers, events, owner, packet, queue};
 
 /// `map_update_elem` only if the key is new.
@@ -32,6 +33,11 @@ pub fn dropped(skb: Skb, location: u64, reason: u32, receiver: Sock) {
     } else {
         Direction::Leaving
     };
+    let reason = if arriving {
+        reason
+    } else {
+        recovered(skb, reason)
+    };
     let class = class_of(reason);
     let counters = DropCounters {
         skbs: 1,
@@ -42,6 +48,11 @@ pub fn dropped(skb: Skb, location: u64, reason: u32, receiver: Sock) {
         owner::of_arriving(skb, receiver)
     } else {
         owner::of_leaving(skb)
+    };
+    let class = if !arriving && reason == fact!(reason_not_specified) && is_held(skb, owner) {
+        DropClass::QueueFull as u32
+    } else {
+        class
     };
     if let Some(host) = maps::host() {
         // SAFETY: fields of a slot; `class` is below the number of classes.
@@ -83,7 +94,7 @@ pub fn dropped(skb: Skb, location: u64, reason: u32, receiver: Sock) {
 #[inline(always)]
 fn class_of(reason: u32) -> u32 {
     // SAFETY: the value is read before the program ends.
-    let class = match unsafe { REASON_CLASSES.get(&reason) } {
+    let class = match unsafe { REASON_CLASSES.get(reason) } {
         Some(class) => *class,
         None => DropClass::Other as u32,
     };
@@ -111,6 +122,44 @@ fn is_shell(skb: Skb) -> bool {
             // Over loopback a batch arrives as the same buffer, and without its socket too.
             && skb.iif() == 0
     }
+}
+
+/// The reason of a packet on its way out. Some kernels lose that of a segment which a queue
+/// discipline made and refused: segmentation writes a number of its own over it, and the segment
+/// is freed for that.
+#[inline(always)]
+fn recovered(skb: Skb, reason: u32) -> u32 {
+    if fact!(skb_lost_reason) == ABSENT || fact!(reason_qdisc_drop) == ABSENT {
+        return reason;
+    }
+    let Some(transit) = maps::in_transit() else {
+        return reason;
+    };
+    // SAFETY: this CPU's own record.
+    let is_segment = unsafe { (*transit).packets > 1 && (*transit).skb != skb.address() };
+    // Only the queue discipline that makes a segment gives it a length of its own.
+    if is_segment && skb.pkt_len() == skb.len() && skb.lost_reason() == reason {
+        fact!(reason_qdisc_drop)
+    } else {
+        reason
+    }
+}
+
+/// Whether the packet stands in its flow's queue. Kernels that have no reason for what a queue
+/// discipline drops at dequeue (CoDel does) drop it for none.
+#[inline(always)]
+fn is_held(skb: Skb, owner: Owner) -> bool {
+    let Some(transit) = maps::in_transit() else {
+        return false;
+    };
+    // A device may drop without a reason too, what the queue has given it.
+    // SAFETY: this CPU's own record.
+    if unsafe { (*transit).left == skb.address() || (*transit).skb == skb.address() } {
+        return false;
+    }
+    let bytes = skb.pkt_len();
+    // Before it comes to a queue, a packet has no such length.
+    bytes >= skb.len() && (queue::holds(owner.socket, bytes) || queue::holds(owner.peer, bytes))
 }
 
 /// Whether a queue discipline had taken the packet before it was dropped, so that it was counted
@@ -168,15 +217,15 @@ fn count_flow(
 #[inline(always)]
 fn count_reason(slot: u32, reason: u32, counters: &DropCounters) {
     let key = ReasonKey { slot, reason };
-    if let Some(entry) = REASONS.get_ptr_mut(&key) {
+    if let Some(entry) = REASONS.get_ptr_mut(key) {
         count(entry, counters);
         return;
     }
-    if REASONS.insert(&key, counters, BPF_NOEXIST).is_ok() {
+    if REASONS.insert(key, counters, BPF_NOEXIST).is_ok() {
         return;
     }
     // Another CPU was faster, or the table is full.
-    if let Some(entry) = REASONS.get_ptr_mut(&key) {
+    if let Some(entry) = REASONS.get_ptr_mut(key) {
         count(entry, counters);
     } else if let Some(host) = maps::host() {
         // SAFETY: a field of a slot.

@@ -55,6 +55,7 @@ kernel_pointer! {
         sk_pointer: *const u8 = skb_sk,
         dev_pointer: *const u8 = skb_dev,
         pkt_len: u32 = skb_pkt_len,
+        lost_reason: u32 = skb_lost_reason,
         len: u32 = skb_len,
         truesize: u32 = skb_truesize,
         protocol_be: u16 = skb_protocol,

@@ -69,6 +69,9 @@ pub struct InTransit {
     pub packets: u32,
     /// 1 if it had a socket.
     pub had_socket: u32,
+    /// Address of the packet that a watched queue gave to its device last, on this CPU. Kept
+    /// only where it is asked for.
+    pub left: u64,
 }
 
 #[map]

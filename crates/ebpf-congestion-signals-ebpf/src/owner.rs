@@ -59,7 +59,7 @@ pub fn of_leaving(skb: Skb) -> Owner {
         return Owner::NONE;
     }
     // SAFETY: the value is read before the program ends.
-    let Some(entry) = (unsafe { SOCKETS.get(&cookie) }) else {
+    let Some(entry) = (unsafe { SOCKETS.get(cookie) }) else {
         return Owner::NONE;
     };
     let entry = *entry;
@@ -107,11 +107,11 @@ fn by_address(skb: Skb, local: &FlowAddress, remote: &FlowAddress, protocol: u8)
         protocol: protocol as u64,
     };
     // SAFETY: the value is read before the program ends.
-    let mut cookie = unsafe { LOCALS.get(&key) };
+    let mut cookie = unsafe { LOCALS.get(key) };
     if cookie.is_none() {
         key.local = FlowAddress::wildcard(local.port);
         // SAFETY: as above.
-        cookie = unsafe { LOCALS.get(&key) };
+        cookie = unsafe { LOCALS.get(key) };
     }
     match cookie {
         Some(cookie) => by_cookie(*cookie, remote),
@@ -122,7 +122,7 @@ fn by_address(skb: Skb, local: &FlowAddress, remote: &FlowAddress, protocol: u8)
 #[inline(always)]
 fn by_cookie(cookie: u64, remote: &FlowAddress) -> Owner {
     // SAFETY: the value is read before the program ends.
-    let Some(entry) = (unsafe { SOCKETS.get(&cookie) }) else {
+    let Some(entry) = (unsafe { SOCKETS.get(cookie) }) else {
         return Owner::NONE;
     };
     let entry = *entry;
@@ -140,7 +140,7 @@ fn by_cookie(cookie: u64, remote: &FlowAddress) -> Owner {
 #[inline(always)]
 fn peer_of(cookie: u64, remote: FlowAddress) -> u32 {
     // SAFETY: the value is read before the program ends.
-    match unsafe { PEERS.get(&PeerKey { cookie, remote }) } {
+    match unsafe { PEERS.get(PeerKey { cookie, remote }) } {
         Some(slot) => *slot,
         None => 0,
     }

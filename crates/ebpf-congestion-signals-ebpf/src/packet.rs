@@ -84,7 +84,7 @@ pub fn udp_payload(skb: Skb) -> u32 {
     let transport = skb.head().wrapping_add(skb.transport_header() as u64);
     let headers = transport.wrapping_sub(skb.data()) as u32 + UDP_HEADER;
     let len = skb.len();
-    if headers < len { len - headers } else { 0 }
+    len.saturating_sub(headers)
 }
 
 #[inline(always)]

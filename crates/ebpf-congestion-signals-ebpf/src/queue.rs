@@ -6,11 +6,11 @@
 //! because the device was busy, a queue thrown away) is put right then too.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use ebpf_congestion_signals_common::QueueSlot;
+use ebpf_congestion_signals_common::{ABSENT, QueueSlot};
 
 use crate::atomic::{add, get, set};
 use crate::buffers;
-use crate::kernel::{Qdisc, Skb};
+use crate::kernel::{Qdisc, Skb, fact};
 use crate::maps::{self, FREE_QUEUES, QUEUES};
 use crate::owner::{self, Owner};
 
@@ -82,6 +82,12 @@ pub fn dequeued(qdisc: Qdisc, count: u32, skb: Skb) {
     let Some(queue) = maps::queue(index) else {
         return;
     };
+    if fact!(reason_not_specified) != ABSENT {
+        if let Some(transit) = maps::in_transit() {
+            // SAFETY: this CPU's own record.
+            unsafe { (*transit).left = skb.address() };
+        }
+    }
     let mut skb = skb;
     let mut seen = 0;
     while seen < BULK {
@@ -136,22 +142,44 @@ pub fn dropped_inside(owner: Owner, bytes: u32) {
     }
 }
 
+/// Whether `bytes` of a flow, or more, are in its queue.
+#[inline(always)]
+pub fn holds(slot: u32, bytes: u32) -> bool {
+    if slot == 0 {
+        return false;
+    }
+    let Some(flow) = maps::flow(slot) else {
+        return false;
+    };
+    // SAFETY: fields of a slot.
+    let Some(index) = unsafe { get(&raw const (*flow).queue) }.checked_sub(1) else {
+        return false;
+    };
+    let Some(queue) = maps::queue(index) else {
+        return false;
+    };
+    // SAFETY: fields of slots.
+    unsafe {
+        let inside =
+            get(&raw const (*flow).enqueued).wrapping_sub(get(&raw const (*flow).dequeued));
+        get(&raw const (*flow).queue_drained) == get(&raw const (*queue).drained)
+            && inside as i64 >= bytes as i64
+    }
+}
+
 #[inline(always)]
 fn find(qdisc: Qdisc) -> Option<u32> {
     // SAFETY: the value is read before the program ends.
-    unsafe { QUEUES.get(&qdisc.address()) }.copied()
+    unsafe { QUEUES.get(qdisc.address()) }.copied()
 }
 
 /// Gives a queue slot to `qdisc`; `None` when all are taken.
 #[inline(always)]
 fn adopt(qdisc: Qdisc) -> Option<u32> {
     let index = FREE_QUEUES.pop().ok()??;
-    if QUEUES
-        .insert(&qdisc.address(), &index, BPF_NOEXIST)
-        .is_err()
-    {
+    if QUEUES.insert(qdisc.address(), index, BPF_NOEXIST).is_err() {
         // Another CPU was faster.
-        let _ = FREE_QUEUES.push(&index, 0);
+        let _ = FREE_QUEUES.push(index, 0);
         return find(qdisc);
     }
     let queue = maps::queue(index)?;
@@ -278,6 +306,6 @@ fn observe(slot: u32, skb: Skb, now: u64) {
     }
     let wmem = buffers::udp_wmem(sk);
     let truesize = skb.truesize();
-    let left = if wmem > truesize { wmem - truesize } else { 0 };
+    let left = wmem.saturating_sub(truesize);
     buffers::observe_send(slot, flow, left, sk.sndbuf());
 }

@@ -55,7 +55,7 @@ pub fn socket_took(sk: Sock, result: i32) {
         return;
     }
     // SAFETY: the value is read before the program ends.
-    let Some(entry) = (unsafe { SOCKETS.get(&cookie) }) else {
+    let Some(entry) = (unsafe { SOCKETS.get(cookie) }) else {
         return;
     };
     let slot = entry.slot;

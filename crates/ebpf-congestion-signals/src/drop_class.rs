@@ -6,12 +6,27 @@ use crate::sample::DropClass;
 /// The class of a reason, named without its prefix (`SKB_DROP_REASON_`).
 pub(crate) fn class_of(reason: &str) -> DropClass {
     match reason {
-        "QDISC_DROP" | "QDISC_OVERLIMIT" | "QDISC_CONGESTED" | "CAKE_FLOOD" | "FQ_BAND_LIMIT"
-        | "FQ_FLOW_LIMIT" | "DUALPI2_STEP_DROP" | "CPU_BACKLOG" | "FULL_RING"
+        "QDISC_DROP"
+        | "QDISC_GENERIC"
+        | "QDISC_OVERLIMIT"
+        | "QDISC_CONGESTED"
+        | "QDISC_MAXFLOWS"
+        | "QDISC_FLOOD_PROTECTION"
+        | "QDISC_BAND_LIMIT"
+        | "QDISC_FLOW_LIMIT"
+        | "QDISC_L4S_STEP_NON_ECN"
+        | "CAKE_FLOOD"
+        | "FQ_BAND_LIMIT"
+        | "FQ_FLOW_LIMIT"
+        | "DUALPI2_STEP_DROP"
+        | "CPU_BACKLOG"
+        | "FULL_RING"
         | "NEIGH_QUEUEFULL" => DropClass::QueueFull,
-        "FQ_HORIZON_LIMIT" | "TC_CHAIN_NOTFOUND" | "TC_RECLASSIFY_LOOP" | "TC_COOKIE_ERROR" => {
-            DropClass::QdiscPolicy
-        }
+        "QDISC_HORIZON_LIMIT"
+        | "FQ_HORIZON_LIMIT"
+        | "TC_CHAIN_NOTFOUND"
+        | "TC_RECLASSIFY_LOOP"
+        | "TC_COOKIE_ERROR" => DropClass::QdiscPolicy,
         "SOCKET_RCVBUFF" | "SOCKET_BACKLOG" | "TCP_OFO_QUEUE_PRUNE" | "TCP_ZEROWINDOW" => {
             DropClass::ReceiveBuffer
         }

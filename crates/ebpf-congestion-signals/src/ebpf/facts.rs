@@ -11,6 +11,10 @@ pub(super) struct Facts {
     pub(super) missing: Vec<String>,
 }
 
+/// Where software segmentation writes in `sk_buff.cb` (`SKB_GSO_CB_OFFSET`): from 6.19 on
+/// `tc_skb_cb.drop_reason` lies there, so that a segment's reason is its batch's headroom.
+const SEGMENTATION_WRITES_AT: u32 = 32;
+
 /// Reads everything; a member that this kernel lacks is no error here.
 pub(super) fn read(btf: &Btf, has_netns_cookie: bool) -> Result<Facts, BtfError> {
     let mut missing = Vec::new();
@@ -73,7 +77,33 @@ pub(super) fn read(btf: &Btf, has_netns_cookie: bool) -> Result<Facts, BtfError>
             .get(index)
             .is_some_and(|arg| arg.type_name == type_name && arg.is_pointer() == pointer)
     };
+    let optional = |answer: Result<u32, BtfError>| match answer {
+        Err(absence) if absence.is_absence() => Ok(ABSENT),
+        answer => answer,
+    };
+    let reason_at = optional(btf.member("tc_skb_cb", "drop_reason").map(|at| at.offset))?;
+    let cb = optional(btf.member("sk_buff", "cb").map(|at| at.offset))?;
+    let reason = |name: &str| {
+        let number = btf.enum_value("skb_drop_reason", &format!("SKB_DROP_REASON_{name}"));
+        optional(number.map(|number| u32::try_from(number).unwrap_or(ABSENT)))
+    };
+    let names_congestion = reason("QDISC_CONGESTED")? != ABSENT
+        || optional(
+            btf.enum_value("qdisc_drop_reason", "QDISC_DROP_CONGESTED")
+                .map(|_| 0),
+        )? == 0;
     let kernel = KernelFacts {
+        skb_lost_reason: if reason_at == SEGMENTATION_WRITES_AT {
+            cb.saturating_add(reason_at)
+        } else {
+            ABSENT
+        },
+        reason_qdisc_drop: reason("QDISC_DROP")?,
+        reason_not_specified: if names_congestion {
+            ABSENT
+        } else {
+            reason("NOT_SPECIFIED")?
+        },
         kfree_skb_reason: if has(2, "skb_drop_reason", false) {
             2
         } else {

@@ -7,11 +7,11 @@ use crate::btf::{Btf, BtfError};
 use crate::drop_class;
 use crate::sample::DropClass;
 
-/// Enumerations of reasons, and what their names begin with. Kernels from 7.1 on keep those of
-/// queue disciplines apart.
-const ENUMS: [(&str, &str); 2] = [
-    ("skb_drop_reason", "SKB_DROP_REASON_"),
-    ("qdisc_drop_reason", "QDISC_DROP_"),
+/// Enumerations of reasons, what their names begin with, and what they begin with here. Kernels
+/// from 7.1 on keep those of queue disciplines apart.
+const ENUMS: [(&str, &str, &str); 2] = [
+    ("skb_drop_reason", "SKB_DROP_REASON_", ""),
+    ("qdisc_drop_reason", "QDISC_DROP_", "QDISC_"),
 ];
 
 /// What each number means on this kernel; empty where it tells no reasons (before 5.17).
@@ -23,7 +23,7 @@ pub(super) struct Reasons {
 impl Reasons {
     pub(super) fn read(btf: &Btf) -> Result<Self, BtfError> {
         let mut names = HashMap::new();
-        for (name, prefix) in ENUMS {
+        for (name, prefix, ours) in ENUMS {
             let variants = match btf.enum_variants(name) {
                 Ok(variants) => variants,
                 Err(absence) if absence.is_absence() => continue,
@@ -34,10 +34,12 @@ impl Reasons {
                 let Ok(number) = u32::try_from(number) else {
                     continue;
                 };
-                let reason = variant.strip_prefix(prefix).unwrap_or(variant);
-                if !matches!(reason, "MAX" | "SUBSYS_MASK") {
-                    names.entry(number).or_insert_with(|| Arc::from(reason));
-                }
+                let reason = match variant.strip_prefix(prefix) {
+                    Some("MAX" | "SUBSYS_MASK") => continue,
+                    Some(reason) => format!("{ours}{reason}"),
+                    None => variant.to_owned(),
+                };
+                names.entry(number).or_insert_with(|| Arc::from(reason));
             }
         }
         Ok(Self { names })

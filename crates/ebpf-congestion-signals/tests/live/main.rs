@@ -10,6 +10,7 @@ mod bytes_sent;
 mod events;
 mod host;
 mod kernel;
+mod queue_disciplines;
 mod receive_overflow;
 mod token_bucket;
 mod traffic;

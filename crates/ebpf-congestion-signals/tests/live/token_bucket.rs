@@ -46,7 +46,8 @@ fn assert_exact(source: &EbpfSource, what: &str, watch: &Watch, sent: u64, arriv
     assert_eq!(
         full.packets,
         sent - arrived,
-        "{what}: {sent} sent, {arrived} arrived"
+        "{what}: {sent} sent, {arrived} arrived, dropped: {:?}",
+        source.drops_by_reason(Some(watch.id()))
     );
     if class == DropClass::QueueFull {
         assert_eq!(watch.congestion().queue_drops, full.packets);

@@ -1,0 +1,179 @@
+//! Queue disciplines that drop and hold for reasons of their own. Kernels may lack any of them,
+//! and then the tests of it are skipped.
+
+use std::net::UdpSocket;
+
+use ebpf_congestion_signals::{Direction, DropClass, EbpfSource, SignalSource, Watch, WatchTarget};
+use netlab::{Family, Path, PathConfig};
+use nix::sys::socket::{setsockopt, sockopt};
+
+use crate::traffic::{PAYLOAD, bind, drain, send, send_batch, sink, wait_until};
+use crate::{TestResult, source_with};
+
+/// Bytes on the wire of a test's datagram: Ethernet, IPv4 and UDP headers before the payload.
+const ON_WIRE: u64 = PAYLOAD as u64 + 14 + 20 + 8;
+
+/// What must be there for a queue to be told, and why it dropped.
+const NEEDS: [&str; 3] = ["qdisc_enqueue", "qdisc_dequeue", "skb_drop_reason"];
+
+/// A path, and a watched socket that sends on it.
+struct Flow {
+    path: Path,
+    sink: UdpSocket,
+    sender: UdpSocket,
+    watch: Watch,
+}
+
+impl Flow {
+    /// Sends through these queue disciplines, each as `tc qdisc add dev DEVICE` takes it; `None`,
+    /// and a word why, where the kernel lacks one.
+    fn through(
+        source: &EbpfSource,
+        test: &str,
+        disciplines: &[&str],
+    ) -> Result<Option<Self>, Box<dyn std::error::Error>> {
+        let path = Path::new(&PathConfig::default())?;
+        for discipline in disciplines {
+            let mut tc = path.sender().command("tc");
+            tc.args(["qdisc", "add", "dev", path.sender_device()])
+                .args(discipline.split(' '));
+            let output = tc.output()?;
+            let said = String::from_utf8_lossy(&output.stderr);
+            if said.contains("qdisc kind is unknown") || said.contains("qdisc not found") {
+                eprintln!("skipped {test}: this kernel has no such queue discipline: {discipline}");
+                return Ok(None);
+            }
+            assert!(output.status.success(), "{discipline}: {said}");
+        }
+        let ends = path.addresses(Family::V4);
+        let sink = sink(&path, ends.receiver)?;
+        let sender = bind(path.sender(), ends.sender)?;
+        // So that a send never waits for the queue.
+        setsockopt(&sender, sockopt::SndBufForce, &(4 << 20))?;
+        let watch = source.watch(WatchTarget::socket(&sender).sharing())?;
+        Ok(Some(Self {
+            path,
+            sink,
+            sender,
+            watch,
+        }))
+    }
+
+    fn send(&self, datagrams: usize) -> std::io::Result<()> {
+        send(&self.sender, self.sink.local_addr()?, datagrams)
+    }
+
+    fn own(&self) -> u64 {
+        self.watch.congestion().queue.map_or(0, |queue| queue.own)
+    }
+
+    /// Asserts that what did not arrive of `sent` datagrams was counted as dropped by a queue for
+    /// one of these reasons, and that nothing is left in it. Returns how many that were.
+    fn assert_exact(&self, source: &EbpfSource, sent: u64, reasons: &[&str]) -> u64 {
+        let arrived = drain(&self.sink).expect("the sink can be read");
+        let drops = self.watch.sample().drops;
+        let told = source.drops_by_reason(Some(self.watch.id()));
+        assert_eq!(
+            drops.total().packets,
+            sent - arrived,
+            "{sent} sent, {arrived} arrived, dropped: {told:?}"
+        );
+        let full = drops.get(Direction::Leaving, DropClass::QueueFull);
+        assert_eq!(full.packets, sent - arrived, "{told:?}");
+        assert!(
+            told.iter().all(|(name, _)| reasons.contains(&&**name)),
+            "{told:?}"
+        );
+        wait_until("the queue drains", || self.own() == 0);
+        full.packets
+    }
+}
+
+#[test]
+fn what_netem_loses_is_counted_though_no_sender_is_told() -> TestResult {
+    let test = "what_netem_loses_...";
+    let Some((_turn, source)) = source_with(test, &NEEDS) else {
+        return Ok(());
+    };
+    let Some(flow) = Flow::through(source, test, &["root netem loss 30% limit 1000"])? else {
+        return Ok(());
+    };
+    flow.send(200)?;
+    for _ in 0..20 {
+        send_batch(&flow.sender, flow.sink.local_addr()?, 10)?;
+    }
+    let dropped = flow.assert_exact(source, 400, &["QDISC_DROP"]);
+    assert!((20..300).contains(&dropped), "{dropped} of 400");
+    Ok(())
+}
+
+#[test]
+fn what_netem_delays_stands_in_the_queue_until_then() -> TestResult {
+    let test = "what_netem_delays_...";
+    let Some((_turn, source)) = source_with(test, &NEEDS) else {
+        return Ok(());
+    };
+    let Some(flow) = Flow::through(source, test, &["root netem delay 1s limit 1000"])? else {
+        return Ok(());
+    };
+    flow.send(50)?;
+    assert_eq!(flow.own(), 50 * ON_WIRE);
+    wait_until("the delay is over", || flow.own() == 0);
+    assert_eq!(flow.assert_exact(source, 50, &[]), 0);
+    Ok(())
+}
+
+#[test]
+fn what_fq_refuses_of_a_flow_too_long_is_a_full_queue() -> TestResult {
+    let test = "what_fq_refuses_...";
+    let Some((_turn, source)) = source_with(test, &NEEDS) else {
+        return Ok(());
+    };
+    let fq = "root fq flow_limit 20 maxrate 1mbit";
+    let Some(flow) = Flow::through(source, test, &[fq])? else {
+        return Ok(());
+    };
+    flow.send(200)?;
+    let own = flow.own();
+    assert!(own > 10 * ON_WIRE && own <= 20 * ON_WIRE, "{own}");
+    assert_eq!(own % ON_WIRE, 0, "{own}");
+    let dropped = flow.assert_exact(source, 200, &["QDISC_DROP", "FQ_FLOW_LIMIT"]);
+    assert!(dropped > 100, "{dropped} of 200");
+    Ok(())
+}
+
+#[test]
+fn what_codel_drops_from_the_head_leaves_the_queue() -> TestResult {
+    let test = "what_codel_drops_...";
+    let Some((_turn, source)) = source_with(test, &NEEDS) else {
+        return Ok(());
+    };
+    let tbf = "root handle 1: tbf rate 2mbit burst 3000 limit 500000";
+    let codel = "parent 1:1 fq_codel target 1ms interval 10ms noecn";
+    let Some(flow) = Flow::through(source, test, &[tbf, codel])? else {
+        return Ok(());
+    };
+    flow.send(300)?;
+    wait_until("packets are dropped", || {
+        flow.watch.sample().drops.total().packets >= 3
+    });
+    let before = flow.own();
+    let output = flow
+        .path
+        .sender()
+        .command("tc")
+        .args(["-s", "-j", "qdisc", "show", "dev"])
+        .args([flow.path.sender_device(), "root"])
+        .output()?;
+    let after = flow.own();
+    let shown: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let backlog = shown[0]["backlog"].as_u64().ok_or("tc tells a backlog")?;
+    assert!(
+        (after..=before).contains(&backlog),
+        "{after} {backlog} {before}"
+    );
+    // Older kernels have no name for it, and it is a full queue's all the same.
+    let dropped = flow.assert_exact(source, 300, &["NOT_SPECIFIED", "QDISC_CONGESTED"]);
+    assert!(dropped > 3, "{dropped} of 300");
+    Ok(())
+}
