@@ -101,6 +101,9 @@ impl GovernedController {
                 drained: queue.drained,
                 ran_dry: decision.ran_dry,
                 decides: decision.limit_decides,
+                acks: occasion != Occasion::Other,
+                lags: governed.flow.unobserved(signals.observed) > 0,
+                holds: decision.limit_holds,
                 overflowed: decision.overflowed,
                 srtt: self.law.srtt(),
                 datagram: self.law.mtu() + WIRE_OVERHEAD,
@@ -137,6 +140,11 @@ impl Controller for GovernedController {
         let sent = self.place.governed.flow.on_sent(bytes, self.law.mtu());
         self.recent.push(sent.position, bytes);
         self.leak.on_sent(now, sent);
+        if let Some(queue) = self.place.governed.watch.congestion().queue {
+            let datagrams = bytes.div_ceil(self.law.mtu());
+            let entering = bytes + datagrams * WIRE_OVERHEAD;
+            self.place.governed.queues[queue.id.index()].add(entering);
+        }
         let base = self.base_state();
         self.law.on_sent(now, bytes, sent.packets, base);
     }

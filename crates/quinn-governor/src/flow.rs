@@ -91,27 +91,36 @@ impl Flow {
 /// send failed. They would count as on their way to the queue forever.
 ///
 /// When a datagram is acknowledged, all that the flow sent before it has passed the observer, or
-/// never will.
+/// never will; or the observer tells of it later than acknowledgements do. The latter would have
+/// most of a round trip's packets missing, so much is not forgotten.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Leak {
     mark: Option<(u64, Instant)>,
+    last: u64,
 }
+
+/// Part of a round trip's packets that may be missing and forgotten, as a divisor.
+const LEAK_DIVISOR: u64 = 4;
 
 impl Leak {
     /// A batch was sent.
     pub(crate) fn on_sent(&mut self, now: Instant, sent: Sent) {
         self.mark.get_or_insert((sent.packets, now));
+        self.last = sent.packets;
     }
 
     /// A datagram that was sent at `sent` was acknowledged; how many packets before it will never
     /// be observed. Asks for what was observed about once a round trip.
     pub(crate) fn on_ack(&mut self, sent: Instant, observed: impl FnOnce() -> u64) -> u64 {
-        match self.mark {
-            Some((packets, marked)) if sent >= marked => {
-                self.mark = None;
-                packets.saturating_sub(observed())
-            }
-            _ => 0,
+        let Some((packets, _)) = self.mark.take_if(|(_, marked)| sent >= *marked) else {
+            return 0;
+        };
+        let missing = packets.saturating_sub(observed());
+        let in_round = self.last.saturating_sub(packets);
+        if missing <= (in_round / LEAK_DIVISOR).max(1) {
+            missing
+        } else {
+            0
         }
     }
 }
@@ -142,12 +151,24 @@ mod tests {
         #[expect(clippy::disallowed_methods, reason = "a zero for virtual time")]
         let now = Instant::now();
         leak.on_sent(now, flow.on_sent(12_000, 1200));
-        // Seven of ten were observed before the acknowledgement of the last.
+        leak.on_sent(now, flow.on_sent(14_400, 1200));
+        // Seven of the first ten were observed before the acknowledgement of the last of them.
         assert_eq!(leak.on_ack(now - Duration::from_millis(1), || 7), 0);
         let leaked = leak.on_ack(now, || 7);
         assert_eq!(leaked, 3);
         flow.forget(leaked);
-        assert_eq!(flow.unobserved(7), 0);
+        assert_eq!(flow.unobserved(19), 0);
+    }
+
+    #[test]
+    fn what_is_told_later_than_acknowledgements_is_not_forgotten() {
+        let flow = Flow::new(0, 0);
+        let mut leak = Leak::default();
+        #[expect(clippy::disallowed_methods, reason = "a zero for virtual time")]
+        let now = Instant::now();
+        leak.on_sent(now, flow.on_sent(12_000, 1200));
+        leak.on_sent(now, flow.on_sent(12_000, 1200));
+        assert_eq!(leak.on_ack(now, || 0), 0);
     }
 
     #[test]

@@ -62,12 +62,14 @@
 //! of the queue. So, all governed connections together: as much as everybody else together has
 //! there (7/8 of it, so that two processes that match each other come to rest); and where nobody
 //! else is, the least that keeps the link busy. That least is found like the limits that Linux keeps
-//! for a device's ring (dynamic queue limits, `lib/dynamic_queue_limits.c`): a datagram more
-//! whenever the queue ran empty *after* the limit had held back a datagram that base and the
-//! application wanted to send; after a second less by what was in the queue all the time; half when
-//! the queue overflowed. It is one limit for each queue, shared by all connections: limits of their
-//! own would add up. It is not fed by gaps between acknowledgements: bursts make gaps, and a limit
-//! that allows for gaps makes bursts.
+//! for a device's ring (dynamic queue limits, `lib/dynamic_queue_limits.c`): a datagram more when
+//! the link had nothing to send *after* the limit had held back a datagram that base and the
+//! application wanted to send; less, after a second, by what was in the queue all the time; half
+//! when the queue overflowed. Up to 0.8% of the time the link may have nothing to send because of
+//! the limit, and while it is less the limit shrinks: to allow for every gap between
+//! acknowledgements would have everything wait as long as the longest one, and feeds on itself,
+//! because bursts make gaps and a limit that allows for gaps makes bursts. It is one limit for each
+//! queue, shared by all connections: limits of their own would add up.
 //!
 //! **Equal parts.** Each of n connections that want to send more may keep an n-th of that, and at
 //! least a datagram. Equal parts of a queue make equal rates only while each has something in it.
@@ -80,8 +82,9 @@
 //! **When it is in force.** When the queue has not run empty for 5 ms (a round trip where that is
 //! shorter) nor become shorter: quinn paces in bursts of 2 ms, so a queue that outlives two of them
 //! does not drain between them. Or when it dropped something, or when another connection of the
-//! process is held back there. It ends when for two round trips nothing was held back and the
-//! queue ran empty.
+//! process is held back there. And only once acknowledgements come: a sender that was held back is
+//! woken by them alone, so right after a pause base decides. It ends when the queue ran empty and
+//! for two round trips nothing was held back, or nothing is in flight.
 //!
 //! **Base behind the cap.** A loss-based base that cannot use its window must not grow it (RFC 9002
 //! section 7.8), so while the cap binds it is told that the application limited sending. Slow start
@@ -98,8 +101,9 @@
 //! not. Persistent congestion and ECN marks always pass.
 //!
 //! **Trust.** The samples carry no heartbeat, and need none. What is acknowledged has left this
-//! host: if the source did not see it, the source is blind. Counters only grow, and a flow cannot
-//! have more in the queue than everybody. While a sample stands still though something waits in the
+//! host: if the source did not see it, the source is blind; if the source sees it more than half a
+//! round trip late, it is as good as blind. Counters only grow, and a flow cannot have more in the
+//! queue than everybody; a source that misleads again and again is believed ever later. While a sample stands still though something waits in the
 //! queue, as much is sent as is acknowledged until it is clear which of the two it was.
 //!
 //! **Units.** The queue is told in bytes on the wire, windows count payload. The allowance is a few
@@ -112,6 +116,8 @@
 //!   beside others a connection may keep more in its own part there than it needs.
 //! - After the link of this host became many times faster, the window must first grow as base grows
 //!   it in congestion avoidance, as it must without the law.
+//! - Samples that are wrong now and then but never for long, nor in a way that shows (updates that
+//!   get lost at random), can make the cap too small and cost rate.
 //! - Receive buffers that overflow are not its business.
 #![forbid(unsafe_code)]
 
@@ -121,6 +127,7 @@ mod controller;
 mod flow;
 mod governor;
 mod governors;
+mod idle;
 mod law;
 mod queue_limit;
 mod report;

@@ -3,12 +3,15 @@
 //!
 //! It finds its size like the dynamic limits that Linux keeps for a network device's ring (byte
 //! queue limits, `lib/dynamic_queue_limits.c`): the least that keeps the link busy. It grows by a
-//! datagram when the queue ran empty after the limit had held a datagram back that would have been
-//! sent otherwise, shrinks by what was in the queue all the time, which nobody needed, and halves when the queue
-//! overflowed all the same.
-//! Other reasons for an empty queue (nothing to send, base's window, the pacer) do not count, nor
-//! do gaps between acknowledgements by themselves: a limit that followed these would let bursts
-//! grow, which make gaps, which make bursts.
+//! datagram when the link had nothing to send after the limit had held a datagram back that would
+//! have been sent otherwise. It shrinks by what was in the queue all the time, which nobody needed,
+//! and halves when the queue overflowed all the same.
+//!
+//! Unlike those limits it tolerates a little idle time, and shrinks by a datagram while there is
+//! less: a ring is refilled by an interrupt, this queue by acknowledgements, whose gaps have no
+//! bound. A limit that allowed for every gap would let bursts grow, which make gaps, which make
+//! bursts. An empty queue for any other reason (nothing to send, base's window, the pacer) does not
+//! count.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -16,7 +19,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::config::GovernorConfig;
-use crate::law::constants::{HOLD, MIN_LIMIT_DATAGRAMS};
+use crate::idle::IdleTime;
+use crate::law::constants::{HOLD, IDLE_DIVISOR, IDLE_STEP, MIN_LIMIT_DATAGRAMS};
 
 /// A queue's limit, and those who share it.
 ///
@@ -44,6 +48,12 @@ pub(crate) struct Observation {
     pub(crate) ran_dry: bool,
     /// The limit decides over what this controller may send.
     pub(crate) decides: bool,
+    /// Acknowledgements have come.
+    pub(crate) acks: bool,
+    /// Some of what was sent is not yet observed.
+    pub(crate) lags: bool,
+    /// It has held something back since the acknowledgements before.
+    pub(crate) holds: bool,
     /// The queue dropped something although the limit decided.
     pub(crate) overflowed: bool,
     /// The round trip of who looks.
@@ -54,9 +64,16 @@ pub(crate) struct Observation {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The queue's `drained` at the last growth: one empty queue is one reason to grow, however
-    /// many were held back.
-    grown_at: u64,
+    idle: IdleTime,
+    /// How long the link was idle since acknowledgements last came.
+    uncharged: Duration,
+    /// The queue's `drained` when that was last charged: one empty queue counts once, however many
+    /// were held back.
+    charged_at: u64,
+    /// Idle time that may still come before the limit grows.
+    credit: Duration,
+    /// Time that passed since the limit was last seen to hold something back.
+    earned: Duration,
     /// Least backlog since the hold began.
     least: u64,
     hold: Option<Instant>,
@@ -95,14 +112,28 @@ impl QueueLimit {
         rates.checked_div(held).unwrap_or(0)
     }
 
+    /// Bytes of this process are about to enter the queue.
+    pub(crate) fn add(&self, bytes: u64) {
+        if let Some(mut state) = self.state.try_lock() {
+            state.idle.add(bytes);
+        }
+    }
+
     /// Takes note of how the queue is.
     pub(crate) fn observe(&self, now: Instant, config: &GovernorConfig, seen: &Observation) {
-        if !seen.decides && !seen.ran_dry {
-            return;
-        }
         let Some(mut state) = self.state.try_lock() else {
             return;
         };
+        let passed = state
+            .idle
+            .look(now, seen.total, seen.drained, seen.datagram);
+        if let Some(idle) = passed.idle {
+            // A source that lags tells of an empty queue in another interval.
+            state.uncharged += if seen.lags { passed.time } else { idle };
+        }
+        if !seen.decides && !seen.ran_dry {
+            return;
+        }
         let limit = self.limit(config, seen.datagram);
         let floor = (MIN_LIMIT_DATAGRAMS * seen.datagram).min(limit);
         if seen.overflowed {
@@ -115,12 +146,32 @@ impl QueueLimit {
             }
             return;
         }
-        if seen.ran_dry && seen.drained != state.grown_at {
-            state.grown_at = seen.drained;
-            state.hold = None;
-            let grown = limit.saturating_add(seen.datagram).min(config.max_backlog);
-            self.limit.store(grown, Ordering::Relaxed);
+        if seen.ran_dry && seen.drained != state.charged_at {
+            state.charged_at = seen.drained;
+            let idle = std::mem::take(&mut state.uncharged);
+            if state.credit >= idle {
+                state.credit -= idle;
+            } else {
+                state.credit = Duration::ZERO;
+                state.hold = None;
+                let grown = limit.saturating_add(seen.datagram).min(config.max_backlog);
+                self.limit.store(grown, Ordering::Relaxed);
+            }
             return;
+        }
+        if seen.acks {
+            state.uncharged = Duration::ZERO;
+        }
+        state.earned += passed.time;
+        if seen.holds {
+            let earned = std::mem::take(&mut state.earned).min(HOLD);
+            state.credit += earned / IDLE_DIVISOR;
+            if state.credit >= IDLE_STEP {
+                state.credit = Duration::ZERO;
+                let shrunk = limit.saturating_sub(seen.datagram).max(floor);
+                self.limit.store(shrunk, Ordering::Relaxed);
+                return;
+            }
         }
         match state.hold {
             None => {
@@ -212,6 +263,9 @@ mod tests {
             drained: 0,
             ran_dry: false,
             decides: true,
+            acks: true,
+            lags: false,
+            holds: false,
             overflowed: false,
             srtt: 20 * MS,
             datagram: DATAGRAM,
@@ -224,32 +278,60 @@ mod tests {
         (QueueLimit::new(), GovernorConfig::default(), now)
     }
 
+    /// The queue has run empty: how often by now, how long after the last look.
+    fn run_dry(limit: &QueueLimit, config: &GovernorConfig, now: Instant, drained: u64) {
+        let dry = Observation {
+            total: 0,
+            ran_dry: true,
+            drained,
+            ..seen()
+        };
+        limit.observe(now, config, &dry);
+    }
+
     #[test]
-    fn it_grows_by_a_datagram_for_each_time_the_queue_ran_dry_however_many_tell() {
+    fn it_grows_by_a_datagram_for_each_time_the_link_was_idle_however_many_tell() {
         let (limit, config, now) = start();
         assert_eq!(limit.limit(&config, DATAGRAM), 4 * DATAGRAM);
+        limit.observe(now, &config, &seen());
         for drained in [1, 1, 1, 2, 2] {
-            let dry = Observation {
-                ran_dry: true,
-                drained,
-                ..seen()
-            };
-            limit.observe(now, &config, &dry);
+            run_dry(&limit, &config, now + drained * 2 * MS, u64::from(drained));
         }
         assert_eq!(limit.limit(&config, DATAGRAM), 6 * DATAGRAM);
+    }
+
+    #[test]
+    fn a_little_idle_time_is_tolerated_and_none_at_all_shrinks_it() {
+        let (limit, config, mut now) = start();
+        let holds = Observation {
+            holds: true,
+            ..seen()
+        };
+        limit.observe(now, &config, &holds);
+        // 16 ms earn an eighth of a millisecond.
+        now += 16 * MS;
+        limit.observe(now, &config, &holds);
+        now += MS / 10;
+        run_dry(&limit, &config, now, 1);
+        assert_eq!(limit.limit(&config, DATAGRAM), 4 * DATAGRAM);
+        now += 33 * MS;
+        limit.observe(
+            now,
+            &config,
+            &Observation {
+                drained: 1,
+                ..holds
+            },
+        );
+        assert_eq!(limit.limit(&config, DATAGRAM), 3 * DATAGRAM);
     }
 
     #[test]
     fn it_never_grows_over_what_is_configured() {
         let (limit, mut config, now) = start();
         config.max_backlog(16 << 10);
-        for drained in 1..1000 {
-            let dry = Observation {
-                ran_dry: true,
-                drained,
-                ..seen()
-            };
-            limit.observe(now, &config, &dry);
+        for drained in 0..1000 {
+            run_dry(&limit, &config, now + drained * MS, u64::from(drained));
         }
         assert_eq!(limit.limit(&config, DATAGRAM), 16 << 10);
     }
@@ -257,10 +339,10 @@ mod tests {
     #[test]
     fn it_shrinks_by_what_was_in_the_queue_all_the_time() {
         let (limit, config, now) = start();
-        for tenth in 0..=10 {
-            let total = 3_000 + 1_000 * (tenth % 3);
+        for tenth in 0..=10u32 {
+            let total = 3_000 + 1_000 * u64::from(tenth % 3);
             let seen = Observation { total, ..seen() };
-            let at = now + tenth as u32 * 100 * MS;
+            let at = now + tenth * 100 * MS;
             limit.observe(at, &config, &seen);
         }
         // But for a datagram that looks may have missed.

@@ -139,7 +139,7 @@ fn eager(config: GovernorConfig) -> (Arc<AtomicU64>, MockFlow, Governors) {
         .base(Arc::new(Eager(Arc::clone(&events))))
         .config(config)
         .build()
-        .unwrap();
+        .expect("the configuration is valid");
     (events, flow, governors)
 }
 
@@ -204,6 +204,7 @@ fn a_standing_queue_caps_the_window_until_the_source_dies() {
         let now = start + step * Duration::from_millis(1);
         flow.observe_sent(4, 4800);
         controller.on_sent(now, 4800, u64::from(step));
+        controller.on_end_acks(now, u64::from(step + 1) * 4800, false, None);
     }
     // 48,000 in flight, and more in the queue than its limit.
     assert_eq!(controller.window(), 48_000);

@@ -56,6 +56,8 @@ pub(crate) struct Law {
     /// When the cap last held something back, and the queue's `drained` then.
     last_held: Option<(Instant, u64)>,
     last_look: Option<Instant>,
+    /// Acknowledgements of this flight arrive.
+    ack_clock: bool,
     /// Whether the cap limited sending since the acknowledgements before these.
     capped: bool,
 }
@@ -124,6 +126,8 @@ pub(crate) struct Decision {
     pub(crate) ran_dry: bool,
     /// The law is engaged and the queue's own limit decides.
     pub(crate) limit_decides: bool,
+    /// The queue's own limit has held something back since the acknowledgements before.
+    pub(crate) limit_holds: bool,
     /// The queue dropped something although its own limit decided.
     pub(crate) overflowed: bool,
     /// The law is engaged and the sender wants to send more. Told when acknowledgements begin.
@@ -152,6 +156,7 @@ impl Law {
             kept_in_flight: 0,
             last_held: None,
             last_look: None,
+            ack_clock: false,
             capped: false,
         }
     }
@@ -160,6 +165,7 @@ impl Law {
     pub(crate) fn for_new_path(&self) -> Self {
         Self {
             in_flight: 0,
+            ack_clock: false,
             ..self.clone()
         }
     }
@@ -231,7 +237,7 @@ impl Law {
                 let standing = self.standing.look(now, &queue, self.srtt);
                 if self.mode == Mode::Engaged {
                     decision.ran_dry = self.follow_hold(now, &queue, marks, occasion);
-                } else if standing || dropped || queue.others_share > 0 {
+                } else if dropped || self.may_hold(&queue) && (standing || queue.others_share > 0) {
                     self.mode = Mode::Engaged;
                     self.last_held = Some((now, queue.drained));
                 }
@@ -245,6 +251,7 @@ impl Law {
                 let (cap, target) = self.cap(signals);
                 self.cap = cap;
                 decision.limit_decides = target.is_some_and(|target| target.limit_decides);
+                decision.limit_holds = decision.limit_decides && marks.held_by_limit.is_some();
                 decision.overflowed = dropped && engaged_before && decision.limit_decides;
             }
             Mode::Releasing { window, since } => {
@@ -278,6 +285,9 @@ impl Law {
     /// observed.
     pub(crate) fn on_sent(&mut self, now: Instant, bytes: u64, packets: u64, base: Base) {
         self.trust.on_sent(now, packets, self.srtt);
+        if self.in_flight < self.mtu {
+            self.ack_clock = false;
+        }
         // Acknowledgements alone are sent but not in flight: without a bound they would add up
         // where nothing else is sent. Above base's window it makes no difference.
         self.in_flight = self.in_flight.saturating_add(bytes).min(base.window);
@@ -310,6 +320,7 @@ impl Law {
             .rounds
             .look(now, self.in_flight.max(in_flight), self.srtt);
         self.in_flight = in_flight;
+        self.ack_clock = true;
         stalled
             && self.standing.time(now) >= self.srtt
             && self.capped
@@ -346,9 +357,16 @@ impl Law {
         }
     }
 
+    /// Whether a sender that is held back will be woken before the link has nothing to send: by
+    /// acknowledgements, which do not come right after a pause. Others in the queue keep it busy.
+    fn may_hold(&self, queue: &QueueSignals) -> bool {
+        self.ack_clock || queue.total > queue.own
+    }
+
     /// Follows whether the cap holds anything back: whether the queue ran empty meanwhile, which
-    /// asks for a higher limit; and lets go when nothing was held back for two round trips while
-    /// the queue ran empty, since then it is not what limits this sender.
+    /// asks for a higher limit; and lets go when the queue ran empty and is not what limits this
+    /// sender: nothing was held back for two round trips, or the sender paused until nothing was in
+    /// flight.
     fn follow_hold(
         &mut self,
         now: Instant,
@@ -363,12 +381,15 @@ impl Law {
             self.last_held = Some((now, queue.drained));
             return queue.drained > drained;
         }
-        let idle = self.srtt.saturating_mul(2).max(STANDING_MIN);
         if let Some((held, drained)) = self.last_held
             && queue.drained != drained
-            && now.saturating_duration_since(held) >= idle
         {
-            self.mode = Mode::Free;
+            let time = now.saturating_duration_since(held);
+            let unused = time >= self.srtt.saturating_mul(2).max(STANDING_MIN);
+            let paused = self.in_flight < self.mtu && queue.others_share == 0;
+            if unused || paused {
+                self.mode = Mode::Free;
+            }
         }
         false
     }

@@ -55,6 +55,7 @@ impl Scene {
         };
         scene.law.srtt = RTT;
         scene.send(100);
+        scene.law.end_acks(scene.now, 100 * MTU, scene.base);
         scene
     }
 
@@ -360,6 +361,42 @@ fn the_cap_goes_when_it_held_nothing_back_for_two_round_trips_and_the_queue_ran_
 }
 
 #[test]
+fn the_cap_waits_for_the_first_acknowledgement_after_a_pause() {
+    let mut scene = Scene::new();
+    scene.law.in_flight = 0;
+    scene.send(100);
+    scene.backlog(30_000);
+    for _ in 0..20 {
+        scene.look();
+        scene.wait(MS);
+    }
+    assert_eq!(scene.law.mode, Mode::Free, "nothing would wake the sender");
+    scene.law.end_acks(scene.now, 100 * MTU, scene.base);
+    scene.look();
+    assert_eq!(scene.law.mode, Mode::Engaged);
+}
+
+#[test]
+fn a_sender_that_paused_starts_again_with_bases_window() {
+    let mut scene = Scene::new();
+    scene.engage(4_900);
+    scene.marks.held = true;
+    scene.marks.held_by_limit = Some(0);
+    scene.look_at_acks();
+    scene.law.in_flight = 0;
+    scene.backlog(0);
+    scene.queue().drained = 1;
+    // Not while others of this process want to send.
+    scene.queue().others_share = 1;
+    scene.marks = Marks::default();
+    scene.look();
+    assert_eq!(scene.law.mode, Mode::Engaged);
+    scene.queue().others_share = 0;
+    scene.look();
+    assert_eq!(scene.window().window, 200_000);
+}
+
+#[test]
 fn a_source_that_stopped_lets_the_cap_go_in_step_with_acknowledgements() {
     let mut scene = Scene::new();
     scene.engage(4_900);
@@ -474,7 +511,7 @@ fn counters_that_go_back_are_a_contradiction() {
 #[test]
 fn batches_that_are_observed_too_late_three_times_in_a_row_are_not_believed() {
     let mut scene = Scene::new();
-    let mut late = |scene: &mut Scene| {
+    let late = |scene: &mut Scene| {
         scene.send_unobserved(1);
         scene.wait(RTT / 2 + MS);
         let blind = scene.look().went_blind;

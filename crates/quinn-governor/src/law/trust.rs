@@ -5,7 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::constants::{DISTRUST, DOUBT, LAG_DIVISOR, LAG_MIN, LATE_PROBES, TORN_READ};
+use super::constants::{
+    DISTRUST, DOUBT, LAG_DIVISOR, LAG_MIN, LATE_PROBES, MAX_RELAPSES, RELAPSE_FACTOR, TORN_READ,
+};
 use super::signals::{QueueSignals, Signals};
 
 /// Follows one flow's samples.
@@ -22,6 +24,8 @@ pub(crate) struct Trust {
     probe: Option<(u64, Instant)>,
     /// Probes in a row that were not observed in time.
     late: u32,
+    /// How often in a row it had to be distrusted soon after it was believed again.
+    relapses: u32,
     /// Since when the flow seems to keep more in the queue than everybody.
     excess_since: Option<Instant>,
 }
@@ -53,11 +57,9 @@ impl Trust {
             }
             Some(Contradiction::None) | None => self.excess_since = None,
         }
-        if self.distrusted_until.is_some_and(|until| now >= until) {
-            self.distrusted_until = None;
-        }
+        let distrusted = self.distrusted_until.is_some_and(|until| now < until);
         let lags = self.late >= LATE_PROBES;
-        signals.live && !self.blind && !lags && self.distrusted_until.is_none()
+        signals.live && !self.blind && !lags && !distrusted
     }
 
     /// Datagrams are being sent; with them the flow has sent `packets`, on the scale of those
@@ -96,8 +98,17 @@ impl Trust {
         }
     }
 
+    /// Does not believe for a while, each time for twice as long if it has to be again and again.
     fn distrust(&mut self, now: Instant, srtt: Duration) {
-        self.distrusted_until = Some(now + patience(srtt));
+        let patience = |relapses: u32| patience(srtt) * 2u32.pow(relapses.min(MAX_RELAPSES));
+        match self.distrusted_until {
+            Some(until) if now < until => return,
+            Some(until) if now < until + patience(self.relapses) * RELAPSE_FACTOR => {
+                self.relapses = self.relapses.saturating_add(1);
+            }
+            _ => self.relapses = 0,
+        }
+        self.distrusted_until = Some(now + patience(self.relapses));
     }
 }
 

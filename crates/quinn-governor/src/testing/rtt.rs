@@ -69,7 +69,7 @@ pub fn rtt_estimator(now: Instant, rtt: Duration) -> RttEstimator {
         unreachable!("a first datagram makes a connection");
     };
     let accepted = server.accept(incoming, now, &mut response, None);
-    let (_, mut server_connection) = accepted.ok().expect("a server accepts");
+    let (_, mut server_connection) = accepted.expect("a server accepts");
     let mut buf = Vec::new();
     let sent = server_connection.poll_transmit(now, 1, &mut buf);
     assert!(sent.is_some(), "a server answers");

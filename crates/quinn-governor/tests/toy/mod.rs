@@ -32,7 +32,6 @@ pub(crate) struct Toy {
     pub(crate) now: Duration,
     /// Bytes that somebody else keeps in the queue at any time.
     pub(crate) other: u64,
-    pub(crate) other_sent: u64,
     /// Whether the source tells what happens, and how much later.
     pub(crate) signals: bool,
     pub(crate) delay: Duration,
@@ -43,6 +42,7 @@ pub(crate) struct Toy {
     start: Instant,
     rtts: Rtts,
     queue: VecDeque<(usize, u64)>,
+    other_queued: u64,
     drained: u64,
     events: BinaryHeap<Reverse<(Duration, u64, Event)>>,
     order: u64,
@@ -103,10 +103,9 @@ impl Toy {
         Self {
             link,
             connections: Vec::new(),
-            governors: builder.build().unwrap(),
+            governors: builder.build().expect("the default is valid"),
             now: Duration::ZERO,
             other: 0,
-            other_sent: 0,
             signals: true,
             delay: Duration::ZERO,
             remote: false,
@@ -115,6 +114,7 @@ impl Toy {
             start,
             rtts: Rtts::new(start),
             queue: VecDeque::new(),
+            other_queued: 0,
             drained: 0,
             events: BinaryHeap::new(),
             order: 0,
@@ -240,9 +240,10 @@ impl Toy {
     }
 
     fn depart(&mut self) {
-        let (owner, number) = self.queue.pop_front().unwrap();
+        let head = self.queue.pop_front();
+        let (owner, number) = head.expect("something departs");
         if owner == OTHER {
-            self.other_sent += WIRE;
+            self.other_queued -= WIRE;
         } else {
             self.connections[owner].own -= WIRE;
             self.at(self.link.rtt / 2, Event::Arrival(owner, number));
@@ -256,8 +257,9 @@ impl Toy {
     }
 
     fn enqueue_other(&mut self) -> bool {
-        let others = self.queue.iter().filter(|(owner, _)| *owner == OTHER);
-        others.count() as u64 * WIRE < self.other && self.enqueue(OTHER, 0)
+        let enqueued = self.other_queued < self.other && self.enqueue(OTHER, 0);
+        self.other_queued += WIRE * u64::from(enqueued);
+        enqueued
     }
 
     fn enqueue(&mut self, owner: usize, number: u64) -> bool {

@@ -122,7 +122,7 @@ mod tests {
         let text = String::from_utf8(cpio.finish()).unwrap();
         let header = "070701 00000001 000081ED 00000000 00000000 00000001 00000000 00000005 \
                       00000000 00000000 00000000 00000000 00000005 00000000";
-        let expected = header.replace(' ', "") + "init\0\0hello\0\0\0070701";
+        let expected = header.replace(' ', "") + "init\0\0hello\0\0\x00070701";
         assert!(text.starts_with(&expected), "{text}");
     }
 }

@@ -35,29 +35,22 @@ pub(super) fn run(
     let mut qemu = Command::new("qemu-system-x86_64");
     // Emulation runs everywhere; with hardware's help the tests, which wait more than they compute,
     // would hardly end sooner.
-    qemu.args([
-        "-accel",
-        "tcg,thread=multi",
-        "-machine",
-        "q35",
-        "-cpu",
-        CPU,
-    ])
-    .args(["-smp", CPUS, "-m", MEMORY])
-    .args(["-nodefaults", "-no-reboot", "-display", "none"])
-    .args(["-monitor", "none", "-net", "none"])
-    .arg("-serial")
-    .arg(format!("file:{}", console.display()))
-    .arg("-serial")
-    .arg(format!("file:{}", results.display()))
-    .arg("-kernel")
-    .arg(&kernel.image)
-    .arg("-initrd")
-    .arg(&image)
-    .args(["-append", "console=ttyS0 loglevel=5 panic=-1 net.ifnames=0"])
-    .stdin(Stdio::null())
-    .stdout(File::create(&messages)?)
-    .stderr(OpenOptions::new().append(true).open(&messages)?);
+    qemu.args(["-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", CPU])
+        .args(["-smp", CPUS, "-m", MEMORY])
+        .args(["-nodefaults", "-no-reboot", "-display", "none"])
+        .args(["-monitor", "none", "-net", "none"])
+        .arg("-serial")
+        .arg(format!("file:{}", console.display()))
+        .arg("-serial")
+        .arg(format!("file:{}", results.display()))
+        .arg("-kernel")
+        .arg(&kernel.image)
+        .arg("-initrd")
+        .arg(&image)
+        .args(["-append", "console=ttyS0 loglevel=5 panic=-1 net.ifnames=0"])
+        .stdin(Stdio::null())
+        .stdout(File::create(&messages)?)
+        .stderr(OpenOptions::new().append(true).open(&messages)?);
     let _ = fs::remove_file(&results);
     let start = Instant::now();
     let ended = process::run_for(&mut qemu, timeout)?;

@@ -142,7 +142,7 @@ impl Outcome {
             count(|verdict| matches!(verdict, Verdict::Skipped(_))),
         );
         for (name, output) in self.failed() {
-            eprintln!("    FAILED {name}\n{output}");
+            eprintln!("    FAILED {name}\n{}", shortened(output.trim()));
         }
         for fault in &self.faults {
             eprintln!("    FAULT {}", shortened(fault));

@@ -28,13 +28,12 @@ impl Programs {
                 .current_dir(workspace)
                 .args(what)
                 .args(["--locked", "--package", CRATE, "--target", TARGET])
+                .args(optimised())
                 .arg("--message-format=json-render-diagnostics")
                 .env("CARGO_TARGET_DIR", &target_directory)
                 // Flags set so would win over the variable below.
                 .env_remove("CARGO_ENCODED_RUSTFLAGS")
                 .env("RUSTFLAGS", "-C target-feature=+crt-static")
-                // Emulation is slow enough.
-                .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
                 .stderr(Stdio::inherit());
             let output = cargo.output().context("starting cargo")?;
             ensure!(
@@ -51,6 +50,13 @@ impl Programs {
             live: build(&["test", "--test=live", "--no-run"], "live")?,
         })
     }
+}
+
+/// Emulated, reading a kernel's types takes long enough when optimised.
+fn optimised() -> impl Iterator<Item = String> {
+    [CRATE, "aya", "aya-obj"]
+        .into_iter()
+        .map(|package| format!("--config=profile.dev.package.{package}.opt-level=2"))
 }
 
 /// The program of a target among cargo's messages.

@@ -34,7 +34,11 @@ pub(super) const SIGNALS: [Signal; 13] = [
     Signal {
         name: "drops at a full receive buffer",
         needs: &["kfree_skb"],
-        tests: &["receive_overflow::what_", "receive_overflow::a_dual_stack_"],
+        tests: &[
+            "receive_overflow::what_",
+            "receive_overflow::a_batch_",
+            "receive_overflow::a_dual_stack_",
+        ],
     },
     Signal {
         name: "name and class of a drop's reason",
@@ -69,7 +73,7 @@ pub(super) const SIGNALS: [Signal; 13] = [
     Signal {
         name: "what each probe costs",
         needs: &[],
-        tests: &["host::each_probes_cost_"],
+        tests: &["host::the_kernel_accounts_"],
     },
     Signal {
         name: "watching sockets and peers",
