@@ -55,6 +55,12 @@ impl GovernedController {
         &*self.base
     }
 
+    /// The cap at the last look.
+    #[cfg(feature = "testing")]
+    pub(crate) fn cap(&self) -> u64 {
+        self.law.last_cap()
+    }
+
     fn signals(&self) -> Signals {
         self.place
             .signals(&self.recent, &self.sharing, self.law.mtu())

@@ -7,7 +7,7 @@ use crate::process::{Running, program, run, turn, with};
 use crate::report::{check, number, text};
 
 const PORT: u16 = 4433;
-const SECONDS: u32 = 5;
+const SECONDS: u32 = 8;
 
 /// 50 Mbit/s, of which 24 ms can wait, and 20 ms there and back.
 fn path() -> Result<Path, netlab::Error> {

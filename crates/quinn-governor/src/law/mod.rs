@@ -11,7 +11,7 @@ use constants::{
 };
 use reductions::Reductions;
 use rounds::Rounds;
-use standing::{Freeze, Standing};
+use standing::{Freeze, Standing, outgrows_bursts};
 use target::Target;
 use trust::Trust;
 
@@ -180,6 +180,12 @@ impl Law {
         self.mtu
     }
 
+    /// The cap at the last look.
+    #[cfg(feature = "testing")]
+    pub(crate) fn last_cap(&self) -> u64 {
+        self.cap
+    }
+
     /// The smoothed round trip.
     pub(crate) fn srtt(&self) -> Duration {
         self.srtt
@@ -234,7 +240,12 @@ impl Law {
         let engaged_before = self.mode == Mode::Engaged;
         match signals.queue {
             Some(queue) if self.trusted && self.config.backlog_cap => {
-                let standing = self.standing.look(now, &queue, self.srtt);
+                let standing = self.standing.look(now, &queue, self.srtt) || {
+                    // In slow start a window is up to twice what is in flight; more of it is
+                    // not used, and paces nothing.
+                    let used = base.window.min(self.in_flight.saturating_mul(2));
+                    outgrows_bursts(&queue, used, self.mtu, self.srtt)
+                };
                 if self.mode == Mode::Engaged {
                     decision.ran_dry = self.follow_hold(now, &queue, marks, occasion);
                 } else if dropped || self.may_hold(&queue) && (standing || queue.others_share > 0) {

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::constants::{DOUBT, STANDING_MAX, STANDING_MIN};
+use super::constants::{
+    DOUBT, OUTGROWN_BURSTS, PACER_BURST, PACER_BURST_DATAGRAMS, STANDING_MAX, STANDING_MIN,
+    WIRE_OVERHEAD,
+};
 use super::signals::QueueSignals;
 
 /// Follows how long the queue has not run empty.
@@ -50,6 +53,14 @@ impl Standing {
     }
 }
 
+/// Whether the flow has more in the queue than bursts of the pacer put there.
+pub(crate) fn outgrows_bursts(queue: &QueueSignals, window: u64, mtu: u64, srtt: Duration) -> bool {
+    let paced = u128::from(window) * 5 / 4 * PACER_BURST.as_nanos() / srtt.as_nanos().max(1);
+    let paced = u64::try_from(paced).unwrap_or(u64::MAX);
+    let burst = paced.max(PACER_BURST_DATAGRAMS * (mtu + WIRE_OVERHEAD));
+    queue.own_flow > burst.saturating_mul(OUTGROWN_BURSTS)
+}
+
 /// Notices a sample that stands still although something of ours waits in the queue.
 ///
 /// Either the link has stopped, or the source has. Until it is known which, in flight is not let
@@ -95,5 +106,34 @@ impl Freeze {
                 0
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_two_bursts_of_the_pacer_are_no_burst() {
+        let queue = |own_flow| QueueSignals {
+            id: 0,
+            own: own_flow,
+            own_flow,
+            shared: own_flow,
+            total: own_flow,
+            drained: 0,
+            limit: 6_000,
+            others_share: 0,
+            mean_rate: 0,
+        };
+        let srtt = Duration::from_millis(20);
+        // 5/4 of 400 kB a round trip is 50 kB in 2 ms.
+        let outgrows = |bytes| outgrows_bursts(&queue(bytes), 400_000, 1200, srtt);
+        assert!(!outgrows(100_000));
+        assert!(outgrows(100_001));
+        // Ten datagrams at least, with their headers.
+        let outgrows = |bytes| outgrows_bursts(&queue(bytes), 10_000, 1200, srtt);
+        assert!(!outgrows(2 * 10 * 1262));
+        assert!(outgrows(2 * 10 * 1262 + 1));
     }
 }

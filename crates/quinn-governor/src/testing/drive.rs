@@ -322,8 +322,11 @@ impl World {
         self.note_reductions();
         self.capped = false;
         if capped && self.base != BaseChoice::Bbr {
-            // A datagram's acknowledgement may cross the bound, nothing more.
-            let bound = before.max(2 * window + acked.min(self.mtu.max(9_000)));
+            // What counts is the cap at the look that came with the acknowledgements: it may find
+            // that the sample stands still or that the source is back. An acknowledgement may
+            // cross the bound.
+            let cap = window.max(self.controller.cap());
+            let bound = before.max(cap.saturating_mul(2).saturating_add(acked.min(9_000)));
             let after = self.base_window();
             assert!(
                 after <= bound,
