@@ -45,7 +45,7 @@ const PROBES: [Probe; 9] = [
     Probe {
         name: "qdisc_enqueue",
         gives: "what enters the queues that watched flows leave by",
-        since: "Linux 5.14",
+        since: "Linux 5.15",
     },
     Probe {
         name: "qdisc_dequeue",

@@ -25,25 +25,27 @@ struct Flow {
 }
 
 impl Flow {
-    /// Sends through these queue disciplines, each as `tc qdisc add dev DEVICE` takes it; `None`,
-    /// and a word why, where the kernel lacks one.
+    /// Sends through these queue disciplines: where each stands, its kind and its options, as
+    /// `tc qdisc add dev DEVICE` takes them. `None`, and a word why, where the kernel lacks one.
     fn through(
         source: &EbpfSource,
         test: &str,
-        disciplines: &[&str],
+        disciplines: &[(&str, &str, &str)],
     ) -> Result<Option<Self>, Box<dyn std::error::Error>> {
         let path = Path::new(&PathConfig::default())?;
-        for discipline in disciplines {
+        for (place, kind, options) in disciplines {
             let mut tc = path.sender().command("tc");
             tc.args(["qdisc", "add", "dev", path.sender_device()])
-                .args(discipline.split(' '));
+                .args(place.split(' '))
+                .arg(kind)
+                .args(options.split(' '));
             let output = tc.output()?;
             let said = String::from_utf8_lossy(&output.stderr);
             if said.contains("qdisc kind is unknown") || said.contains("qdisc not found") {
-                eprintln!("skipped {test}: this kernel has no such queue discipline: {discipline}");
+                eprintln!("skipped {test}: this kernel has no such queue discipline: {kind}");
                 return Ok(None);
             }
-            assert!(output.status.success(), "{discipline}: {said}");
+            assert!(output.status.success(), "{kind}: {said}");
         }
         let ends = path.addresses(Family::V4);
         let sink = sink(&path, ends.receiver)?;
@@ -95,7 +97,8 @@ fn what_netem_loses_is_counted_though_no_sender_is_told() -> TestResult {
     let Some((_turn, source)) = source_with(test, &NEEDS) else {
         return Ok(());
     };
-    let Some(flow) = Flow::through(source, test, &["root netem loss 30% limit 1000"])? else {
+    let netem = ("root", "netem", "loss 30% limit 1000");
+    let Some(flow) = Flow::through(source, test, &[netem])? else {
         return Ok(());
     };
     flow.send(200)?;
@@ -113,7 +116,8 @@ fn what_netem_delays_stands_in_the_queue_until_then() -> TestResult {
     let Some((_turn, source)) = source_with(test, &NEEDS) else {
         return Ok(());
     };
-    let Some(flow) = Flow::through(source, test, &["root netem delay 1s limit 1000"])? else {
+    let netem = ("root", "netem", "delay 1s limit 1000");
+    let Some(flow) = Flow::through(source, test, &[netem])? else {
         return Ok(());
     };
     flow.send(50)?;
@@ -129,7 +133,7 @@ fn what_fq_refuses_of_a_flow_too_long_is_a_full_queue() -> TestResult {
     let Some((_turn, source)) = source_with(test, &NEEDS) else {
         return Ok(());
     };
-    let fq = "root fq flow_limit 20 maxrate 1mbit";
+    let fq = ("root", "fq", "flow_limit 20 maxrate 1mbit");
     let Some(flow) = Flow::through(source, test, &[fq])? else {
         return Ok(());
     };
@@ -148,8 +152,12 @@ fn what_codel_drops_from_the_head_leaves_the_queue() -> TestResult {
     let Some((_turn, source)) = source_with(test, &NEEDS) else {
         return Ok(());
     };
-    let tbf = "root handle 1: tbf rate 2mbit burst 3000 limit 500000";
-    let codel = "parent 1:1 fq_codel target 1ms interval 10ms noecn";
+    let tbf = (
+        "root handle 1:",
+        "tbf",
+        "rate 2mbit burst 3000 limit 500000",
+    );
+    let codel = ("parent 1:1", "fq_codel", "target 1ms interval 10ms noecn");
     let Some(flow) = Flow::through(source, test, &[tbf, codel])? else {
         return Ok(());
     };

@@ -64,6 +64,7 @@ pub(super) fn run(
         }
         Some(_) => {}
     }
+    outcome.must_lack_nothing();
     for line in complaints(&lossy(&console)) {
         outcome.fault(format!("the kernel says: {line}"));
     }

@@ -20,6 +20,7 @@ mod userland;
 
 use std::fs;
 use std::path::Path;
+use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -34,16 +35,19 @@ use table::Column;
 /// Everything that is made lives here.
 const DIRECTORY: &str = "target/kernels";
 
-/// Series that are tested when none is asked for: each end of what is supported, the kernels of
-/// Debian's releases, and of those between them what the archive has.
-const DEFAULT_SERIES: [&str; 7] = ["5.10", "6.1", "6.12", "6.16", "6.18", "7.x", "live"];
+/// Series that are tested when none is asked for: each end of what is supported, and the kernels
+/// of Debian's releases.
+const ALWAYS: [&str; 5] = ["5.10", "6.1", "6.12", "7.x", "live"];
+
+/// Series between them, tested too as long as the archive has them.
+const IF_THERE: [&str; 4] = ["6.16", "6.17", "6.18", "6.19"];
 
 /// How to run the tests.
 #[derive(Args)]
 pub(crate) struct Options {
     /// Kernels: a series (`6.12`), the newest of a major version (`7.x`), or the running one
-    /// (`live`, needs root).
-    #[arg(default_values = DEFAULT_SERIES)]
+    /// (`live`, needs root). Without any: 5.10, 6.1, 6.12, 7.x, live, and what the archive has of
+    /// those between.
     series: Vec<Series>,
     /// Seconds that all tests of one kernel may take, its boot included; then it is killed.
     #[arg(long, default_value_t = 600)]
@@ -59,19 +63,24 @@ pub(crate) fn run(workspace: &Path, options: &Options) -> Result<()> {
     );
     let directory = workspace.join(DIRECTORY);
     fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
-    let boots = options
-        .series
-        .iter()
-        .any(|series| !matches!(series, Series::Live));
+    let boots = options.series.is_empty()
+        || options
+            .series
+            .iter()
+            .any(|series| !matches!(series, Series::Live));
     if boots {
         process::require_tools()?;
     }
     let programs = Programs::build(workspace, &directory)?;
     let archive = boots.then(|| Archive::open(&directory)).transpose()?;
+    let all_series = match (&archive, options.series.as_slice()) {
+        (Some(archive), []) => default_series(archive),
+        (_, series) => series.to_vec(),
+    };
     let timeout = Duration::from_secs(options.timeout);
 
     let mut columns = Vec::new();
-    for series in &options.series {
+    for series in &all_series {
         eprintln!("=== {series}");
         let outcome = match (series, &archive) {
             (Series::Live, _) => guest::run_live(&directory, &programs, timeout),
@@ -98,6 +107,20 @@ pub(crate) fn run(workspace: &Path, options: &Options) -> Result<()> {
         .collect();
     ensure!(bad.is_empty(), "not right on {}", bad.join(", "));
     Ok(())
+}
+
+/// What is tested when nothing is asked for, in order.
+fn default_series(archive: &Archive) -> Vec<Series> {
+    let parse = |text: &&str| Series::from_str(text).ok();
+    let mut series: Vec<_> = ALWAYS.iter().filter_map(parse).collect();
+    for between in IF_THERE.iter().filter_map(parse) {
+        match archive.newest(&between) {
+            Ok(_) => series.push(between),
+            Err(error) => eprintln!("    without {between}: {error:#}"),
+        }
+    }
+    series.sort();
+    series
 }
 
 fn boot(

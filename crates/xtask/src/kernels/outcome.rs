@@ -13,6 +13,9 @@ pub(super) const TESTS: &str = "=== tests";
 /// and this, with its status, ends a program's output.
 pub(super) const ENDED: &str = "=== ended";
 
+/// How a test begins to say what the kernel was built without.
+pub(super) const LACKS: &str = "this kernel has no such ";
+
 /// One kernel's run.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
@@ -109,6 +112,20 @@ impl Outcome {
                 Verdict::Failed(output) => Some((name.as_str(), output.as_str())),
                 Verdict::Passed | Verdict::Skipped(_) => None,
             })
+    }
+
+    /// Makes it a fault that a test was skipped for something the kernel lacks: where modules are
+    /// loaded on purpose, none may.
+    pub(super) fn must_lack_nothing(&mut self) {
+        let lacking = self
+            .tests
+            .iter()
+            .filter_map(|(name, verdict)| match verdict {
+                Verdict::Skipped(why) if why.contains(LACKS) => Some(format!("{name}: {why}")),
+                _ => None,
+            });
+        let lacking: Vec<_> = lacking.collect();
+        self.faults.extend(lacking);
     }
 
     /// Why a capability is missing; `None` when it is there.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// A kernel, or the newest of several.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Series {
     /// The newest that begins with these numbers: `[6, 12]`, or `[7]` for any 7.x.
     Newest(Vec<u32>),

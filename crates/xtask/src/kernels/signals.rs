@@ -9,8 +9,11 @@ pub(super) struct Signal {
     pub(super) tests: &'static [&'static str],
 }
 
+/// What a queue's bytes need.
+const QUEUE: &[&str] = &["qdisc_enqueue", "qdisc_dequeue", "qdisc_reset"];
+
 /// All signals. A test of no signal stands in a row of its own.
-pub(super) const SIGNALS: [Signal; 13] = [
+pub(super) const SIGNALS: [Signal; 16] = [
     Signal {
         name: "datagrams and bytes sent, of a socket and of a peer",
         needs: &["net_dev_queue"],
@@ -47,8 +50,23 @@ pub(super) const SIGNALS: [Signal; 13] = [
     },
     Signal {
         name: "queue: bytes of a flow, of the sharing flows, of all",
-        needs: &["qdisc_enqueue", "qdisc_dequeue", "qdisc_reset"],
+        needs: QUEUE,
         tests: &["backlog::"],
+    },
+    Signal {
+        name: "what netem loses and delays",
+        needs: QUEUE,
+        tests: &["queue_disciplines::what_netem_"],
+    },
+    Signal {
+        name: "fq: what its flow limit drops, what it holds back",
+        needs: QUEUE,
+        tests: &["queue_disciplines::what_fq_"],
+    },
+    Signal {
+        name: "fq_codel: what it drops at dequeue, which no send reports",
+        needs: QUEUE,
+        tests: &["queue_disciplines::what_codel_"],
     },
     Signal {
         name: "receive buffer's occupancy",

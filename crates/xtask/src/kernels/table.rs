@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::outcome::{Outcome, Verdict};
+use super::outcome::{LACKS, Outcome, Verdict};
 use super::series::Series;
 use super::signals::{SIGNALS, Signal};
 
@@ -17,12 +17,14 @@ pub(super) struct Column {
 enum Cell {
     /// Every test of it passed.
     Right,
-    /// The kernel cannot tell it; why.
+    /// The kernel cannot tell it, or cannot do what it is about; why.
     Absent(String),
     /// Tests of it failed.
     Wrong { failed: usize, tests: usize },
     /// It should be there, but nothing showed that it is right.
     Untested,
+    /// The kernel was not run.
+    NotRun,
 }
 
 impl Cell {
@@ -41,6 +43,9 @@ pub(super) fn is_right(outcome: &Outcome) -> bool {
 }
 
 fn cell(signal: &Signal, outcome: &Outcome) -> Cell {
+    if outcome.release.is_empty() {
+        return Cell::NotRun;
+    }
     let missing = signal.needs.iter().find_map(|name| outcome.missing(name));
     if let (Some(why), false) = (missing, outcome.capabilities.is_empty()) {
         return Cell::Absent(first_line(why));
@@ -50,6 +55,9 @@ fn cell(signal: &Signal, outcome: &Outcome) -> Cell {
 
 /// Tests of no signal.
 fn others(outcome: &Outcome) -> Cell {
+    if outcome.release.is_empty() {
+        return Cell::NotRun;
+    }
     judge(outcome, |test| {
         !SIGNALS.iter().any(|signal| signal.is_tested_by(test))
     })
@@ -70,13 +78,17 @@ fn judge(outcome: &Outcome, is_of_it: impl Fn(&str) -> bool) -> Cell {
         let tests = verdicts.len();
         return Cell::Wrong { failed, tests };
     }
+    let lack = verdicts.iter().find_map(|verdict| match verdict {
+        Verdict::Skipped(why) => why.find(LACKS).map(|start| first_line(&why[start..])),
+        Verdict::Passed | Verdict::Failed(_) => None,
+    });
     let all_passed = verdicts
         .iter()
         .all(|verdict| matches!(verdict, Verdict::Passed));
-    if all_passed && !verdicts.is_empty() {
-        Cell::Right
-    } else {
-        Cell::Untested
+    match lack {
+        _ if all_passed && !verdicts.is_empty() => Cell::Right,
+        Some(lack) => Cell::Absent(lack),
+        None => Cell::Untested,
     }
 }
 
@@ -133,6 +145,7 @@ fn text(cell: Cell, reasons: &mut Vec<String>) -> String {
     match cell {
         Cell::Right => "right".to_owned(),
         Cell::Untested => "**untested**".to_owned(),
+        Cell::NotRun => "not run".to_owned(),
         Cell::Wrong { failed, tests } => format!("**wrong** ({failed} of {tests} tests)"),
         Cell::Absent(why) => {
             let known = reasons.iter().position(|reason| *reason == why);
@@ -205,6 +218,22 @@ mod tests {
             table.contains("host | **wrong** (1 of 1 tests) |"),
             "{table}"
         );
+    }
+
+    #[test]
+    fn what_the_kernel_was_built_without_is_absent() {
+        let mut outcome = outcome("");
+        for test in ["queue_disciplines::what_fq_", "other::test"] {
+            let lacks = "what_...: this kernel has no such queue discipline: fq".to_owned();
+            outcome
+                .tests
+                .insert(test.to_owned(), Verdict::Skipped(lacks));
+        }
+        assert!(is_right(&outcome));
+        let table = markdown(&[column(outcome)]);
+        assert!(table.contains("holds back | absent (1) |"), "{table}");
+        let reason = "\n1. this kernel has no such queue discipline: fq\n";
+        assert!(table.ends_with(reason), "{table}");
     }
 
     #[test]
