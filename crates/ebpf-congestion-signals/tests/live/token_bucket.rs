@@ -94,8 +94,16 @@ fn two_sockets(
         );
         dropped += sent - arrived;
         if kernel::has(source, "qdisc_enqueue") {
-            let queue = watches[index].congestion().queue;
-            assert_eq!(queue.map(|queue| queue.own), Some(0));
+            let own = || watches[index].congestion().queue.map(|queue| queue.own);
+            // A packet can leave the queue unseen when the processor is busy, the last one too:
+            // the next one through the queue puts that right.
+            for _ in 0..3 {
+                if own() != Some(0) {
+                    send(&senders[index], sinks[index].local_addr()?, 1)?;
+                    drain(&sinks[index])?;
+                }
+            }
+            assert_eq!(own(), Some(0));
         }
     }
     assert!(dropped > 100, "the bucket overflows: {dropped}");

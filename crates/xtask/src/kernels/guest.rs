@@ -33,8 +33,7 @@ pub(super) fn run(
         ["initramfs", "console.log", "results.log", "qemu.log"].map(|name| home.join(name));
     fs::write(&image, initramfs).with_context(|| format!("writing {}", image.display()))?;
     let mut qemu = Command::new("qemu-system-x86_64");
-    // Emulation runs everywhere; with hardware's help the tests, which wait more than they compute,
-    // would hardly end sooner.
+    // Emulation runs everywhere, inside another virtual machine too.
     qemu.args(["-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", CPU])
         .args(["-smp", CPUS, "-m", MEMORY])
         .args(["-nodefaults", "-no-reboot", "-display", "none"])
