@@ -82,11 +82,11 @@ pub fn dequeued(qdisc: Qdisc, count: u32, skb: Skb) {
     let Some(queue) = maps::queue(index) else {
         return;
     };
-    if fact!(reason_not_specified) != ABSENT {
-        if let Some(transit) = maps::in_transit() {
-            // SAFETY: this CPU's own record.
-            unsafe { (*transit).left = skb.address() };
-        }
+    if fact!(reason_not_specified) != ABSENT
+        && let Some(transit) = maps::in_transit()
+    {
+        // SAFETY: this CPU's own record.
+        unsafe { (*transit).left = skb.address() };
     }
     let mut skb = skb;
     let mut seen = 0;
