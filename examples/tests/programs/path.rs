@@ -80,12 +80,11 @@ fn compare() -> f64 {
     assert!(round_trip(&governed) < round_trip(&stock), "{governed}");
 
     // The stock sender was not governed, but watched: the kernel named the place of its losses.
-    // A sender that gets no processor for a while takes late packets for lost ones beside them.
+    // A sender that gets no processor for a while takes late packets for lost ones beside them, so
+    // the other way round less is allowed.
     let dropped = number(&stock, "/signals/drops_by_reason/QDISC_DROP");
-    assert!(
-        (dropped - lost(&stock)).abs() <= 0.25 * lost(&stock),
-        "{stock}"
-    );
+    assert!(dropped >= 0.75 * lost(&stock), "{stock}");
+    assert!(dropped <= 1.1 * lost(&stock), "{stock}");
     assert!(number(&governed, "/governor_actions/capped_ms") > 0.0);
     number(&governed, "/goodput_mbps") / number(&stock, "/goodput_mbps")
 }

@@ -277,8 +277,8 @@ fn inside(entered: u64, left: u64) -> u64 {
 
 /// What `bytes` of `counted` are of what really stands in the queue.
 ///
-/// Under load some kernels (6.18 for one) dequeue a few packets in ten thousand without a word to
-/// the tracepoint, and what was counted as inside is then too much until the queue next runs
+/// Under load some kernels (6.18 for one) dequeue one to four packets in a thousand without a word
+/// to the tracepoint, and what was counted as inside is then too much until the queue next runs
 /// empty. The queue discipline's own figure tells by how much. Whose those packets were, it does
 /// not: the excess is taken from all in proportion, which is exact while there is one flow.
 fn part(bytes: u64, counted: u64, total: u64) -> u64 {

@@ -144,6 +144,7 @@ pub(crate) const PACER_BURST_DATAGRAMS: u64 = 10;
 
 /// Bursts of the pacer that a queue must hold to count as the bottleneck before it has stood for
 /// long: slow start can fill a short queue within [`STANDING_MAX`]. One is on its way in any case, a
-/// second may have come upon it. Half would take a burst for a bottleneck; double lets a queue of
-/// 150 kB at 50 Mbit/s and 20 ms overflow once in slow start.
+/// second may have come upon it. Half would
+/// take a burst for a bottleneck; double is most of a queue of 150 kB at 50 Mbit/s and 20 ms, and
+/// leaves slow start little room to stop in.
 pub(crate) const OUTGROWN_BURSTS: u64 = 2;
