@@ -1,11 +1,12 @@
-//! What each probe costs a run, as the kernel accounts it, its own accounting included: with the
-//! sender's socket watched, with it not watched, and when all that is sent is dropped. Needs root.
+//! What each probe costs a run, as the kernel accounts it: with the sender's socket watched, with it
+//! not watched, and when all that is sent is dropped. The row `nothing` is a program that does
+//! nothing: so much of every other row is the accounting itself. Needs root.
 //! No criterion here: the kernel holds the clock.
 
 use std::error::Error;
 use std::net::UdpSocket;
 
-use ebpf_congestion_signals::{EbpfSource, ProbeCost, SignalSource, WatchTarget};
+use ebpf_congestion_signals::{EbpfOptions, EbpfSource, ProbeCost, SignalSource, WatchTarget};
 use netlab::{Bottleneck, Family, Path, PathConfig, TokenBucket};
 
 /// Datagrams of each case. Enough for a mean that stands within a few nanoseconds.
@@ -61,7 +62,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         eprintln!("nothing is measured: {why}");
         return Ok(());
     }
-    let source = EbpfSource::load()?;
+    let source = EbpfSource::load_with(&EbpfOptions::default().calibration(true))?;
     let _accounting = source.account_costs()?;
     println!(
         "{:<18} {:>22} {:>22} {:>22}",

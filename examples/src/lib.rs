@@ -18,7 +18,6 @@ pub mod send;
 pub mod serve;
 pub mod signals;
 pub mod source;
-pub mod symbols;
 pub mod table;
 pub mod units;
 pub mod upload;

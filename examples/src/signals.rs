@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use ebpf_congestion_signals::{
-    CongestionCollector, CongestionSignals, Direction, DropClass, DropCounters, DropTable, Event,
-    EventStream, FlowId, HostSample, SignalSource, SoftirqSample, Watch,
+    CongestionCollector, CongestionSignals, Direction, DropClass, DropCounters, DropTable,
+    DropsByReason, Event, EventStream, FlowId, HostSample, KernelSymbols, SignalSource,
+    SoftirqSample, Watch,
 };
 use serde::Serialize;
 use tokio::task::JoinHandle;
 
-use crate::symbols;
 use crate::table::Table;
 use crate::units::bytes;
 
@@ -68,8 +68,8 @@ impl Observation {
     pub fn report(&self, flows: &[FlowTotals]) -> SignalsReport {
         let now = self.source.host();
         let mut drops_by_reason = BTreeMap::new();
-        for (reason, drops) in flows.iter().flat_map(|flow| &flow.reasons) {
-            *drops_by_reason.entry(reason.to_string()).or_default() += drops.packets;
+        for by in flows.iter().flat_map(|flow| &flow.reasons) {
+            *drops_by_reason.entry(by.reason.to_string()).or_default() += by.drops.packets;
         }
         SignalsReport {
             send_bytes: Some(flows.iter().map(|flow| flow.sent_bytes).sum()),
@@ -91,11 +91,13 @@ impl Observation {
     /// have been lost when there were many.
     pub fn drops(&self, flows: &[FlowTotals]) -> Table {
         let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        let addresses: Vec<u64> = places.values().flatten().map(|place| place.1).collect();
-        let functions = symbols::functions(&addresses);
-        let described = |place: &(Arc<str>, u64)| match functions.get(&place.1) {
-            Some(function) => format!("{} in {function}", place.0),
-            None => place.0.to_string(),
+        let symbols = KernelSymbols::new();
+        // All at once: the list of symbols is long.
+        let locations: Vec<u64> = places.values().flatten().map(|place| place.1).collect();
+        symbols.names(&locations);
+        let described = |(reason, location): &(Arc<str>, u64)| match symbols.names(&[*location]) {
+            names if *location != 0 => format!("{reason} at {}", names.join("")),
+            _ => reason.to_string(),
         };
         let mut table = Table::new(["flow", "direction", "class", "packets", "bytes", "reason"]);
         for flow in flows {
@@ -133,7 +135,7 @@ pub struct FlowTotals {
     id: FlowId,
     sent_bytes: u64,
     drops: DropTable,
-    reasons: Vec<(Arc<str>, DropCounters)>,
+    reasons: Vec<DropsByReason>,
 }
 
 impl FlowTotals {

@@ -83,6 +83,23 @@ pub struct KernelFacts {
     /// Number of the reason `NOT_SPECIFIED` where a queue discipline drops for that at dequeue;
     /// [`ABSENT`] where it has a reason for it (from about 6.14 on), or where there are none
     pub reason_not_specified: u32,
+    /// `net_device.adj_list.lower.next`: the first device that this one passes its packets to
+    pub dev_lower: u32,
+    /// `sock.sk_receive_queue.next`
+    pub sk_receive_next: u32,
+    /// `sock.sk_receive_queue.qlen`
+    pub sk_receive_qlen: u32,
+    /// `Qdisc.limit`
+    pub qdisc_limit: u32,
+    /// `Qdisc.ops`
+    pub qdisc_ops: u32,
+    /// `Qdisc_ops.id`
+    pub qdisc_ops_id: u32,
+    /// `Qdisc.privdata` plus `tbf_sched_data.limit`, or [`ABSENT`] where no BTF tells it
+    pub tbf_limit: u32,
+    /// Number of the drop reason that tells nothing, `NOT_SPECIFIED`; 0, which is what stands for a
+    /// reason then, where the kernel has none
+    pub reason_silent: u32,
     /// Possible CPUs, for [`Layout`](crate::Layout)
     pub cpus: u32,
     /// Events that each CPU may write in a second
@@ -128,6 +145,14 @@ impl KernelFacts {
         skb_lost_reason: ABSENT,
         reason_qdisc_drop: ABSENT,
         reason_not_specified: ABSENT,
+        dev_lower: ABSENT,
+        sk_receive_next: ABSENT,
+        sk_receive_qlen: ABSENT,
+        qdisc_limit: ABSENT,
+        qdisc_ops: ABSENT,
+        qdisc_ops_id: ABSENT,
+        tbf_limit: ABSENT,
+        reason_silent: ABSENT,
         cpus: ABSENT,
         events_per_second: ABSENT,
     };

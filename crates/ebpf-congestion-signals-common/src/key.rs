@@ -78,6 +78,49 @@ pub struct ReasonKey {
     pub slot: u32,
     /// The kernel's number of the reason, subsystem in the high 16 bits.
     pub reason: u32,
+    /// Kernel address behind the call that dropped, where the reason says nothing; else 0.
+    pub location: u64,
+}
+
+/// Places that watched sockets are spread over: an empty one says that a socket is not watched,
+/// without a look into the table of those that are. Four times the flows of a source by default.
+pub const COOKIE_PLACES: u32 = 4096;
+
+/// Where a socket has its place, by its cookie: the kernel counts them up.
+#[inline(always)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the low bits are what is wanted"
+)]
+pub const fn cookie_place(cookie: u64) -> u32 {
+    cookie as u32 % COOKIE_PLACES
+}
+
+/// Places that known queues are spread over, each having two to choose from: four times as many
+/// as there can be queues.
+pub const QUEUE_PLACES: u32 = 256;
+
+/// The first place of a queue, by its address counted from anywhere; the other differs in the
+/// lowest bit. The kernel aligns a `struct Qdisc` to 64 bytes.
+#[inline(always)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the low bits are what is wanted"
+)]
+pub const fn queue_place(address: u64) -> u32 {
+    ((address >> 6) ^ (address >> 13)) as u32 % QUEUE_PLACES
+}
+
+/// A known queue, found by its address without a hash table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct QueueEntry {
+    /// Kernel address of the `struct Qdisc`; 0: the place is empty.
+    pub qdisc: u64,
+    /// Index among the queue slots.
+    pub index: u32,
+    /// Always 0.
+    pub reserved: u32,
 }
 
 const _: () = {
@@ -85,7 +128,7 @@ const _: () = {
     assert!(size_of::<LocalKey>() == 40);
     assert!(size_of::<PeerKey>() == 32);
     assert!(size_of::<SocketEntry>() == 8);
-    assert!(size_of::<ReasonKey>() == 8);
+    assert!(size_of::<ReasonKey>() == 16);
 };
 
 #[cfg(test)]

@@ -16,13 +16,19 @@ mod event;
 mod kernel;
 mod key;
 mod limiter;
+mod pressure;
 mod slot;
 
 pub use event::{DecodeError, EVENT_BYTES, EventKind, RawEvent};
 pub use kernel::{ABSENT, KernelFacts};
-pub use key::{FlowAddress, LocalKey, PeerKey, ReasonKey, SocketEntry};
+pub use key::{
+    COOKIE_PLACES, FlowAddress, LocalKey, PeerKey, QUEUE_PLACES, QueueEntry, ReasonKey,
+    SocketEntry, cookie_place, queue_place,
+};
 pub use limiter::EventWindow;
+pub use pressure::{PRESSURE_ONE, Peak, Pressure, SPAN_SHIFT, SPANS, peak, place, span};
 pub use slot::{
     BufferGauges, Direction, DropClass, DropCounters, FLOW_IS_SHARED, FlowSlot, HostSlot, Layout,
-    QUEUE_SLOTS, QueueSlot, SLOT_BYTES, SendCounters, Socket, SoftirqCounters,
+    QDISC_NAME_BYTES, QUEUE_SLOTS, QueueSlot, SLOT_BYTES, SOJOURNS_ONE_IN, SendCounters, Socket,
+    SoftirqCounters, SojournCounters, WAITS_ONE_IN,
 };

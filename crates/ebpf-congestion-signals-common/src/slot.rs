@@ -1,5 +1,7 @@
 //! What a slot of the mapped array holds: for a CPU of the host, for a queue, for a watched flow.
 
+use crate::Pressure;
+
 /// Bytes of every slot: the largest record, rounded up to a power of two, so that the probes
 /// index the array by a shift and no two slots share a cache line.
 pub const SLOT_BYTES: usize = 1024;
@@ -104,6 +106,9 @@ pub struct SendCounters {
     pub bytes: u64,
     /// Successful calls.
     pub calls: u64,
+    /// Those of `calls` that were not looked at: sampling counted others in their place. 0 while
+    /// every call is counted.
+    pub estimated: u64,
 }
 
 /// Protocols and address families that sends are counted by; the index into
@@ -121,6 +126,10 @@ pub enum Socket {
     Tcp6 = 3,
 }
 
+/// One in how many raises of a softirq is followed to its handler's entry: to ask for the time is
+/// most of what a probe costs.
+pub const WAITS_ONE_IN: u64 = 8;
+
 /// Time in one kind of network softirq. `ns` and `runs` are counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -131,6 +140,15 @@ pub struct SoftirqCounters {
     pub runs: u64,
     /// Kernel time of an entry without its exit yet; 0 outside. For the probes alone.
     pub since: u64,
+    /// Nanoseconds from the raise of the softirq to the entry of its handler, of one raise in
+    /// [`WAITS_ONE_IN`]. Counter.
+    pub wait_ns: u64,
+    /// Raises that `wait_ns` sums over. Counter.
+    pub waits: u64,
+    /// Kernel time of the first raise without an entry yet; 0: none. For the probes alone.
+    pub raised: u64,
+    /// Raises so far. For the probes alone.
+    pub raises: u64,
 }
 
 /// One CPU's share of the host's counters; the host's are the sums over CPUs.
@@ -145,10 +163,13 @@ pub struct HostSlot {
     pub net_rx: SoftirqCounters,
     /// NET_TX softirq.
     pub net_tx: SoftirqCounters,
-    /// Sum over successful sends of send buffer occupancy over its limit, in 65536ths.
-    pub pressure_sum: u64,
-    /// Sends that `pressure_sum` sums over.
-    pub pressure_samples: u64,
+    /// Packets handed to devices, by [`Socket`] kind: each segment of a batch is one. A device on
+    /// top of another (VLAN, bond, bridge) does not count.
+    pub packets: [u64; 4],
+    /// Send buffers at successful sends.
+    pub send_pressure: Pressure,
+    /// Receive buffers at the ends of receives.
+    pub receive_pressure: Pressure,
     /// Events written to the ring.
     pub events: u64,
     /// Events not written because the rate limit was reached.
@@ -178,6 +199,19 @@ pub struct QueueSlot {
     /// Bytes in the queue. Gauge: the queue discipline's own figure where it keeps one for the
     /// whole queue, else what went in less what came out.
     pub backlog: u64,
+    /// Socket buffers in the queue, told as `backlog` is. Gauge: a batch that the queue discipline
+    /// did not split is one.
+    pub packets: u64,
+    /// Socket buffers that went in. Counter.
+    pub enqueued_packets: u64,
+    /// Socket buffers that came out again. Counter.
+    pub dequeued_packets: u64,
+    /// Most that the queue holds, in bytes or in packets as its `kind` counts; 0: not known.
+    pub limit: u32,
+    /// No meaning; keeps what follows aligned.
+    pub reserved: u32,
+    /// Name of the queue discipline (`Qdisc_ops.id`), zeroes behind it.
+    pub kind: [u8; QDISC_NAME_BYTES],
     /// Bytes of watched flows marked as sharing that went in. Counter.
     pub shared_enqueued: u64,
     /// Bytes of those flows that came out, or were dropped after they went in. Counter.
@@ -186,9 +220,10 @@ pub struct QueueSlot {
     pub drained: u64,
     /// `enqueued` when the queue last ran empty. For the probes alone.
     pub enqueued_at_drain: u64,
-    /// Kernel time (CLOCK_MONOTONIC, nanoseconds) of the last watched packet in or out.
-    pub updated_ns: u64,
 }
+
+/// Bytes of a queue discipline's name (`IFNAMSIZ`).
+pub const QDISC_NAME_BYTES: usize = 16;
 
 /// Set in [`FlowSlot::flags`] of a flow that shares the queue's limit with others (a governed one).
 pub const FLOW_IS_SHARED: u32 = 1;
@@ -206,13 +241,44 @@ pub struct BufferGauges {
     pub rmem: u32,
     /// Limit of the receive buffer: `sk_rcvbuf`.
     pub rcvbuf: u32,
+    /// Payload bytes of the last packet that left the socket.
+    pub sent_payload: u32,
+    /// What it was charged for (`truesize`): tells how much of `wmem` is payload.
+    pub sent_truesize: u32,
+    /// Payload bytes of the packet that was first in the receive buffer.
+    pub received_payload: u32,
+    /// What it was charged for.
+    pub received_truesize: u32,
+}
+
+/// One in how many packets of a flow is followed through its queue, at most.
+pub const SOJOURNS_ONE_IN: u64 = 8;
+
+/// Time that packets of a flow spent in a queue of this host, from its enqueue to its dequeue:
+/// one packet at a time is followed. `sum_ns` and `samples` are counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct SojournCounters {
+    /// Nanoseconds, summed over the packets followed.
+    pub sum_ns: u64,
+    /// Packets followed to their end.
+    pub samples: u64,
+    /// Nanoseconds of the last one. Gauge.
+    pub last_ns: u64,
+    /// Kernel time at which the packet followed now went in; 0: none is. For the probes alone.
+    pub since: u64,
+    /// The flow's `enqueued` behind that packet. For the probes alone.
+    pub until: u64,
+    /// Packets that came in. For the probes alone.
+    pub entered: u64,
 }
 
 /// A watched flow: a socket, or one remote address of a socket.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub struct FlowSlot {
-    /// Kernel time (CLOCK_MONOTONIC, nanoseconds) of the last observation; 0: none yet.
+    /// Kernel time (CLOCK_MONOTONIC, nanoseconds) of the last packet seen, to a tick of the kernel;
+    /// 0: none yet.
     pub updated_ns: u64,
     /// [`FLOW_IS_SHARED`].
     pub flags: u32,
@@ -237,20 +303,18 @@ pub struct FlowSlot {
     pub send: SendCounters,
     /// Buffers of the flow's socket.
     pub buffers: BufferGauges,
-    /// Peak of `buffers.wmem` since the flow is watched.
-    pub wmem_peak: u32,
     /// Whether `wmem` is above the pressure threshold: 1 above, 0 below. For the probes alone.
     pub wmem_pressed: u32,
     /// The same for `rmem`. For the probes alone.
     pub rmem_pressed: u32,
-    /// No meaning; keeps what follows aligned.
-    pub reserved: u32,
     /// Kernel time of the last crossing of a pressure threshold. For the probes alone.
     pub pressure_ns: u64,
-    /// Sum over successful sends of send buffer occupancy over its limit, in 65536ths.
-    pub pressure_sum: u64,
-    /// Sends that `pressure_sum` sums over.
-    pub pressure_samples: u64,
+    /// The send buffer at each look.
+    pub send_pressure: Pressure,
+    /// The receive buffer at each look.
+    pub receive_pressure: Pressure,
+    /// Time in the queue.
+    pub sojourn: SojournCounters,
     /// Drops by [`Direction`] and [`DropClass`].
     pub drops: [[DropCounters; DropClass::COUNT]; 2],
     /// Kernel time of the last drop; 0: none yet.
@@ -263,10 +327,12 @@ const _: () = {
     assert!(size_of::<FlowSlot>() <= SLOT_BYTES);
     assert!(SLOT_BYTES.is_power_of_two());
     assert!(size_of::<DropCounters>() == 24);
-    assert!(size_of::<SendCounters>() == 16);
-    assert!(size_of::<SoftirqCounters>() == 24);
-    assert!(size_of::<BufferGauges>() == 16);
-    assert!(core::mem::offset_of!(FlowSlot, pressure_sum).is_multiple_of(8));
+    assert!(size_of::<SendCounters>() == 24);
+    assert!(size_of::<SoftirqCounters>() == 56);
+    assert!(size_of::<BufferGauges>() == 32);
+    assert!(size_of::<SojournCounters>() == 48);
+    assert!(core::mem::offset_of!(FlowSlot, send_pressure).is_multiple_of(8));
+    assert!(core::mem::offset_of!(HostSlot, send_pressure).is_multiple_of(8));
     assert!(core::mem::offset_of!(FlowSlot, drops).is_multiple_of(8));
 };
 

@@ -4,29 +4,24 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use ebpf_congestion_signals_common::{EventKind, FlowSlot};
 
 use crate::atomic::{get, set};
-use crate::events;
 use crate::kernel::Sock;
-use crate::maps::{self, SOCKETS};
+use crate::packet::{IPPROTO_TCP, IPPROTO_UDP, UDP_HEADER};
+use crate::{events, maps, pressure, send};
 
 /// A flow's crossings are reported no more often than this, nanoseconds: a buffer that fills and
 /// empties with every burst would crowd out the drops.
 const CROSSING_INTERVAL_NS: u64 = 10_000_000;
 
-/// Bytes that a UDP socket has in this host; the kernel's count starts at one, for the socket.
+/// Bytes of a socket that have not left this host. UDP does not use `sk_wmem_queued`, and TCP's
+/// `sk_wmem_alloc` knows nothing of what waits for the window.
 #[inline(always)]
-pub fn udp_wmem(sk: Sock) -> u32 {
+pub fn wmem(sk: Sock) -> u32 {
+    if sk.protocol() == IPPROTO_TCP as u16 {
+        return sk.wmem_queued();
+    }
+    // The kernel's count starts at one, for the socket.
     let allocated = sk.wmem_alloc();
     if allocated > 0 { allocated - 1 } else { 0 }
-}
-
-/// Occupancy as a share of the limit, in 65536ths.
-#[inline(always)]
-pub fn pressure(bytes: u32, limit: u32) -> u64 {
-    if limit == 0 {
-        0
-    } else {
-        ((bytes as u64) << 16) / limit as u64
-    }
 }
 
 /// Takes the occupancy of both buffers; `wmem` as the caller knows it.
@@ -42,9 +37,6 @@ pub fn observe_send(slot: u32, flow: *mut FlowSlot, wmem: u32, sndbuf: u32) {
     unsafe {
         set(&raw mut (*flow).buffers.wmem, wmem);
         set(&raw mut (*flow).buffers.sndbuf, sndbuf);
-        if wmem > get(&raw const (*flow).wmem_peak) {
-            set(&raw mut (*flow).wmem_peak, wmem);
-        }
         let pressed = &raw mut (*flow).wmem_pressed;
         let kinds = [EventKind::SendPressureLow, EventKind::SendPressureHigh];
         cross(slot, flow, pressed, wmem, sndbuf, kinds);
@@ -72,12 +64,16 @@ pub fn read_from(sk: Sock) {
     if sk.is_none() {
         return;
     }
-    let cookie = sk.cookie();
-    if cookie == 0 {
+    if send::kind_of(sk).is_none() {
         return;
     }
-    // SAFETY: the value is read before the program ends.
-    let Some(entry) = (unsafe { SOCKETS.get(cookie) }) else {
+    let (rmem, rcvbuf) = (sk.rmem_alloc(), sk.rcvbuf());
+    let share = pressure::share(rmem, rcvbuf);
+    if let Some(host) = maps::host() {
+        // SAFETY: a field of a slot.
+        unsafe { pressure::note(&raw mut (*host).receive_pressure, share, 1) };
+    }
+    let Some(entry) = maps::watched(sk.cookie()) else {
         return;
     };
     let slot = entry.slot;
@@ -85,7 +81,26 @@ pub fn read_from(sk: Sock) {
         return;
     }
     let Some(flow) = maps::flow(slot) else { return };
-    observe_receive(slot, flow, sk.rmem_alloc(), sk.rcvbuf());
+    // SAFETY: a field of a slot.
+    unsafe { pressure::note(&raw mut (*flow).receive_pressure, share, 1) };
+    observe_receive(slot, flow, rmem, rcvbuf);
+    if let Some(first) = sk.first_received() {
+        let (payload, truesize) = (first.len(), first.truesize());
+        // A UDP packet still has its header there.
+        let header = if sk.protocol() == IPPROTO_UDP as u16 {
+            UDP_HEADER
+        } else {
+            0
+        };
+        // SAFETY: fields of a slot.
+        unsafe {
+            set(
+                &raw mut (*flow).buffers.received_payload,
+                payload.saturating_sub(header),
+            );
+            set(&raw mut (*flow).buffers.received_truesize, truesize);
+        }
+    }
 }
 
 /// Reports a threshold crossed: up at three quarters of the limit, down at a half.

@@ -18,6 +18,28 @@ const BPF_NOEXIST: u64 = 1;
 /// The owner in the table of reasons that stands for the host.
 const HOST: u32 = 0;
 
+/// Why a packet was dropped.
+#[derive(Clone, Copy)]
+struct Because {
+    reason: u32,
+    /// The code that dropped it, where the reason says nothing; else 0.
+    from: u64,
+}
+
+/// A queue discipline is about to drop `skb`, and has a reason of its own, finer than the one it
+/// is freed for.
+#[inline(always)]
+pub fn refused(skb: Skb, reason: u32) {
+    let Some(transit) = maps::in_transit() else {
+        return;
+    };
+    // SAFETY: this CPU's own record.
+    unsafe {
+        (*transit).refused = skb.address();
+        (*transit).refused_reason = reason;
+    }
+}
+
 /// `skb` was freed at `location` because of `reason`; `receiver` is the socket it was for, where
 /// the kernel says so.
 #[inline(always)]
@@ -39,6 +61,11 @@ pub fn dropped(skb: Skb, location: u64, reason: u32, receiver: Sock) {
         recovered(skb, reason)
     };
     let class = class_of(reason);
+    let from = if reason == fact!(reason_silent) {
+        location
+    } else {
+        0
+    };
     let counters = DropCounters {
         skbs: 1,
         packets: packet::packets(skb) as u64,
@@ -63,11 +90,12 @@ pub fn dropped(skb: Skb, location: u64, reason: u32, receiver: Sock) {
             );
         }
     }
-    count_reason(HOST, reason, &counters);
+    let because = Because { reason, from };
+    count_reason(HOST, because, &counters);
     // SAFETY: a helper without preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
-    count_flow(owner.socket, direction, class, reason, &counters, now);
-    count_flow(owner.peer, direction, class, reason, &counters, now);
+    count_flow(owner.socket, direction, class, because, &counters, now);
+    count_flow(owner.peer, direction, class, because, &counters, now);
     if arriving {
         observe_receiver(owner.socket, receiver);
     } else if class == DropClass::QueueFull as u32 && was_queued(skb) {
@@ -124,17 +152,33 @@ fn is_shell(skb: Skb) -> bool {
     }
 }
 
-/// The reason of a packet on its way out. Some kernels lose that of a segment which a queue
+/// The reason of a packet on its way out. Where the queue discipline has told a finer one, that
+/// is it. Some kernels lose that of a segment which a queue
 /// discipline made and refused: segmentation writes a number of its own over it, and the segment
 /// is freed for that.
 #[inline(always)]
 fn recovered(skb: Skb, reason: u32) -> u32 {
-    if fact!(skb_lost_reason) == ABSENT || fact!(reason_qdisc_drop) == ABSENT {
+    if fact!(reason_qdisc_drop) == ABSENT {
         return reason;
     }
     let Some(transit) = maps::in_transit() else {
         return reason;
     };
+    // SAFETY: this CPU's own record.
+    if reason == fact!(reason_qdisc_drop) {
+        // SAFETY: this CPU's own record.
+        let (refused, finer) = unsafe { ((*transit).refused, (*transit).refused_reason) };
+        // SAFETY: the value is not read.
+        let is_known = || unsafe { REASON_CLASSES.get(finer) }.is_some();
+        return if refused == skb.address() && is_known() {
+            finer
+        } else {
+            reason
+        };
+    }
+    if fact!(skb_lost_reason) == ABSENT {
+        return reason;
+    }
     // SAFETY: this CPU's own record.
     let is_segment = unsafe { (*transit).packets > 1 && (*transit).skb != skb.address() };
     // Only the queue discipline that makes a segment gives it a length of its own.
@@ -195,7 +239,7 @@ fn count_flow(
     slot: u32,
     direction: Direction,
     class: u32,
-    reason: u32,
+    because: Because,
     counters: &DropCounters,
     now: u64,
 ) {
@@ -211,12 +255,16 @@ fn count_flow(
         );
         set(&raw mut (*flow).last_drop_ns, now);
     }
-    count_reason(slot, reason, counters);
+    count_reason(slot, because, counters);
 }
 
 #[inline(always)]
-fn count_reason(slot: u32, reason: u32, counters: &DropCounters) {
-    let key = ReasonKey { slot, reason };
+fn count_reason(slot: u32, because: Because, counters: &DropCounters) {
+    let key = ReasonKey {
+        slot,
+        reason: because.reason,
+        location: because.from,
+    };
     if let Some(entry) = REASONS.get_ptr_mut(key) {
         count(entry, counters);
         return;

@@ -17,7 +17,9 @@ pub fn write(event: &RawEvent) {
             .admit(event.time_ns, fact!(events_per_second))
         {
             add(&raw mut (*host).events_limited, 1);
-        } else if EVENTS.output::<RawEvent>(event, 0).is_ok() {
+        } else if let Some(mut place) = EVENTS.reserve::<RawEvent>(0) {
+            place.write(*event);
+            place.submit(0);
             add(&raw mut (*host).events, 1);
         } else {
             add(&raw mut (*host).events_ring_full, 1);

@@ -3,7 +3,8 @@
 //! Pointers that come from a tracepoint's arguments, and those read through them, are known to the
 //! verifier by type: loads through them are allowed, and read as zero where the memory is gone.
 
-use ebpf_congestion_signals_common::{ABSENT, KernelFacts};
+use aya_ebpf::helpers::bpf_probe_read_kernel;
+use ebpf_congestion_signals_common::{ABSENT, KernelFacts, QDISC_NAME_BYTES};
 
 /// Set by the loader before the programs are verified.
 #[unsafe(no_mangle)]
@@ -112,6 +113,9 @@ kernel_pointer! {
         sndbuf: u32 = sk_sndbuf,
         rmem_alloc: u32 = sk_rmem_alloc,
         rcvbuf: u32 = sk_rcvbuf,
+        /// The first packet to be read; no packet where `receive_qlen` is 0.
+        receive_next: *const u8 = sk_receive_next,
+        receive_qlen: u32 = sk_receive_qlen,
     }
 }
 
@@ -127,6 +131,16 @@ impl Sock {
     pub fn is_none(self) -> bool {
         self.0.is_null()
     }
+
+    /// The first packet in the receive queue.
+    #[inline(always)]
+    pub fn first_received(self) -> Option<Skb> {
+        if self.receive_qlen() == 0 {
+            return None;
+        }
+        let first = Skb(self.receive_next());
+        if first.is_none() { None } else { Some(first) }
+    }
 }
 
 kernel_pointer! {
@@ -134,10 +148,22 @@ kernel_pointer! {
     Device {
         net: *const u8 = dev_net,
         ifindex: u32 = dev_ifindex,
+        lower: u64 = dev_lower,
     }
 }
 
 impl Device {
+    /// Whether it hands its packets to another device of this host, where they come by again: a
+    /// VLAN, bond, bridge or the like.
+    #[inline(always)]
+    pub fn is_stacked(self) -> bool {
+        if self.0.is_null() || fact!(dev_lower) == ABSENT {
+            return false;
+        }
+        // An empty list points at itself.
+        self.lower() != (self.0 as u64).wrapping_add(fact!(dev_lower) as u64)
+    }
+
     /// Cookie of the device's network namespace; 0 where the kernel has none.
     #[inline(always)]
     pub fn netns_cookie(self) -> u64 {
@@ -161,8 +187,16 @@ kernel_pointer! {
         qlen: u32 = qdisc_qlen,
         backlog: u32 = qdisc_backlog,
         dev_queue: *const u8 = qdisc_dev_queue,
+        limit: u32 = qdisc_limit,
+        ops: *const u8 = qdisc_ops,
     }
 }
+
+/// A queue discipline's name, as it lies in memory.
+pub type QdiscName = [u64; QDISC_NAME_BYTES / 8];
+
+/// `tbf`, as [`QdiscName`] holds it.
+const TBF: u64 = u64::from_ne_bytes(*b"tbf\0\0\0\0\0");
 
 impl Qdisc {
     #[inline(always)]
@@ -174,6 +208,34 @@ impl Qdisc {
     #[inline(always)]
     pub fn address(self) -> u64 {
         self.0 as u64
+    }
+
+    /// Its kind.
+    #[inline(always)]
+    pub fn kind(self) -> QdiscName {
+        let ops = self.ops();
+        if ops.is_null() {
+            return [0; 2];
+        }
+        [
+            load(ops, fact!(qdisc_ops_id)),
+            load(ops, fact!(qdisc_ops_id).wrapping_add(8)),
+        ]
+    }
+
+    /// Most that it holds, bytes or packets as its kind has it; 0 where not known.
+    #[inline(always)]
+    pub fn capacity(self, kind: u64) -> u32 {
+        if kind != TBF {
+            return self.limit();
+        }
+        // A token bucket's is not where the others have theirs.
+        if fact!(tbf_limit) == ABSENT {
+            return 0;
+        }
+        let at = self.address().wrapping_add(fact!(tbf_limit) as u64);
+        // SAFETY: the helper answers an error for memory that cannot be read.
+        unsafe { bpf_probe_read_kernel(at as *const u32) }.unwrap_or(0)
     }
 
     /// The device that the queue belongs to.

@@ -19,14 +19,21 @@ mod kernel;
 mod maps;
 mod owner;
 mod packet;
+mod pressure;
 mod queue;
 mod send;
 mod softirq;
 
-use aya_ebpf::macros::btf_tracepoint;
-use aya_ebpf::programs::BtfTracePointContext;
+use aya_ebpf::macros::{btf_tracepoint, fexit};
+use aya_ebpf::programs::{BtfTracePointContext, FExitContext};
 use ebpf_congestion_signals_common::ABSENT;
 use kernel::{Qdisc, Skb, Sock, fact};
+
+/// Does nothing: what the kernel accounts to it is what accounting costs.
+#[btf_tracepoint(function = "net_dev_queue")]
+pub fn nothing(_ctx: BtfTracePointContext) -> i32 {
+    0
+}
 
 /// A packet is about to be put into a device's queue (or handed to a device without one).
 #[btf_tracepoint(function = "net_dev_queue")]
@@ -53,6 +60,13 @@ pub fn qdisc_dequeue(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "qdisc_reset")]
 pub fn qdisc_reset(ctx: BtfTracePointContext) -> i32 {
     queue::reset(Qdisc::new(ctx.arg(0)));
+    0
+}
+
+/// A queue discipline is about to drop a packet.
+#[btf_tracepoint(function = "qdisc_drop")]
+pub fn qdisc_drop(ctx: BtfTracePointContext) -> i32 {
+    drops::refused(Skb::new(ctx.arg(3)), ctx.arg(4));
     0
 }
 
@@ -84,6 +98,62 @@ pub fn sock_send_length(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sock_recv_length")]
 pub fn sock_recv_length(ctx: BtfTracePointContext) -> i32 {
     buffers::read_from(Sock::new(ctx.arg(0)));
+    0
+}
+
+/// A send over UDP and IPv4 has ended, on kernels without `sock_send_length`.
+#[fexit(function = "udp_sendmsg")]
+pub fn udp_sendmsg(ctx: FExitContext) -> i32 {
+    send::udp_took(Sock::new(ctx.arg(0)), ctx.arg(3));
+    0
+}
+
+/// A send of an IPv6 socket over UDP has ended.
+#[fexit(function = "udpv6_sendmsg")]
+pub fn udpv6_sendmsg(ctx: FExitContext) -> i32 {
+    send::socket_took(Sock::new(ctx.arg(0)), ctx.arg(3));
+    0
+}
+
+/// A send over TCP has ended.
+#[fexit(function = "tcp_sendmsg")]
+pub fn tcp_sendmsg(ctx: FExitContext) -> i32 {
+    send::socket_took(Sock::new(ctx.arg(0)), ctx.arg(3));
+    0
+}
+
+/// A page sent over TCP, as `sendfile` does on kernels before 6.5.
+#[fexit(function = "tcp_sendpage")]
+pub fn tcp_sendpage(ctx: FExitContext) -> i32 {
+    send::socket_took(Sock::new(ctx.arg(0)), ctx.arg(5));
+    0
+}
+
+/// A receive over UDP and IPv4 has ended, on kernels without `sock_recv_length`.
+#[fexit(function = "udp_recvmsg")]
+pub fn udp_recvmsg(ctx: FExitContext) -> i32 {
+    buffers::read_from(Sock::new(ctx.arg(0)));
+    0
+}
+
+/// A receive over UDP and IPv6 has ended.
+#[fexit(function = "udpv6_recvmsg")]
+pub fn udpv6_recvmsg(ctx: FExitContext) -> i32 {
+    buffers::read_from(Sock::new(ctx.arg(0)));
+    0
+}
+
+/// A receive over TCP has ended.
+#[fexit(function = "tcp_recvmsg")]
+pub fn tcp_recvmsg(ctx: FExitContext) -> i32 {
+    buffers::read_from(Sock::new(ctx.arg(0)));
+    0
+}
+
+/// A softirq is asked for.
+#[btf_tracepoint(function = "softirq_raise")]
+pub fn softirq_raise(ctx: BtfTracePointContext) -> i32 {
+    softirq::raised(ctx.arg(0));
     0
 }
 

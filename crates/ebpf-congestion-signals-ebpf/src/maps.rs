@@ -1,14 +1,15 @@
 //! The maps that the probes share with user space, and with each other.
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
-use aya_ebpf::helpers::bpf_get_smp_processor_id;
+use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_ns};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, Queue, RingBuf};
 use ebpf_congestion_signals_common::{
-    DropCounters, FlowSlot, HostSlot, LocalKey, PeerKey, QUEUE_SLOTS, QueueSlot, ReasonKey,
-    SLOT_BYTES, SocketEntry,
+    COOKIE_PLACES, DropCounters, FlowSlot, HostSlot, LocalKey, PeerKey, QUEUE_PLACES, QUEUE_SLOTS,
+    QueueEntry, QueueSlot, ReasonKey, SLOT_BYTES, SocketEntry, cookie_place, queue_place,
 };
 
+use crate::atomic::{get, set};
 use crate::kernel::fact;
 use crate::owner::Owner;
 
@@ -20,10 +21,18 @@ pub struct Slot([u8; SLOT_BYTES]);
 #[map]
 static SLOTS: Array<Slot> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
+/// One in how many sends is looked at; 0 and 1: each. Written by user space at any time.
+#[map]
+static SAMPLE_EVERY: Array<u32> = Array::with_max_entries(1, 0);
+
+/// How many watched sockets have their place here, by [`cookie_place`]. Written by user space.
+#[map]
+static WATCHED: Array<u32> = Array::with_max_entries(COOKIE_PLACES, 0);
+
 /// Watched sockets by cookie. Written by user space; the loader sets the size of this and the
 /// next two.
 #[map]
-pub static SOCKETS: HashMap<u64, SocketEntry> = HashMap::with_max_entries(1, 0);
+static SOCKETS: HashMap<u64, SocketEntry> = HashMap::with_max_entries(1, 0);
 
 /// Slots of watched remote addresses. Written by user space.
 #[map]
@@ -36,6 +45,10 @@ pub static LOCALS: HashMap<LocalKey, u64> = HashMap::with_max_entries(1, 0);
 /// Indices of known queues among the queue slots, by the address of their `struct Qdisc`.
 #[map]
 pub static QUEUES: HashMap<u64, u32> = HashMap::with_max_entries(QUEUE_SLOTS, 0);
+
+/// The same where it can be seen without a hash table, by [`queue_place`].
+#[map]
+static KNOWN_QUEUES: Array<QueueEntry> = Array::with_max_entries(QUEUE_PLACES, 0);
 
 /// Indices of queue slots that are free. Filled by user space.
 #[map]
@@ -72,6 +85,14 @@ pub struct InTransit {
     /// Address of the packet that a watched queue gave to its device last, on this CPU. Kept
     /// only where it is asked for.
     pub left: u64,
+    /// Kernel time at the beginning of the tick.
+    tick_ns: u64,
+    /// The tick of this CPU's last look at the time.
+    tick: u32,
+    /// Why a queue discipline said last to drop a packet, on this CPU.
+    pub refused_reason: u32,
+    /// The packet's address.
+    pub refused: u64,
 }
 
 #[map]
@@ -81,6 +102,89 @@ static IN_TRANSIT: PerCpuArray<InTransit> = PerCpuArray::with_max_entries(1, 0);
 #[inline(always)]
 pub fn in_transit() -> Option<*mut InTransit> {
     IN_TRANSIT.get_ptr_mut(0)
+}
+
+/// One in how many sends is looked at, at least 1.
+#[inline(always)]
+pub fn sample_every() -> u32 {
+    match SAMPLE_EVERY.get(0) {
+        Some(every) if *every > 1 => *every,
+        _ => 1,
+    }
+}
+
+/// What is watched of the socket with this cookie. Cheap for a socket that is not watched.
+#[inline(always)]
+pub fn watched(cookie: u64) -> Option<SocketEntry> {
+    // A cookie is given out when someone asks for it, which watching does.
+    if cookie == 0 {
+        return None;
+    }
+    match WATCHED.get(cookie_place(cookie)) {
+        Some(sockets) if *sockets != 0 => {}
+        _ => return None,
+    }
+    // SAFETY: the value is copied at once.
+    unsafe { SOCKETS.get(cookie) }.copied()
+}
+
+/// How far a kernel pointer is from a fixed place: it tells pointers apart as the address does, but
+/// is a number to the verifier, which allows no arithmetic on pointers but to subtract them.
+#[inline(always)]
+fn distance(pointer: u64) -> u64 {
+    pointer.wrapping_sub((&raw const crate::kernel::KERNEL_FACTS) as u64)
+}
+
+/// The index of a known queue among the queues.
+#[inline(always)]
+pub fn known_queue(qdisc: u64) -> Option<u32> {
+    let first = queue_place(distance(qdisc));
+    for place in [first, first ^ 1] {
+        let entry = KNOWN_QUEUES.get(place)?;
+        if entry.qdisc == qdisc {
+            return Some(entry.index);
+        }
+        if entry.qdisc == 0 {
+            return None;
+        }
+    }
+    // Both places are another's.
+    // SAFETY: the value is copied at once.
+    unsafe { QUEUES.get(qdisc) }.copied()
+}
+
+/// Makes a queue found by [`known_queue`].
+#[inline(always)]
+pub fn remember_queue(qdisc: u64, index: u32) {
+    let first = queue_place(distance(qdisc));
+    for place in [first, first ^ 1] {
+        let Some(entry) = KNOWN_QUEUES.get_ptr_mut(place) else {
+            return;
+        };
+        // SAFETY: fields of a map's value. Two CPUs can take one place at once: then one of the
+        // queues is not found, and is remembered again with its next packet.
+        unsafe {
+            if get(&raw const (*entry).qdisc) == 0 {
+                set(&raw mut (*entry).index, index);
+                set(&raw mut (*entry).qdisc, qdisc);
+                return;
+            }
+        }
+    }
+}
+
+/// Kernel time to a tick of the kernel, 1 to 10 ms: a tenth of the cost of the time itself.
+#[inline(always)]
+pub fn tick_time(transit: *mut InTransit) -> u64 {
+    // SAFETY: helpers without preconditions, and this CPU's own record.
+    unsafe {
+        let tick = bpf_jiffies64() as u32;
+        if tick != (*transit).tick {
+            (*transit).tick_ns = bpf_ktime_get_ns();
+            (*transit).tick = tick;
+        }
+        (*transit).tick_ns
+    }
 }
 
 /// The slot of the CPU that runs this.

@@ -4,7 +4,7 @@ use ebpf_congestion_signals_common::{FLOW_IS_SHARED, FlowAddress, LocalKey, Peer
 
 use crate::atomic::get;
 use crate::kernel::{Skb, Sock};
-use crate::maps::{self, LOCALS, PEERS, SOCKETS};
+use crate::maps::{self, LOCALS, PEERS};
 use crate::packet;
 
 /// The flows of a packet, as indices in the array of slots; 0: none. A packet can belong to both
@@ -54,15 +54,9 @@ pub fn of_leaving(skb: Skb) -> Owner {
         };
     }
     let cookie = sk.cookie();
-    // A cookie is given out when someone asks for it, which watching does.
-    if cookie == 0 {
-        return Owner::NONE;
-    }
-    // SAFETY: the value is read before the program ends.
-    let Some(entry) = (unsafe { SOCKETS.get(cookie) }) else {
+    let Some(entry) = maps::watched(cookie) else {
         return Owner::NONE;
     };
-    let entry = *entry;
     let peer = if entry.peers == 0 {
         0
     } else {
@@ -121,11 +115,9 @@ fn by_address(skb: Skb, local: &FlowAddress, remote: &FlowAddress, protocol: u8)
 
 #[inline(always)]
 fn by_cookie(cookie: u64, remote: &FlowAddress) -> Owner {
-    // SAFETY: the value is read before the program ends.
-    let Some(entry) = (unsafe { SOCKETS.get(cookie) }) else {
+    let Some(entry) = maps::watched(cookie) else {
         return Owner::NONE;
     };
-    let entry = *entry;
     let peer = if entry.peers == 0 {
         0
     } else {

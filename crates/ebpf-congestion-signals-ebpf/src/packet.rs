@@ -11,7 +11,10 @@ pub const IPPROTO_TCP: u8 = 6;
 pub const IPPROTO_UDP: u8 = 17;
 
 /// Length of a UDP header in bytes (RFC 768).
-const UDP_HEADER: u32 = 8;
+pub const UDP_HEADER: u32 = 8;
+
+/// Where a TCP header tells its own length, in words of four bytes (RFC 9293 section 3.1).
+const TCP_DATA_OFFSET_AT: u64 = 12;
 
 /// Both ends of a TCP or UDP packet.
 pub struct Ends {
@@ -78,11 +81,18 @@ pub fn packets(skb: Skb) -> u32 {
     if segments > 1 { segments as u32 } else { 1 }
 }
 
-/// Payload bytes of a UDP packet or batch on its way out: a batch carries its headers once.
+/// Payload bytes of a packet or batch on its way out: a batch carries its headers once. For UDP
+/// and TCP.
 #[inline(always)]
-pub fn udp_payload(skb: Skb) -> u32 {
+pub fn payload(skb: Skb, protocol: u8) -> u32 {
     let transport = skb.head().wrapping_add(skb.transport_header() as u64);
-    let headers = transport.wrapping_sub(skb.data()) as u32 + UDP_HEADER;
+    let transport_header = if protocol == IPPROTO_TCP {
+        let data_offset: u8 = read(transport.wrapping_add(TCP_DATA_OFFSET_AT)).unwrap_or_default();
+        (data_offset >> 4) as u32 * 4
+    } else {
+        UDP_HEADER
+    };
+    let headers = transport.wrapping_sub(skb.data()) as u32 + transport_header;
     let len = skb.len();
     len.saturating_sub(headers)
 }

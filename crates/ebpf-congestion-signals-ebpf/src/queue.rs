@@ -6,7 +6,7 @@
 //! because the device was busy, a queue thrown away) is put right then too.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use ebpf_congestion_signals_common::{ABSENT, QueueSlot};
+use ebpf_congestion_signals_common::{ABSENT, QueueSlot, SOJOURNS_ONE_IN};
 
 use crate::atomic::{add, get, set};
 use crate::buffers;
@@ -20,6 +20,9 @@ const TCQ_F_NOLOCK: u32 = 0x100;
 
 /// Packets that one dequeue is followed through; byte queue limits keep a bulk about this small.
 const BULK: u32 = 16;
+
+/// A queue is asked what it is with the first packet of so many.
+const IDENTIFY_EVERY: u64 = 64;
 
 /// `map_update_elem` only if the key is new.
 const BPF_NOEXIST: u64 = 1;
@@ -36,19 +39,16 @@ pub fn enqueued(qdisc: Qdisc, skb: Skb) {
         if (*transit).skb == skb.address() {
             (*transit).queued = 1;
             let owner = (*transit).owner;
-            (
-                owner,
-                if owner.is_none() {
-                    skb.pkt_len()
-                } else {
-                    (*transit).bytes
-                },
-            )
+            if owner.is_none() {
+                (owner, skb.pkt_len())
+            } else {
+                (owner, (*transit).bytes)
+            }
         } else {
             (owner::of_leaving(skb), skb.pkt_len())
         }
     };
-    let index = match find(qdisc) {
+    let index = match maps::known_queue(qdisc.address()) {
         Some(index) => index,
         None if owner.is_none() => return,
         None => match adopt(qdisc) {
@@ -60,8 +60,15 @@ pub fn enqueued(qdisc: Qdisc, skb: Skb) {
         return;
     };
     // SAFETY: fields of a slot.
-    unsafe { add(&raw mut (*queue).enqueued, bytes as u64) };
+    let packets = unsafe {
+        add(&raw mut (*queue).enqueued, bytes as u64);
+        add(&raw mut (*queue).enqueued_packets, 1);
+        get(&raw const (*queue).enqueued_packets)
+    };
     gauge(qdisc, queue);
+    if packets % IDENTIFY_EVERY == 1 {
+        identify(qdisc, queue);
+    }
     if owner.is_none() {
         return;
     }
@@ -71,32 +78,42 @@ pub fn enqueued(qdisc: Qdisc, skb: Skb) {
     }
     enter(owner.socket, index, queue, bytes);
     enter(owner.peer, index, queue, bytes);
-    // SAFETY: as above, and a helper without preconditions.
-    unsafe { set(&raw mut (*queue).updated_ns, bpf_ktime_get_ns()) };
 }
 
 /// `qdisc` gave `count` packets to the device, the first of a list at `skb`; or none.
 #[inline(always)]
 pub fn dequeued(qdisc: Qdisc, count: u32, skb: Skb) {
-    let Some(index) = find(qdisc) else { return };
+    let Some(index) = maps::known_queue(qdisc.address()) else {
+        return;
+    };
     let Some(queue) = maps::queue(index) else {
         return;
     };
-    if fact!(reason_not_specified) != ABSENT
-        && let Some(transit) = maps::in_transit()
-    {
+    let Some(transit) = maps::in_transit() else {
+        return;
+    };
+    if fact!(reason_not_specified) != ABSENT {
         // SAFETY: this CPU's own record.
         unsafe { (*transit).left = skb.address() };
     }
     let mut skb = skb;
-    let mut seen = 0;
-    while seen < BULK {
-        if seen >= count || skb.is_none() {
+    let mut gone = Gone {
+        bytes: 0,
+        packets: 0,
+        now: maps::tick_time(transit),
+    };
+    while gone.packets < BULK {
+        if gone.packets >= count || skb.is_none() {
             break;
         }
-        depart(queue, skb);
+        depart(queue, skb, &mut gone);
         skb = skb.next();
-        seen += 1;
+        gone.packets += 1;
+    }
+    // SAFETY: fields of a slot.
+    unsafe {
+        add(&raw mut (*queue).dequeued, gone.bytes);
+        add(&raw mut (*queue).dequeued_packets, gone.packets as u64);
     }
     gauge(qdisc, queue);
     if is_lockless(qdisc) {
@@ -112,13 +129,18 @@ pub fn dequeued(qdisc: Qdisc, count: u32, skb: Skb) {
 /// `qdisc` threw away all it held.
 #[inline(always)]
 pub fn reset(qdisc: Qdisc) {
-    let Some(index) = find(qdisc) else { return };
+    let Some(index) = maps::known_queue(qdisc.address()) else {
+        return;
+    };
     let Some(queue) = maps::queue(index) else {
         return;
     };
     drained(queue);
-    // SAFETY: a field of a slot.
-    unsafe { set(&raw mut (*queue).backlog, 0) };
+    // SAFETY: fields of a slot.
+    unsafe {
+        set(&raw mut (*queue).backlog, 0);
+        set(&raw mut (*queue).packets, 0);
+    }
 }
 
 /// A watched packet was dropped after a queue discipline had taken it.
@@ -136,6 +158,7 @@ pub fn dropped_inside(owner: Owner, bytes: u32) {
     // SAFETY: fields of a slot.
     unsafe {
         add(&raw mut (*queue).dequeued, bytes as u64);
+        add(&raw mut (*queue).dequeued_packets, 1);
         if shared {
             add(&raw mut (*queue).shared_dequeued, bytes as u64);
         }
@@ -167,12 +190,6 @@ pub fn holds(slot: u32, bytes: u32) -> bool {
     }
 }
 
-#[inline(always)]
-fn find(qdisc: Qdisc) -> Option<u32> {
-    // SAFETY: the value is read before the program ends.
-    unsafe { QUEUES.get(qdisc.address()) }.copied()
-}
-
 /// Gives a queue slot to `qdisc`; `None` when all are taken.
 #[inline(always)]
 fn adopt(qdisc: Qdisc) -> Option<u32> {
@@ -180,17 +197,31 @@ fn adopt(qdisc: Qdisc) -> Option<u32> {
     if QUEUES.insert(qdisc.address(), index, BPF_NOEXIST).is_err() {
         // Another CPU was faster.
         let _ = FREE_QUEUES.push(index, 0);
-        return find(qdisc);
+        // SAFETY: the value is copied at once.
+        let index = unsafe { QUEUES.get(qdisc.address()) }.copied()?;
+        maps::remember_queue(qdisc.address(), index);
+        return Some(index);
     }
     let queue = maps::queue(index)?;
-    let dev = qdisc.dev();
+    // SAFETY: a field of a slot.
+    unsafe { set(&raw mut (*queue).qdisc, qdisc.address()) };
+    maps::remember_queue(qdisc.address(), index);
+    Some(index)
+}
+
+/// Takes what a queue is and how much it holds: its limit can be changed while it works, and its
+/// memory used for another when it is gone.
+#[inline(always)]
+fn identify(qdisc: Qdisc, queue: *mut QueueSlot) {
+    let kind = qdisc.kind();
     // SAFETY: fields of a slot.
     unsafe {
-        set(&raw mut (*queue).qdisc, qdisc.address());
         set(&raw mut (*queue).handle, qdisc.handle());
-        set(&raw mut (*queue).ifindex, dev.ifindex());
+        set(&raw mut (*queue).ifindex, qdisc.dev().ifindex());
+        set((&raw mut (*queue).kind).cast::<u64>(), kind[0]);
+        set((&raw mut (*queue).kind).cast::<u64>().add(1), kind[1]);
+        set(&raw mut (*queue).limit, qdisc.capacity(kind[0]));
     }
-    Some(index)
 }
 
 #[inline(always)]
@@ -198,20 +229,32 @@ fn is_lockless(qdisc: Qdisc) -> bool {
     qdisc.flags() & (TCQ_F_CPUSTATS | TCQ_F_NOLOCK) != 0
 }
 
-/// Takes the number of bytes in the queue: its own where it keeps one, else ours.
+/// Takes what is in the queue: its own count where it keeps one, else ours.
 #[inline(always)]
 fn gauge(qdisc: Qdisc, queue: *mut QueueSlot) {
     // SAFETY: fields of a slot.
     unsafe {
-        let backlog = if is_lockless(qdisc) {
-            let inside =
-                get(&raw const (*queue).enqueued).wrapping_sub(get(&raw const (*queue).dequeued));
-            if (inside as i64) < 0 { 0 } else { inside }
+        let (backlog, packets) = if is_lockless(qdisc) {
+            (
+                inside(&raw const (*queue).enqueued, &raw const (*queue).dequeued),
+                inside(
+                    &raw const (*queue).enqueued_packets,
+                    &raw const (*queue).dequeued_packets,
+                ),
+            )
         } else {
-            qdisc.backlog() as u64
+            (qdisc.backlog() as u64, qdisc.qlen() as u64)
         };
         set(&raw mut (*queue).backlog, backlog);
+        set(&raw mut (*queue).packets, packets);
     }
+}
+
+/// What came in and did not go out; none when more went out than was seen to come in.
+#[inline(always)]
+fn inside(entered: *const u64, left: *const u64) -> u64 {
+    let inside = get(entered).wrapping_sub(get(left));
+    if (inside as i64) < 0 { 0 } else { inside }
 }
 
 /// The queue is empty: whatever was counted as inside is not.
@@ -225,18 +268,27 @@ fn drained(queue: *mut QueueSlot) {
         }
         set(&raw mut (*queue).enqueued_at_drain, enqueued);
         set(&raw mut (*queue).dequeued, enqueued);
+        let packets = get(&raw const (*queue).enqueued_packets);
+        set(&raw mut (*queue).dequeued_packets, packets);
         let shared = get(&raw const (*queue).shared_enqueued);
         set(&raw mut (*queue).shared_dequeued, shared);
         add(&raw mut (*queue).drained, 1);
     }
 }
 
+/// What one dequeue took out.
+struct Gone {
+    bytes: u64,
+    packets: u32,
+    /// Kernel time, to a tick.
+    now: u64,
+}
+
 /// One packet leaves the queue.
 #[inline(always)]
-fn depart(queue: *mut QueueSlot, skb: Skb) {
+fn depart(queue: *mut QueueSlot, skb: Skb, gone: &mut Gone) {
     let bytes = skb.pkt_len();
-    // SAFETY: a field of a slot.
-    unsafe { add(&raw mut (*queue).dequeued, bytes as u64) };
+    gone.bytes += bytes as u64;
     let owner = owner::of_leaving(skb);
     if owner.is_none() {
         return;
@@ -247,12 +299,8 @@ fn depart(queue: *mut QueueSlot, skb: Skb) {
     }
     leave(owner.socket, bytes);
     leave(owner.peer, bytes);
-    // SAFETY: as above, and a helper without preconditions.
-    let now = unsafe { bpf_ktime_get_ns() };
-    observe(owner.socket, skb, now);
-    observe(owner.peer, skb, now);
-    // SAFETY: as above.
-    unsafe { set(&raw mut (*queue).updated_ns, now) };
+    observe(owner.socket, skb, gone.now);
+    observe(owner.peer, skb, gone.now);
 }
 
 /// `bytes` of a flow enter a queue.
@@ -262,7 +310,7 @@ fn enter(slot: u32, index: u32, queue: *const QueueSlot, bytes: u32) {
         return;
     }
     let Some(flow) = maps::flow(slot) else { return };
-    // SAFETY: fields of slots.
+    // SAFETY: fields of slots, and a helper without preconditions.
     unsafe {
         let drained = get(&raw const (*queue).drained);
         if get(&raw const (*flow).queue) != index + 1
@@ -272,8 +320,16 @@ fn enter(slot: u32, index: u32, queue: *const QueueSlot, bytes: u32) {
             set(&raw mut (*flow).dequeued, enqueued);
             set(&raw mut (*flow).queue_drained, drained);
             set(&raw mut (*flow).queue, index + 1);
+            set(&raw mut (*flow).sojourn.since, 0);
         }
         add(&raw mut (*flow).enqueued, bytes as u64);
+        let entered = get(&raw const (*flow).sojourn.entered) + 1;
+        set(&raw mut (*flow).sojourn.entered, entered);
+        if entered % SOJOURNS_ONE_IN == 1 && get(&raw const (*flow).sojourn.since) == 0 {
+            let until = get(&raw const (*flow).enqueued);
+            set(&raw mut (*flow).sojourn.until, until);
+            set(&raw mut (*flow).sojourn.since, bpf_ktime_get_ns());
+        }
     }
 }
 
@@ -298,13 +354,25 @@ fn observe(slot: u32, skb: Skb, now: u64) {
         return;
     }
     let Some(flow) = maps::flow(slot) else { return };
-    // SAFETY: a field of a slot.
-    unsafe { set(&raw mut (*flow).updated_ns, now) };
+    // SAFETY: fields of a slot, and a helper without preconditions.
+    unsafe {
+        set(&raw mut (*flow).updated_ns, now);
+        let since = get(&raw const (*flow).sojourn.since);
+        let to_go =
+            get(&raw const (*flow).sojourn.until).wrapping_sub(get(&raw const (*flow).dequeued));
+        if since != 0 && to_go as i64 <= 0 {
+            set(&raw mut (*flow).sojourn.since, 0);
+            let sojourn = bpf_ktime_get_ns() - since;
+            set(&raw mut (*flow).sojourn.last_ns, sojourn);
+            add(&raw mut (*flow).sojourn.sum_ns, sojourn);
+            add(&raw mut (*flow).sojourn.samples, 1);
+        }
+    }
     let sk = skb.sk();
     if sk.is_none() {
         return;
     }
-    let wmem = buffers::udp_wmem(sk);
+    let wmem = buffers::wmem(sk);
     let truesize = skb.truesize();
     let left = wmem.saturating_sub(truesize);
     buffers::observe_send(slot, flow, left, sk.sndbuf());

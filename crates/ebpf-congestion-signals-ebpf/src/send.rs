@@ -1,17 +1,45 @@
 //! What sockets hand to the kernel, and what the kernel hands to devices.
 
-use aya_ebpf::helpers::bpf_ktime_get_ns;
-use ebpf_congestion_signals_common::Socket;
+use aya_ebpf::helpers::bpf_get_prandom_u32;
+use ebpf_congestion_signals_common::{FlowSlot, SendCounters, Socket};
 
 use crate::atomic::{add, set};
 use crate::buffers;
 use crate::kernel::{Skb, Sock};
-use crate::maps::{self, SOCKETS};
+use crate::maps;
 use crate::owner::{self, Owner};
 use crate::packet::{self, IPPROTO_TCP, IPPROTO_UDP};
+use crate::pressure;
 
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
+
+/// Which kind of socket this is; `None` for all but UDP and TCP.
+#[inline(always)]
+pub fn kind_of(sk: Sock) -> Option<Socket> {
+    let family = sk.family();
+    if family != AF_INET && family != AF_INET6 {
+        return None;
+    }
+    let v6 = family == AF_INET6;
+    let protocol = sk.protocol();
+    if protocol == IPPROTO_UDP as u16 {
+        Some(if v6 { Socket::Udp6 } else { Socket::Udp4 })
+    } else if protocol == IPPROTO_TCP as u16 {
+        Some(if v6 { Socket::Tcp6 } else { Socket::Tcp4 })
+    } else {
+        None
+    }
+}
+
+/// As [`socket_took`], where a send of an IPv6 socket to an IPv4 address comes by too, which was
+/// counted for what it was called as.
+#[inline(always)]
+pub fn udp_took(sk: Sock, result: i32) {
+    if !sk.is_none() && sk.family() == AF_INET {
+        socket_took(sk, result);
+    }
+}
 
 /// A send on `sk` ended with `result`: bytes, or a negative error.
 #[inline(always)]
@@ -19,43 +47,23 @@ pub fn socket_took(sk: Sock, result: i32) {
     if result < 0 || sk.is_none() {
         return;
     }
-    let family = sk.family();
-    if family != AF_INET && family != AF_INET6 {
+    let every = maps::sample_every();
+    // SAFETY: a helper without preconditions.
+    if every > 1 && unsafe { bpf_get_prandom_u32() } % every != 0 {
         return;
     }
-    let v6 = family == AF_INET6;
-    let protocol = sk.protocol();
-    let (kind, wmem) = if protocol == IPPROTO_UDP as u16 {
-        (
-            if v6 { Socket::Udp6 } else { Socket::Udp4 },
-            buffers::udp_wmem(sk),
-        )
-    } else if protocol == IPPROTO_TCP as u16 {
-        (
-            if v6 { Socket::Tcp6 } else { Socket::Tcp4 },
-            sk.wmem_queued(),
-        )
-    } else {
-        return;
-    };
-    let sndbuf = sk.sndbuf();
-    let pressure = buffers::pressure(wmem, sndbuf);
+    let Some(kind) = kind_of(sk) else { return };
+    let wmem = buffers::wmem(sk);
+    let share = pressure::share(wmem, sk.sndbuf());
     let bytes = result as u64;
     if let Some(host) = maps::host() {
         // SAFETY: fields of a slot.
         unsafe {
-            add(&raw mut (*host).send[kind as usize].bytes, bytes);
-            add(&raw mut (*host).send[kind as usize].calls, 1);
-            add(&raw mut (*host).pressure_sum, pressure);
-            add(&raw mut (*host).pressure_samples, 1);
+            count(&raw mut (*host).send[kind as usize], bytes, every);
+            pressure::note(&raw mut (*host).send_pressure, share, every);
         }
     }
-    let cookie = sk.cookie();
-    if cookie == 0 {
-        return;
-    }
-    // SAFETY: the value is read before the program ends.
-    let Some(entry) = (unsafe { SOCKETS.get(cookie) }) else {
+    let Some(entry) = maps::watched(sk.cookie()) else {
         return;
     };
     let slot = entry.slot;
@@ -65,12 +73,24 @@ pub fn socket_took(sk: Sock, result: i32) {
     let Some(flow) = maps::flow(slot) else { return };
     // SAFETY: fields of a slot.
     unsafe {
-        add(&raw mut (*flow).send.bytes, bytes);
-        add(&raw mut (*flow).send.calls, 1);
-        add(&raw mut (*flow).pressure_sum, pressure);
-        add(&raw mut (*flow).pressure_samples, 1);
+        count(&raw mut (*flow).send, bytes, every);
+        pressure::note(&raw mut (*flow).send_pressure, share, every);
     }
     buffers::observe(slot, flow, sk, wmem);
+}
+
+/// Counts a call, for itself and for those that were not looked at.
+#[inline(always)]
+fn count(counters: *mut SendCounters, bytes: u64, every: u32) {
+    let every = every as u64;
+    // SAFETY: fields of a slot.
+    unsafe {
+        add(&raw mut (*counters).bytes, bytes * every);
+        add(&raw mut (*counters).calls, every);
+        if every > 1 {
+            add(&raw mut (*counters).estimated, every - 1);
+        }
+    }
 }
 
 /// A packet is about to be queued for a device.
@@ -80,7 +100,8 @@ pub fn device_takes(skb: Skb) {
         return;
     };
     // A packet without a socket is forwarded, or the kernel's own.
-    let had_socket = !skb.sk().is_none();
+    let sk = skb.sk();
+    let had_socket = !sk.is_none();
     let owner = if had_socket {
         owner::of_leaving(skb)
     } else {
@@ -100,29 +121,52 @@ pub fn device_takes(skb: Skb) {
         (*transit).packets = packets;
         (*transit).had_socket = had_socket as u32;
     }
+    if !had_socket || skb.dev().is_stacked() {
+        return;
+    }
+    let Some(kind) = kind_of(sk) else { return };
+    if let Some(host) = maps::host() {
+        // SAFETY: a field of a slot.
+        unsafe { add(&raw mut (*host).packets[kind as usize], packets as u64) };
+    }
     if owner.is_none() {
         return;
     }
-    // SAFETY: as above.
+    let sent = Sent {
+        payload: packet::payload(skb, sk.protocol() as u8),
+        packets,
+        truesize: skb.truesize(),
+        time_ns: maps::tick_time(transit),
+    };
+    // SAFETY: this CPU's own record.
     unsafe { (*transit).bytes = skb.pkt_len() };
-    let payload = packet::udp_payload(skb) as u64;
-    // SAFETY: a helper without preconditions.
-    let now = unsafe { bpf_ktime_get_ns() };
-    count_sent(owner.socket, payload, packets as u64, now);
-    count_sent(owner.peer, payload, packets as u64, now);
+    count_sent(owner.socket, &sent);
+    count_sent(owner.peer, &sent);
+}
+
+/// A packet or batch on its way to a device.
+struct Sent {
+    payload: u32,
+    packets: u32,
+    truesize: u32,
+    time_ns: u64,
 }
 
 #[inline(always)]
-fn count_sent(slot: u32, payload: u64, packets: u64, now: u64) {
+fn count_sent(slot: u32, sent: &Sent) {
     if slot == 0 {
         return;
     }
-    let Some(flow) = maps::flow(slot) else { return };
+    let Some(flow): Option<*mut FlowSlot> = maps::flow(slot) else {
+        return;
+    };
     // SAFETY: fields of a slot.
     unsafe {
-        add(&raw mut (*flow).sent_bytes, payload);
-        add(&raw mut (*flow).sent_packets, packets);
+        add(&raw mut (*flow).sent_bytes, sent.payload as u64);
+        add(&raw mut (*flow).sent_packets, sent.packets as u64);
         add(&raw mut (*flow).sent_skbs, 1);
-        set(&raw mut (*flow).updated_ns, now);
+        set(&raw mut (*flow).buffers.sent_payload, sent.payload);
+        set(&raw mut (*flow).buffers.sent_truesize, sent.truesize);
+        set(&raw mut (*flow).updated_ns, sent.time_ns);
     }
 }

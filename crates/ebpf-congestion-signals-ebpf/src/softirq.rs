@@ -1,7 +1,7 @@
 //! Time in the network's softirqs.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use ebpf_congestion_signals_common::SoftirqCounters;
+use ebpf_congestion_signals_common::{SoftirqCounters, WAITS_ONE_IN};
 
 use crate::atomic::{add, get, set};
 use crate::maps;
@@ -10,14 +10,39 @@ use crate::maps;
 const NET_TX_SOFTIRQ: u32 = 2;
 const NET_RX_SOFTIRQ: u32 = 3;
 
+/// A softirq is asked for on this CPU.
+#[inline(always)]
+pub fn raised(vector: u32) {
+    let Some(counters) = counters(vector) else {
+        return;
+    };
+    // SAFETY: a field of a slot, and a helper without preconditions.
+    unsafe {
+        let raises = get(&raw const (*counters).raises) + 1;
+        set(&raw mut (*counters).raises, raises);
+        if raises % WAITS_ONE_IN == 1 && get(&raw const (*counters).raised) == 0 {
+            set(&raw mut (*counters).raised, bpf_ktime_get_ns());
+        }
+    }
+}
+
 /// A handler begins on this CPU. Softirqs of one CPU do not nest.
 #[inline(always)]
 pub fn entered(vector: u32) {
     let Some(counters) = counters(vector) else {
         return;
     };
-    // SAFETY: a field of a slot, and a helper without preconditions.
-    unsafe { set(&raw mut (*counters).since, bpf_ktime_get_ns()) };
+    // SAFETY: fields of a slot, and a helper without preconditions.
+    unsafe {
+        let now = bpf_ktime_get_ns();
+        let raised = get(&raw const (*counters).raised);
+        set(&raw mut (*counters).since, now);
+        if raised != 0 {
+            set(&raw mut (*counters).raised, 0);
+            add(&raw mut (*counters).wait_ns, now - raised);
+            add(&raw mut (*counters).waits, 1);
+        }
+    }
 }
 
 /// The handler has ended.

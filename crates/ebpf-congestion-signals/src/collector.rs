@@ -72,6 +72,7 @@ mod tests {
                 host.udp_send = Some(SendCounters {
                     bytes,
                     calls: bytes / 100,
+                    ..SendCounters::default()
                 });
             });
             assert!(often.read_and_reset().send_bytes > 0);

@@ -8,14 +8,17 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum WatchError {
-    /// The socket is not a UDP socket over IPv4 or IPv6.
-    #[error("the socket is not UDP over IPv4 or IPv6 ({found}): only such sockets can be watched")]
-    NotUdp {
+    /// The socket is neither UDP nor TCP over IPv4 or IPv6.
+    #[error(
+        "the socket is neither UDP nor TCP over IPv4 or IPv6 ({found}): only such sockets can be \
+         watched"
+    )]
+    WrongProtocol {
         /// What it is instead.
         found: String,
     },
     /// The socket has no local port yet.
-    #[error("the socket is not bound: bind it (port 0 will do) before it is watched")]
+    #[error("the socket is not bound: bind it (port 0 will do) or connect it before it is watched")]
     NotBound,
     /// The kernel would not say what the socket is.
     #[error("the socket cannot be read ({operation}): is it closed?")]

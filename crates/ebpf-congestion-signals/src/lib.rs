@@ -64,24 +64,26 @@ mod mock;
 mod sample;
 mod signals;
 mod source;
+mod symbols;
 
 #[cfg(all(feature = "ebpf", target_os = "linux"))]
 pub use btf::BtfError;
 pub use collector::CongestionCollector;
 #[cfg(all(feature = "ebpf", target_os = "linux"))]
-pub use ebpf::{CostAccounting, EbpfOptions, EbpfSource, ProbeCost};
+pub use ebpf::{CostAccounting, EbpfOptions, EbpfSource, ProbeCost, Signal};
 #[cfg(all(feature = "ebpf", target_os = "linux"))]
 pub use error::LoadError;
 pub use error::{EventsError, WatchError};
 pub use event::{Buffer, Crossing, DropEvent, Event, EventStream, PressureEvent};
 pub use mock::{MockFlow, MockSource};
 pub use sample::{
-    BufferGauges, Direction, DropClass, DropCounters, DropTable, FlowSample, HostSample,
-    KernelTime, LocalCongestion, PressureSample, QueueId, QueueSample, SendCounters, SoftirqSample,
-    SourceKind,
+    BufferSample, Direction, DropClass, DropCounters, DropTable, DropsByReason, FlowSample,
+    HostSample, KernelTime, LocalCongestion, PressurePeaks, PressureSample, QdiscName, QueueId,
+    QueueLimit, QueueSample, QueueState, SendCounters, SoftirqSample, SojournSample, SourceKind,
 };
 pub use signals::CongestionSignals;
 pub use source::{Capability, FlowId, FlowReader, SignalSource, Watch, WatchTarget};
+pub use symbols::KernelSymbols;
 
 /// Share of a buffer's limit at which a [`PressureEvent`] is reported on the way up.
 pub const PRESSURE_HIGH: f64 = 0.75;

@@ -11,8 +11,8 @@ use crate::error::{EventsError, WatchError};
 use crate::event::{Event, EventStream};
 use crate::fanout::Fanout;
 use crate::sample::{
-    Direction, DropClass, DropCounters, FlowSample, HostSample, KernelTime, LocalCongestion,
-    QueueSample, SourceKind,
+    Direction, DropClass, DropCounters, DropsByReason, FlowSample, HostSample, KernelTime,
+    LocalCongestion, QueueSample, SourceKind,
 };
 use crate::source::{Capability, FlowId, FlowReader, SignalSource, Watch, WatchTarget};
 
@@ -158,14 +158,14 @@ impl SignalSource for MockSource {
         }
     }
 
-    fn drops_by_reason(&self, flow: Option<FlowId>) -> Vec<(Arc<str>, DropCounters)> {
+    fn drops_by_reason(&self, flow: Option<FlowId>) -> Vec<DropsByReason> {
         let state = self.state.lock();
         let of_flow = state
             .reasons
             .iter()
             .filter(|((owner, _), _)| *owner == flow);
         of_flow
-            .map(|((_, reason), counters)| (Arc::clone(reason), *counters))
+            .map(|((_, reason), drops)| DropsByReason::new(Arc::clone(reason), *drops))
             .collect()
     }
 
@@ -304,6 +304,6 @@ mod tests {
         assert_eq!(other.watch().congestion().queue_drops, 0);
         assert_eq!(source.host().drops.map(|drops| drops.total()), Some(three));
         let reasons = source.drops_by_reason(Some(ours.watch().id()));
-        assert_eq!(reasons, [(Arc::from("QDISC_DROP"), three)]);
+        assert_eq!(reasons, [DropsByReason::new("QDISC_DROP", three)]);
     }
 }

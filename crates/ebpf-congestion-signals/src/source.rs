@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use crate::error::{EventsError, WatchError};
 use crate::event::EventStream;
-use crate::sample::{DropCounters, FlowSample, HostSample, LocalCongestion, SourceKind};
+use crate::sample::{
+    DropsByReason, FlowSample, HostSample, LocalCongestion, SoftirqSample, SourceKind,
+};
 
 /// A source of signals about the host and about single flows.
 ///
@@ -23,9 +25,14 @@ pub trait SignalSource: fmt::Debug + Send + Sync {
     fn host(&self) -> HostSample;
 
     /// Drops by the running kernel's name of their reason (`SOCKET_RCVBUFF`), of the host, or of
-    /// one watched flow, in no particular order. Makes system calls: not for a hot path. Empty
-    /// where the kernel tells no reasons.
-    fn drops_by_reason(&self, flow: Option<FlowId>) -> Vec<(Arc<str>, DropCounters)>;
+    /// one watched flow, in no particular order. Makes system calls: not for a hot path.
+    fn drops_by_reason(&self, flow: Option<FlowId>) -> Vec<DropsByReason>;
+
+    /// Time in network softirqs, one entry each possible CPU, in the order of their numbers. Reads
+    /// memory. Empty where the source cannot tell.
+    fn softirq_by_cpu(&self) -> Vec<SoftirqSample> {
+        Vec::new()
+    }
 
     /// Begins to observe a flow; it is observed until the last clone of the [`Watch`] is gone.
     /// Makes system calls.
@@ -87,7 +94,7 @@ pub struct WatchTarget<'a> {
 }
 
 impl<'a> WatchTarget<'a> {
-    /// A UDP socket, with all that it sends and receives. It must be bound.
+    /// A UDP or TCP socket, with all that it sends and receives. It must be bound.
     #[cfg(unix)]
     pub fn socket(socket: &'a impl std::os::fd::AsFd) -> Self {
         Self {
@@ -97,7 +104,7 @@ impl<'a> WatchTarget<'a> {
         }
     }
 
-    /// A UDP socket, with all that it sends and receives. It must be bound.
+    /// A UDP or TCP socket, with all that it sends and receives. It must be bound.
     #[cfg(not(unix))]
     pub fn socket<S>(_socket: &'a S) -> Self {
         Self {

@@ -180,6 +180,15 @@ pub enum BtfError {
         /// The name asked for.
         name: String,
     },
+    /// BTF describes no function of this name.
+    #[error(
+        "this kernel has no function {name}: it is older, newer or configured differently, or its \
+         compiler has put the function into its callers; do without it"
+    )]
+    NoSuchFunction {
+        /// The name asked for.
+        name: String,
+    },
 }
 
 impl BtfError {
@@ -194,7 +203,8 @@ impl BtfError {
             | Self::Bitfield { .. }
             | Self::NoSuchEnum { .. }
             | Self::NoSuchVariant { .. }
-            | Self::NoSuchTracepoint { .. } => true,
+            | Self::NoSuchTracepoint { .. }
+            | Self::NoSuchFunction { .. } => true,
             Self::Missing { .. }
             | Self::PermissionDenied { .. }
             | Self::Read { .. }

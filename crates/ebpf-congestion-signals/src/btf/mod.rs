@@ -10,6 +10,7 @@
 
 mod error;
 mod member;
+mod module;
 mod raw;
 #[cfg(test)]
 mod tests;
@@ -32,7 +33,7 @@ pub const SYS_FS_PATH: &str = "/sys/kernel/btf/vmlinux";
 /// A kernel's BTF.
 ///
 /// It holds a copy of all of it, about 5 MB: look up what is needed and drop it. It covers what is
-/// built into the kernel; a module's BTF builds upon it and cannot be read alone.
+/// built into the kernel; a module's BTF builds upon it, see [`with_module`](Self::with_module).
 pub struct Btf {
     raw: Raw,
     composites: Names,
@@ -49,6 +50,17 @@ struct Names(Vec<Named>);
 struct Named {
     name: u32,
     id: u32,
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, BtfError> {
+    fs::read(path).map_err(|source| {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::NotFound => BtfError::Missing { path, source },
+            io::ErrorKind::PermissionDenied => BtfError::PermissionDenied { path, source },
+            _ => BtfError::Read { path, source },
+        }
+    })
 }
 
 impl Btf {
@@ -69,15 +81,29 @@ impl Btf {
     /// [`PermissionDenied`](BtfError::PermissionDenied) and [`Read`](BtfError::Read) tell apart,
     /// and as [`parse`](Self::parse).
     pub fn from_file(path: &Path) -> Result<Self, BtfError> {
-        let data = fs::read(path).map_err(|source| {
-            let path = path.to_owned();
-            match source.kind() {
-                io::ErrorKind::NotFound => BtfError::Missing { path, source },
-                io::ErrorKind::PermissionDenied => BtfError::PermissionDenied { path, source },
-                _ => BtfError::Read { path, source },
-            }
-        })?;
-        Self::parse(data)
+        Self::parse(read(path)?)
+    }
+
+    /// Reads the running kernel's BTF together with that of a module of it.
+    ///
+    /// # Errors
+    ///
+    /// See [`from_file`](Self::from_file); [`Missing`](BtfError::Missing) also where the module is
+    /// not loaded, or built into the kernel.
+    pub fn from_sys_fs_with_module(module: &str) -> Result<Self, BtfError> {
+        let path = Path::new(SYS_FS_PATH);
+        let module = read(&path.with_file_name(module))?;
+        Self::with_module(&read(path)?, &module)
+    }
+
+    /// Parses a kernel's BTF together with that of a module, whose types and names go on where the
+    /// kernel's end.
+    ///
+    /// # Errors
+    ///
+    /// As [`parse`](Self::parse), and where the two are of different endianness.
+    pub fn with_module(kernel: &[u8], module: &[u8]) -> Result<Self, BtfError> {
+        Self::parse(module::join(kernel, module)?)
     }
 
     /// Parses raw BTF of either endianness.
@@ -231,11 +257,21 @@ impl Btf {
         Err(BtfError::NoSuchTracepoint { name: name.into() })
     }
 
-    /// Whether the kernel has a function of this name that BTF describes, which one needs for
-    /// fentry and fexit programs. The kernel may still refuse to attach them.
-    #[must_use]
-    pub fn has_func(&self, name: &str) -> bool {
-        self.named(&self.functions, name).next().is_some()
+    /// The arguments of a function that BTF describes, which one needs for fentry and fexit
+    /// programs. The kernel may still refuse to attach them.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSuchFunction`](BtfError::NoSuchFunction), or that the BTF is damaged.
+    pub fn function_args(&self, name: &str) -> Result<Vec<Arg<'_>>, BtfError> {
+        let mut steps = Steps::new();
+        for function in self.named(&self.functions, name) {
+            let prototype = self.raw.type_by_id(function?.size_or_type)?;
+            if prototype.kind == Kind::FuncProto {
+                return tracepoint::function_args(&self.raw, prototype, &mut steps);
+            }
+        }
+        Err(BtfError::NoSuchFunction { name: name.into() })
     }
 
     /// The types of this name among `names`, in the order of their ids.

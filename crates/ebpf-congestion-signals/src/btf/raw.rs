@@ -128,7 +128,7 @@ pub(super) struct Raw {
 impl Raw {
     /// Checks the header, and walks over all types once; `visit` is called for each.
     pub(super) fn parse(data: Vec<u8>, mut visit: impl FnMut(&Type<'_>)) -> Result<Self, BtfError> {
-        let mut raw = Self::with_sections(data)?;
+        let mut raw = Self::kernel_sections(data)?;
         let section = raw.types();
         // Records on real kernels are 25 to 30 bytes long on average.
         let mut records = Vec::with_capacity(section.len() / 24);
@@ -147,6 +147,40 @@ impl Raw {
         }
         raw.records = records;
         Ok(raw)
+    }
+
+    /// Checks the header of BTF that stands alone.
+    pub(super) fn kernel_sections(data: Vec<u8>) -> Result<Self, BtfError> {
+        let raw = Self::with_sections(data)?;
+        match (raw.strings().first(), raw.strings().last()) {
+            (Some(0), Some(0)) => Ok(raw),
+            _ => Err(damaged(
+                0,
+                "its strings do not begin and end with a zero byte",
+            )),
+        }
+    }
+
+    /// Checks the header of a module's BTF, whose empty name is the kernel's.
+    pub(super) fn module_sections(data: Vec<u8>) -> Result<Self, BtfError> {
+        let raw = Self::with_sections(data)?;
+        match raw.strings().last() {
+            Some(0) | None => Ok(raw),
+            _ => Err(damaged(0, "its strings do not end with a zero byte")),
+        }
+    }
+
+    pub(super) fn is_big_endian(&self) -> bool {
+        self.big_endian
+    }
+
+    /// The first word of the header.
+    pub(super) fn magic_version_and_flags(&self) -> &[u8] {
+        &self.data[..4]
+    }
+
+    pub(super) fn layout(&self) -> &[u8] {
+        &self.data[self.layout.clone()]
     }
 
     fn with_sections(data: Vec<u8>) -> Result<Self, BtfError> {
@@ -192,15 +226,6 @@ impl Raw {
         } else {
             section("the layout section", HEADER_LEN)?
         };
-        match (data[strings.clone()].first(), data[strings.clone()].last()) {
-            (Some(0), Some(0)) => {}
-            _ => {
-                return Err(damaged(
-                    0,
-                    "its strings do not begin and end with a zero byte",
-                ));
-            }
-        }
         Ok(Self {
             data,
             big_endian,
@@ -211,11 +236,11 @@ impl Raw {
         })
     }
 
-    fn types(&self) -> &[u8] {
+    pub(super) fn types(&self) -> &[u8] {
         &self.data[self.types.clone()]
     }
 
-    fn strings(&self) -> &[u8] {
+    pub(super) fn strings(&self) -> &[u8] {
         &self.data[self.strings.clone()]
     }
 

@@ -37,7 +37,7 @@ fn ask_everything(btf: &Btf) -> usize {
     let args = tracepoints.iter().map(|t| btf.tracepoint_args(t).is_ok());
     let funcs = ["__bpf_trace_named", "absent"]
         .iter()
-        .map(|f| btf.has_func(f));
+        .map(|f| btf.function_args(f).is_ok());
     members
         .chain(variants)
         .chain(values)
@@ -214,7 +214,8 @@ fn tracepoint_arguments_carry_types_and_names_where_a_function_tells_them() {
 #[test]
 fn functions_are_found_by_their_whole_name() {
     let btf = sample(Blob::new()).parse();
-    assert!(btf.has_func("__bpf_trace_named"));
+    let args = btf.function_args("__bpf_trace_named").unwrap();
+    assert!(args[0].points_to("void"));
     for absent in [
         "",
         "__bpf_trace_name",
@@ -222,12 +223,55 @@ fn functions_are_found_by_their_whole_name() {
         "bpf_trace_named",
         "outer",
     ] {
-        assert!(!btf.has_func(absent), "{absent:?}");
+        let error = btf.function_args(absent).unwrap_err();
+        assert!(
+            matches!(error, BtfError::NoSuchFunction { .. }),
+            "{absent:?}"
+        );
     }
     let mut blob = Blob::new();
     blob.alias(FUNC, "one", 0);
     blob.alias(FUNC, "two", 0);
-    assert!(!blob.parse().has_func("one\0two"), "not across two names");
+    let btf = blob.parse();
+    assert!(
+        btf.function_args("one\0two").is_err(),
+        "not across two names"
+    );
+    assert!(btf.function_args("one").is_err(), "without a prototype");
+}
+
+#[test]
+fn a_module_goes_on_where_its_kernel_ends() {
+    for new in [Blob::new, Blob::big_endian] {
+        let mut whole = new();
+        let int = whole.int("int", 4);
+        whole.composite(STRUCT, "kernel", 8, &[("a", int, 0), ("b", int, 32)]);
+        let kernel = whole.build();
+        let (types, strings) = (whole.types.len(), whole.strings.len());
+        whole.composite(STRUCT, "module", 8, &[("c", int, 0), ("d", int, 32)]);
+        let mut module = new();
+        module.types = whole.types.split_off(types);
+        module.strings = whole.strings.split_off(strings);
+        let module = module.build();
+
+        let btf = Btf::with_module(&kernel, &module).unwrap();
+        assert_eq!(btf.member("kernel", "b").unwrap(), at(4, 4));
+        assert_eq!(btf.member("module", "d").unwrap(), at(4, 4));
+        for length in 0..module.len() {
+            assert!(
+                Btf::with_module(&kernel, &module[..length]).is_err(),
+                "{length}"
+            );
+        }
+        for length in 0..kernel.len() {
+            assert!(
+                Btf::with_module(&kernel[..length], &module).is_err(),
+                "{length}"
+            );
+        }
+    }
+    let (little, big) = (Blob::new().build(), Blob::big_endian().build());
+    assert!(Btf::with_module(&little, &big).is_err());
 }
 
 #[test]

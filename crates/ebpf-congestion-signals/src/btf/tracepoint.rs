@@ -1,10 +1,10 @@
-//! What arguments a tracepoint hands to a program.
+//! What arguments a tracepoint hands to a program, or a function takes.
 
 use super::error::BtfError;
 use super::member::without_aliases;
 use super::raw::{Kind, Raw, Steps, Type, damaged};
 
-/// An argument of a tracepoint.
+/// An argument of a tracepoint or a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arg<'a> {
     /// Its name, or empty where BTF has none; [`Btf::tracepoint_args`](super::Btf::tracepoint_args)
@@ -70,6 +70,33 @@ pub(super) fn args<'a>(
         })
         .unwrap_or_else(|| types.clone());
 
+    let mut args = named_args(raw, prototype, names, steps)?;
+    if args.first().is_none_or(|data| !data.points_to("void")) {
+        return Err(damaged(
+            prototype.id,
+            "a tracepoint's prototype does not begin with void *",
+        ));
+    }
+    args.remove(0);
+    Ok(args)
+}
+
+/// The arguments of a function's prototype.
+pub(super) fn function_args<'a>(
+    raw: &'a Raw,
+    prototype: Type<'a>,
+    steps: &mut Steps,
+) -> Result<Vec<Arg<'a>>, BtfError> {
+    named_args(raw, prototype, parameters(raw, prototype), steps)
+}
+
+fn named_args<'a>(
+    raw: &'a Raw,
+    prototype: Type<'a>,
+    names: impl Iterator<Item = (u32, u32)>,
+    steps: &mut Steps,
+) -> Result<Vec<Arg<'a>>, BtfError> {
+    let types = parameters(raw, prototype);
     let mut args = Vec::with_capacity(types.len());
     for ((_, type_id), (name, _)) in types.zip(names) {
         let (ty, pointers) = without_pointers(raw, type_id, steps)?;
@@ -84,13 +111,6 @@ pub(super) fn args<'a>(
             pointers,
         });
     }
-    if args.first().is_none_or(|data| !data.points_to("void")) {
-        return Err(damaged(
-            prototype.id,
-            "a tracepoint's prototype does not begin with void *",
-        ));
-    }
-    args.remove(0);
     Ok(args)
 }
 

@@ -11,12 +11,38 @@ pub(super) struct Facts {
     pub(super) missing: Vec<String>,
 }
 
+/// What the kernel's own BTF does not tell.
+pub(super) struct Host {
+    /// Whether sockets can be asked for their network namespace.
+    pub(super) has_netns_cookie: bool,
+    /// Offset of `tbf_sched_data.limit`, or [`ABSENT`].
+    pub(super) tbf_limit: u32,
+}
+
+/// Where a token bucket has its limit: most kernels have it in a module, which describes itself
+/// once it is loaded.
+pub(super) fn tbf_limit(btf: &Btf) -> Result<u32, BtfError> {
+    let limit = |btf: &Btf| btf.member("tbf_sched_data", "limit").map(|at| at.offset);
+    match limit(btf) {
+        Err(absence) if absence.is_absence() => {}
+        answer => return answer,
+    }
+    match Btf::from_sys_fs_with_module("sch_tbf").and_then(|btf| limit(&btf)) {
+        Ok(offset) => Ok(offset),
+        Err(BtfError::Missing { .. }) => Ok(ABSENT),
+        Err(error) => {
+            tracing::warn!(%error, "limits of token buckets are unknown");
+            Ok(ABSENT)
+        }
+    }
+}
+
 /// Where software segmentation writes in `sk_buff.cb` (`SKB_GSO_CB_OFFSET`): from 6.19 on
 /// `tc_skb_cb.drop_reason` lies there, so that a segment's reason is its batch's headroom.
 const SEGMENTATION_WRITES_AT: u32 = 32;
 
 /// Reads everything; a member that this kernel lacks is no error here.
-pub(super) fn read(btf: &Btf, has_netns_cookie: bool) -> Result<Facts, BtfError> {
+pub(super) fn read(btf: &Btf, host: &Host) -> Result<Facts, BtfError> {
     let mut missing = Vec::new();
     let mut at = |composite: &str, path: &str| match btf.member(composite, path) {
         Ok(member) => Ok(member.offset),
@@ -44,7 +70,7 @@ pub(super) fn read(btf: &Btf, has_netns_cookie: bool) -> Result<Facts, BtfError>
         dev_net: at("net_device", "nd_net.net")?,
         dev_ifindex: at("net_device", "ifindex")?,
         // Before 5.14 a socket cannot be asked for the cookie, and then it is no use here.
-        net_cookie: if has_netns_cookie {
+        net_cookie: if host.has_netns_cookie {
             at("net", "net_cookie")?
         } else {
             ABSENT
@@ -63,6 +89,13 @@ pub(super) fn read(btf: &Btf, has_netns_cookie: bool) -> Result<Facts, BtfError>
         qdisc_backlog: at("Qdisc", "qstats.backlog")?,
         qdisc_dev_queue: at("Qdisc", "dev_queue")?,
         netdev_queue_dev: at("netdev_queue", "dev")?,
+        dev_lower: at("net_device", "adj_list.lower.next")?,
+        sk_receive_next: at("sock", "sk_receive_queue.next")?,
+        sk_receive_qlen: at("sock", "sk_receive_queue.qlen")?,
+        qdisc_limit: at("Qdisc", "limit")?,
+        qdisc_ops: at("Qdisc", "ops")?,
+        qdisc_ops_id: at("Qdisc_ops", "id")?,
+        tbf_limit: at("Qdisc", "privdata")?.saturating_add(host.tbf_limit),
         kfree_skb_reason: ABSENT,
         kfree_skb_rx_sk: ABSENT,
         ..KernelFacts::UNKNOWN
@@ -97,6 +130,10 @@ pub(super) fn read(btf: &Btf, has_netns_cookie: bool) -> Result<Facts, BtfError>
             cb.saturating_add(reason_at)
         } else {
             ABSENT
+        },
+        reason_silent: match reason("NOT_SPECIFIED")? {
+            ABSENT => 0,
+            number => number,
         },
         reason_qdisc_drop: reason("QDISC_DROP")?,
         reason_not_specified: if names_congestion {

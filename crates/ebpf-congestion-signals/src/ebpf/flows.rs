@@ -6,7 +6,7 @@ use std::io;
 use aya::maps::MapError;
 use ebpf_congestion_signals_common::{
     DropCounters, FLOW_IS_SHARED, FlowSlot, Layout, LocalKey, PeerKey, ReasonKey, SLOT_BYTES,
-    SocketEntry,
+    SocketEntry, cookie_place,
 };
 
 use super::load::{Maps, Plain, SlotWords};
@@ -34,7 +34,8 @@ impl Flow {
 
 /// A socket of which something is watched.
 struct Watched {
-    local: LocalKey,
+    /// By which packets that have lost it are found.
+    local: Option<LocalKey>,
     entry: SocketEntry,
 }
 
@@ -137,11 +138,14 @@ impl Registry {
                 .insert(Plain(peer), flow.index.slot(), 0)
                 .map_err(refused("PEERS"))?;
         }
+        if !self.sockets.contains_key(&identity.cookie) {
+            self.mark_watched(identity.cookie, u32::saturating_add)
+                .map_err(refused("WATCHED"))?;
+        }
         let socket = self.sockets.entry(identity.cookie).or_insert_with(|| {
-            self.locals
-                .entry(identity.local)
-                .or_default()
-                .push(identity.cookie);
+            if let Some(local) = identity.local {
+                self.locals.entry(local).or_default().push(identity.cookie);
+            }
             Watched {
                 local: identity.local,
                 entry: SocketEntry::default(),
@@ -153,7 +157,9 @@ impl Registry {
             socket.entry.slot = flow.index.slot();
         }
         let entry = socket.entry;
-        self.publish_local(&identity.local)?;
+        if let Some(local) = identity.local {
+            self.publish_local(&local)?;
+        }
         self.maps
             .sockets
             .insert(identity.cookie, Plain(entry), 0)
@@ -175,14 +181,12 @@ impl Registry {
             if entry == SocketEntry::default() {
                 self.sockets.remove(&flow.cookie);
                 logged("SOCKETS", self.maps.sockets.remove(&flow.cookie));
-                if let Some(cookies) = self.locals.get_mut(&local) {
-                    cookies.retain(|cookie| *cookie != flow.cookie);
-                    if cookies.is_empty() {
-                        self.locals.remove(&local);
-                    }
-                }
-                if let Err(error) = self.publish_local(&local) {
-                    tracing::warn!(%error, "a watched socket's address stays registered");
+                logged(
+                    "WATCHED",
+                    self.mark_watched(flow.cookie, u32::saturating_sub),
+                );
+                if let Some(local) = local {
+                    self.forget_local(flow.cookie, local);
                 }
             } else {
                 logged(
@@ -193,6 +197,29 @@ impl Registry {
         }
         self.flows.remove(&flow.index);
         self.free.push_back(flow.index);
+    }
+
+    /// Counts a socket where the probes look first.
+    fn mark_watched(
+        &mut self,
+        cookie: u64,
+        change: impl Fn(u32, u32) -> u32,
+    ) -> Result<(), MapError> {
+        let place = cookie_place(cookie);
+        let sockets = self.maps.watched.get(&place, 0)?;
+        self.maps.watched.set(place, change(sockets, 1), 0)
+    }
+
+    fn forget_local(&mut self, cookie: u64, local: LocalKey) {
+        if let Some(cookies) = self.locals.get_mut(&local) {
+            cookies.retain(|other| *other != cookie);
+            if cookies.is_empty() {
+                self.locals.remove(&local);
+            }
+        }
+        if let Err(error) = self.publish_local(&local) {
+            tracing::warn!(%error, "a watched socket's address stays registered");
+        }
     }
 
     /// Tells the probes which socket has a local address. Where several share it, none: a packet
@@ -212,7 +239,7 @@ impl Registry {
     }
 
     /// Drops by reason of a flow, or of the host.
-    pub(super) fn reasons(&self, flow: Option<FlowId>) -> Vec<(u32, DropCounters)> {
+    pub(super) fn reasons(&self, flow: Option<FlowId>) -> Vec<(ReasonKey, DropCounters)> {
         let slot = match flow {
             None => 0,
             Some(id) => match self.slot_of(id) {
@@ -227,10 +254,7 @@ impl Registry {
                 None
             }
         });
-        entries
-            .filter(|(key, _)| key.slot == slot)
-            .map(|(key, counters)| (key.reason, counters))
-            .collect()
+        entries.filter(|(key, _)| key.slot == slot).collect()
     }
 
     /// Removes what an earlier flow of this slot has left.

@@ -5,152 +5,26 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use aya::maps::{Array, HashMap as BpfHashMap, MapData, MapError, Queue, RingBuf};
-use aya::programs::{BtfTracePoint, ProgramError};
+use aya::programs::ProgramError;
 use aya::{Ebpf, EbpfError, EbpfLoader, Pod};
 use ebpf_congestion_signals_common::{
     DropCounters, KernelFacts, Layout, LocalKey, PeerKey, QUEUE_SLOTS, ReasonKey, SLOT_BYTES,
     SocketEntry,
 };
 
+use super::attach::attach;
+use super::facts::{self, Host};
 use super::mapped::Slots;
+use super::options::EbpfOptions;
+use super::probes::{NOTHING, PROBES};
 use super::reasons::Reasons;
-use super::{facts, socket};
+use super::{memlock, socket};
 use crate::btf::Btf;
 use crate::error::LoadError;
 use crate::source::Capability;
 
 /// The probes, as `cargo xtask bpf` builds them.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../probes.bpf.o");
-
-/// A probe and what it is for.
-struct Probe {
-    /// Name of the program in the object, and of the tracepoint it attaches to.
-    name: &'static str,
-    gives: &'static str,
-    /// First kernel that has the tracepoint with the arguments that the probe reads.
-    since: &'static str,
-}
-
-const PROBES: [Probe; 9] = [
-    Probe {
-        name: "kfree_skb",
-        gives: "drops by reason, class and owner",
-        since: "Linux 5.10",
-    },
-    Probe {
-        name: "net_dev_queue",
-        gives: "packets and bytes that watched flows send",
-        since: "Linux 5.10",
-    },
-    Probe {
-        name: "qdisc_enqueue",
-        gives: "what enters the queues that watched flows leave by",
-        since: "Linux 5.15",
-    },
-    Probe {
-        name: "qdisc_dequeue",
-        gives: "what leaves those queues",
-        since: "Linux 5.10",
-    },
-    Probe {
-        name: "qdisc_reset",
-        gives: "queues thrown away",
-        since: "Linux 5.10",
-    },
-    Probe {
-        name: "sock_send_length",
-        gives: "bytes that sockets send, and their send buffers' occupancy",
-        since: "Linux 6.3",
-    },
-    Probe {
-        name: "sock_recv_length",
-        gives: "watched sockets' receive buffer occupancy",
-        since: "Linux 6.3",
-    },
-    Probe {
-        name: "softirq_entry",
-        gives: "time in network softirqs",
-        since: "Linux 5.10",
-    },
-    Probe {
-        name: "softirq_exit",
-        gives: "time in network softirqs",
-        since: "Linux 5.10",
-    },
-];
-
-/// How to load the probes.
-#[derive(Clone, Debug)]
-pub struct EbpfOptions {
-    flows: u32,
-    events_per_second: u32,
-    ring_bytes: u32,
-}
-
-/// Flows by default: a server with a thousand peers, in one megabyte.
-const DEFAULT_FLOWS: u32 = 1024;
-
-/// Most flows: 64 MB of slots.
-const MOST_FLOWS: u32 = 65_536;
-
-/// Events a second of one CPU by default: each is one wake-up at most, so this bounds what a
-/// flood of drops costs its readers.
-const DEFAULT_EVENTS_PER_SECOND: u32 = 1000;
-
-/// Size of the ring by default: over a second of events of eight CPUs.
-const DEFAULT_RING_BYTES: u32 = 512 * 1024;
-
-impl Default for EbpfOptions {
-    fn default() -> Self {
-        Self {
-            flows: DEFAULT_FLOWS,
-            events_per_second: DEFAULT_EVENTS_PER_SECOND,
-            ring_bytes: DEFAULT_RING_BYTES,
-        }
-    }
-}
-
-impl EbpfOptions {
-    /// How many flows can be watched at a time, 1 to 65,536; a kilobyte of locked memory each.
-    pub fn flows(mut self, flows: u32) -> Self {
-        self.flows = flows;
-        self
-    }
-
-    /// How many events each CPU may write in a second; 0 writes none. Counters are exact all the
-    /// same.
-    pub fn events_per_second(mut self, events: u32) -> Self {
-        self.events_per_second = events;
-        self
-    }
-
-    /// Size of the ring buffer of events in bytes: a power of two, 4 KiB to 64 MiB.
-    pub fn ring_bytes(mut self, bytes: u32) -> Self {
-        self.ring_bytes = bytes;
-        self
-    }
-
-    fn validate(&self) -> Result<(), LoadError> {
-        let refuse = |option, value: u32, limits| {
-            Err(LoadError::Option {
-                option,
-                value: u64::from(value),
-                limits,
-            })
-        };
-        if self.flows == 0 || self.flows > MOST_FLOWS {
-            return refuse("flows", self.flows, "1 to 65536");
-        }
-        if !self.ring_bytes.is_power_of_two() || !(4096..=64 << 20).contains(&self.ring_bytes) {
-            return refuse(
-                "ring_bytes",
-                self.ring_bytes,
-                "a power of two, 4096 to 67108864",
-            );
-        }
-        Ok(())
-    }
-}
 
 /// A record of the ABI, as the loader wants it.
 #[derive(Clone, Copy)]
@@ -174,6 +48,7 @@ pub(super) type SlotWords = [u64; SLOT_BYTES / size_of::<u64>()];
 /// Maps that user space writes or walks.
 pub(super) struct Maps {
     pub(super) slots: Array<MapData, SlotWords>,
+    pub(super) watched: Array<MapData, u32>,
     pub(super) sockets: BpfHashMap<MapData, u64, Plain<SocketEntry>>,
     pub(super) peers: BpfHashMap<MapData, Plain<PeerKey>, u32>,
     pub(super) locals: BpfHashMap<MapData, Plain<LocalKey>, u64>,
@@ -186,6 +61,7 @@ pub(super) struct Loaded {
     pub(super) ebpf: Ebpf,
     pub(super) slots: Slots,
     pub(super) maps: Maps,
+    pub(super) sample_every: Array<MapData, u32>,
     pub(super) ring: RingBuf<MapData>,
     pub(super) reasons: Reasons,
     pub(super) capabilities: Vec<Capability>,
@@ -196,7 +72,11 @@ pub(super) fn load(options: &EbpfOptions) -> Result<Loaded, LoadError> {
     options.validate()?;
     let btf = Btf::from_sys_fs()?;
     let reasons = Reasons::read(&btf)?;
-    let facts = facts::read(&btf, has_netns_cookie())?;
+    let host = Host {
+        has_netns_cookie: has_netns_cookie(),
+        tbf_limit: facts::tbf_limit(&btf)?,
+    };
+    let facts = facts::read(&btf, &host)?;
     let layout = Layout {
         cpus: possible_cpus()?,
         flows: options.flows,
@@ -209,19 +89,31 @@ pub(super) fn load(options: &EbpfOptions) -> Result<Loaded, LoadError> {
 
     let words = facts::words(&kernel);
     let sys_btf = aya::Btf::from_sys_fs().map_err(|error| object(&error))?;
-    let mut ebpf = EbpfLoader::new()
-        .btf(Some(&sys_btf))
-        .override_global("KERNEL_FACTS", words.as_slice(), true)
-        .map_max_entries("SLOTS", layout.slots())
-        .map_max_entries("SOCKETS", options.flows)
-        .map_max_entries("PEERS", options.flows)
-        .map_max_entries("LOCALS", options.flows)
-        .map_max_entries("EVENTS", options.ring_bytes)
-        .load(OBJECT)
-        .map_err(|error| not_loaded(error, layout))?;
+    let make = || {
+        EbpfLoader::new()
+            .btf(Some(&sys_btf))
+            .override_global("KERNEL_FACTS", words.as_slice(), true)
+            .map_max_entries("SLOTS", layout.slots())
+            .map_max_entries("SOCKETS", options.flows)
+            .map_max_entries("PEERS", options.flows)
+            .map_max_entries("LOCALS", options.flows)
+            .map_max_entries("EVENTS", options.ring_bytes)
+            .load(OBJECT)
+    };
+    let mut ebpf = match make() {
+        // Kernels before 5.11 hold maps against the limit of locked memory, and refuse with the
+        // error that a missing capability has.
+        Err(EbpfError::MapError(MapError::CreateError { io_error, .. }))
+            if not_permitted(&io_error) && memlock::lift() =>
+        {
+            make()
+        }
+        made => made,
+    }
+    .map_err(|error| not_loaded(error, layout))?;
 
     fill(&mut ebpf, &reasons)?;
-    let capabilities = attach(&mut ebpf, &btf, &sys_btf, &facts.missing)?;
+    let capabilities = attach(&mut ebpf, &btf, &sys_btf, &facts.missing, options)?;
     let slots = take(&mut ebpf, "SLOTS")?;
     let aya::maps::Map::Array(data) = &slots else {
         return Err(LoadError::Object {
@@ -231,16 +123,22 @@ pub(super) fn load(options: &EbpfOptions) -> Result<Loaded, LoadError> {
     let mapped = Slots::map(data.fd().as_fd(), layout).map_err(LoadError::Mmap)?;
     let maps = Maps {
         slots: slots.try_into().map_err(|error| object(&error))?,
+        watched: typed(&mut ebpf, "WATCHED")?,
         sockets: typed(&mut ebpf, "SOCKETS")?,
         peers: typed(&mut ebpf, "PEERS")?,
         locals: typed(&mut ebpf, "LOCALS")?,
         reasons: typed(&mut ebpf, "REASONS")?,
     };
     let ring = typed(&mut ebpf, "EVENTS")?;
+    let mut sample_every: Array<MapData, u32> = typed(&mut ebpf, "SAMPLE_EVERY")?;
+    sample_every
+        .set(0, options.send_sampling, 0)
+        .map_err(|error| object(&error))?;
     Ok(Loaded {
         ebpf,
         slots: mapped,
         maps,
+        sample_every,
         ring,
         reasons,
         capabilities,
@@ -263,86 +161,7 @@ fn fill(ebpf: &mut Ebpf, reasons: &Reasons) -> Result<(), LoadError> {
     Ok(())
 }
 
-/// Attaches every probe that this kernel can have, and says why it cannot have the others.
-fn attach(
-    ebpf: &mut Ebpf,
-    btf: &Btf,
-    sys_btf: &aya::Btf,
-    missing_members: &[String],
-) -> Result<Vec<Capability>, LoadError> {
-    let mut capabilities = Vec::with_capacity(PROBES.len());
-    let mut first_rejected = None;
-    for probe in &PROBES {
-        let missing = match btf.tracepoint_args(probe.name) {
-            Err(absence) if absence.is_absence() => Some(format!(
-                "this kernel has no tracepoint {}: {} has",
-                probe.name, probe.since
-            )),
-            Err(damage) => return Err(damage.into()),
-            Ok(_) => match attach_one(ebpf, sys_btf, probe.name) {
-                Ok(()) => None,
-                Err(Refusal::NotPermitted(source)) => {
-                    return Err(LoadError::NotPermitted {
-                        refused: "a tracing program",
-                        source,
-                    });
-                }
-                Err(Refusal::Rejected(log)) => {
-                    tracing::warn!(probe = probe.name, %log, "probe rejected");
-                    let log = format!("{log}{}", missing_members.join("; "));
-                    first_rejected.get_or_insert((probe.name, log.clone()));
-                    Some(format!("this kernel rejected the probe: {log}"))
-                }
-            },
-        };
-        capabilities.push(Capability::new(probe.name, probe.gives, missing));
-    }
-    if capabilities
-        .iter()
-        .any(|capability| capability.missing.is_none())
-    {
-        return Ok(capabilities);
-    }
-    Err(match first_rejected {
-        Some((probe, log)) => LoadError::Rejected { probe, log },
-        None => LoadError::KernelTooOld {
-            needs: "Linux 5.10 or later",
-        },
-    })
-}
-
-enum Refusal {
-    NotPermitted(io::Error),
-    Rejected(String),
-}
-
-fn attach_one(ebpf: &mut Ebpf, btf: &aya::Btf, name: &str) -> Result<(), Refusal> {
-    let program = ebpf
-        .program_mut(name)
-        .ok_or_else(|| Refusal::Rejected("not built".into()))?;
-    let program: &mut BtfTracePoint = program.try_into().map_err(rejected)?;
-    program.load(name, btf).map_err(rejected)?;
-    program.attach().map(drop).map_err(rejected)
-}
-
-fn rejected(error: ProgramError) -> Refusal {
-    match error {
-        // Without a word of the verifier, it never looked at the program.
-        ProgramError::LoadError {
-            io_error,
-            verifier_log,
-        } if not_permitted(&io_error) && verifier_log.to_string().trim().is_empty() => {
-            Refusal::NotPermitted(io_error)
-        }
-        ProgramError::LoadError { verifier_log, .. } => Refusal::Rejected(verifier_log.to_string()),
-        ProgramError::SyscallError(call) if not_permitted(&call.io_error) => {
-            Refusal::NotPermitted(call.io_error)
-        }
-        other => Refusal::Rejected(chain(&other)),
-    }
-}
-
-fn not_permitted(error: &io::Error) -> bool {
+pub(super) fn not_permitted(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::PermissionDenied
 }
 
@@ -372,7 +191,7 @@ fn object(error: &(dyn std::error::Error + 'static)) -> LoadError {
 }
 
 /// An error with its causes in one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -440,14 +259,15 @@ pub struct ProbeCost {
 
 /// What each attached probe has cost so far.
 pub(super) fn costs(ebpf: &Ebpf) -> io::Result<Vec<ProbeCost>> {
-    let mut costs = Vec::with_capacity(PROBES.len());
-    for probe in &PROBES {
-        let Some(program) = ebpf.program(probe.name) else {
+    let mut costs = Vec::with_capacity(PROBES.len() + 1);
+    let names = PROBES.iter().map(|probe| probe.name);
+    for name in names.chain([NOTHING.0]) {
+        let Some(program) = ebpf.program(name) else {
             continue;
         };
         match program.info() {
             Ok(info) => costs.push(ProbeCost {
-                name: probe.name,
+                name,
                 runs: info.run_count(),
                 time: info.run_time(),
             }),

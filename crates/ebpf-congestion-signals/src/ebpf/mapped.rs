@@ -3,15 +3,18 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ebpf_congestion_signals_common::{
-    BufferGauges, Direction, DropClass, DropCounters, FlowSlot, HostSlot, Layout, QueueSlot,
-    SLOT_BYTES, SendCounters, Socket, SoftirqCounters,
+    Direction, DropClass, DropCounters, FlowSlot, HostSlot, Layout, PRESSURE_ONE, Peak, Pressure,
+    QDISC_NAME_BYTES, QueueSlot, SLOT_BYTES, SPANS, SendCounters,
 };
 
-use crate::sample::{DropTable, KernelTime, PressureSample, QueueId, QueueSample, SoftirqSample};
+use crate::sample::{
+    BufferSample, DropTable, KernelTime, PressurePeaks, PressureSample, QdiscName, QueueId,
+    QueueLimit, QueueSample, QueueState, SojournSample,
+};
 
 /// The mapping. Every slot stays readable as long as this lives, whatever becomes of the probes.
 #[derive(Debug)]
@@ -51,8 +54,10 @@ macro_rules! load {
     };
 }
 
+pub(super) use load;
+
 /// Values that the kernel writes in one store.
-trait Load: Copy {
+pub(super) trait Load: Copy {
     fn load(field: *const Self) -> Self;
 }
 
@@ -73,6 +78,14 @@ impl Load for u32 {
     }
 }
 
+impl Load for u8 {
+    #[inline]
+    fn load(field: *const Self) -> Self {
+        // SAFETY: as for `u64`.
+        unsafe { &*field.cast::<AtomicU8>() }.load(Ordering::Relaxed)
+    }
+}
+
 fn drop_counters(counters: *const DropCounters) -> DropCounters {
     DropCounters {
         skbs: load!(counters, skbs),
@@ -81,10 +94,11 @@ fn drop_counters(counters: *const DropCounters) -> DropCounters {
     }
 }
 
-fn send_counters(counters: *const SendCounters) -> SendCounters {
+pub(super) fn send_counters(counters: *const SendCounters) -> SendCounters {
     SendCounters {
         bytes: load!(counters, bytes),
         calls: load!(counters, calls),
+        estimated: load!(counters, estimated),
     }
 }
 
@@ -132,7 +146,7 @@ impl Slots {
         self.slot(flow.0)
     }
 
-    fn cpus(&self) -> impl Iterator<Item = *const HostSlot> {
+    pub(super) fn cpus(&self) -> impl Iterator<Item = *const HostSlot> {
         (0..self.layout.cpus).map(|cpu| self.slot(cpu))
     }
 
@@ -169,16 +183,59 @@ impl Slots {
         drop_table(unsafe { &raw const (*self.flow(flow)).drops })
     }
 
-    pub(super) fn buffers(&self, flow: FlowIndex) -> Option<BufferGauges> {
+    pub(super) fn buffers(&self, flow: FlowIndex) -> Option<BufferSample> {
         let slot = self.flow(flow);
-        let buffers = BufferGauges {
-            wmem: load!(slot, buffers.wmem),
-            sndbuf: load!(slot, buffers.sndbuf),
-            rmem: load!(slot, buffers.rmem),
-            rcvbuf: load!(slot, buffers.rcvbuf),
-        };
+        let (wmem, rmem) = (load!(slot, buffers.wmem), load!(slot, buffers.rmem));
+        let (sndbuf, rcvbuf) = (load!(slot, buffers.sndbuf), load!(slot, buffers.rcvbuf));
+        let sent = load!(slot, buffers.sent_payload);
+        let received = load!(slot, buffers.received_payload);
         // A socket's limits are never zero.
-        (buffers.sndbuf != 0 || buffers.rcvbuf != 0).then_some(buffers)
+        (sndbuf != 0 || rcvbuf != 0).then_some(BufferSample {
+            wmem,
+            sndbuf,
+            wmem_payload: share_of(wmem, sent, load!(slot, buffers.sent_truesize)),
+            rmem,
+            rcvbuf,
+            rmem_payload: share_of(rmem, received, load!(slot, buffers.received_truesize)),
+        })
+    }
+
+    /// Send and receive buffers' occupancy at sends and receives.
+    pub(super) fn pressures(&self, flow: FlowIndex) -> [PressureSample; 2] {
+        let slot = self.flow(flow);
+        // SAFETY: a field inside the mapping.
+        let send = pressure(unsafe { &raw const (*slot).send_pressure });
+        // SAFETY: as above.
+        let receive = pressure(unsafe { &raw const (*slot).receive_pressure });
+        [send, receive]
+    }
+
+    pub(super) fn sojourn(&self, flow: FlowIndex) -> SojournSample {
+        let slot = self.flow(flow);
+        SojournSample {
+            time: Duration::from_nanos(load!(slot, sojourn.sum_ns)),
+            packets: load!(slot, sojourn.samples),
+            last: Duration::from_nanos(load!(slot, sojourn.last_ns)),
+        }
+    }
+
+    /// What the queue is that the flow last entered.
+    pub(super) fn queue_state(&self, flow: FlowIndex) -> Option<QueueState> {
+        let index = load!(self.flow(flow), queue).checked_sub(1)?;
+        QueueId::new(index as usize)?;
+        let queue: *const QueueSlot = self.slot(self.layout.first_queue() + index);
+        let mut name = [0; QDISC_NAME_BYTES];
+        for (place, byte) in name.iter_mut().enumerate() {
+            *byte = load!(queue, kind[place]);
+        }
+        let kind = QdiscName::new(name);
+        Some(QueueState {
+            ifindex: load!(queue, ifindex),
+            handle: load!(queue, handle),
+            kind,
+            packets: load!(queue, packets),
+            limit: QueueLimit::of(&kind, load!(queue, limit)),
+        })
     }
 
     /// The queue that the flow last entered. Counters of what came in are read before those of
@@ -208,59 +265,6 @@ impl Slots {
             drained,
         })
     }
-
-    /// Sends of the host by kind of socket.
-    pub(super) fn host_send(&self, kind: Socket) -> SendCounters {
-        self.cpus()
-            // SAFETY: a field inside the mapping.
-            .map(|cpu| send_counters(unsafe { &raw const (*cpu).send[kind as usize] }))
-            .fold(SendCounters::default(), |a, b| SendCounters {
-                bytes: a.bytes.wrapping_add(b.bytes),
-                calls: a.calls.wrapping_add(b.calls),
-            })
-    }
-
-    pub(super) fn host_drops(&self) -> DropTable {
-        let mut table = DropTable::default();
-        for cpu in self.cpus() {
-            // SAFETY: a field inside the mapping.
-            add_drops(&mut table, unsafe { &raw const (*cpu).drops });
-        }
-        table
-    }
-
-    pub(super) fn host_softirq(&self) -> SoftirqSample {
-        let mut sample = SoftirqSample::default();
-        for cpu in self.cpus() {
-            // SAFETY: a field inside the mapping.
-            let rx: *const SoftirqCounters = unsafe { &raw const (*cpu).net_rx };
-            // SAFETY: as above.
-            let tx: *const SoftirqCounters = unsafe { &raw const (*cpu).net_tx };
-            sample.net_rx += Duration::from_nanos(load!(rx, ns));
-            sample.net_tx += Duration::from_nanos(load!(tx, ns));
-            sample.runs += load!(rx, runs) + load!(tx, runs);
-        }
-        sample
-    }
-
-    pub(super) fn host_pressure(&self) -> PressureSample {
-        let mut sample = PressureSample::default();
-        for cpu in self.cpus() {
-            sample.sum += load!(cpu, pressure_sum) as f64 / 65_536.0;
-            sample.samples += load!(cpu, pressure_samples);
-        }
-        sample
-    }
-
-    /// Events written to the ring, and events that were not.
-    pub(super) fn host_events(&self) -> (u64, u64) {
-        self.cpus().fold((0, 0), |(written, lost), cpu| {
-            (
-                written + load!(cpu, events),
-                lost + load!(cpu, events_limited) + load!(cpu, events_ring_full),
-            )
-        })
-    }
 }
 
 impl Drop for Slots {
@@ -268,6 +272,13 @@ impl Drop for Slots {
         // SAFETY: the mapping was made with this length, and nothing points into it any more.
         unsafe { libc::munmap(self.base.as_ptr().cast(), Self::bytes(self.layout)) };
     }
+}
+
+/// What `payload` of `truesize` makes of `bytes`; `None` where there was nothing to go by.
+fn share_of(bytes: u32, payload: u32, truesize: u32) -> Option<u32> {
+    let share = u64::from(bytes) * u64::from(payload).min(u64::from(truesize));
+    let share = share.checked_div(u64::from(truesize))?;
+    u32::try_from(share).ok()
 }
 
 /// What is inside of what came in and went out; the two are not read in the same instant.
@@ -289,13 +300,31 @@ fn part(bytes: u64, counted: u64, total: u64) -> u64 {
     u64::try_from(part).unwrap_or(bytes)
 }
 
+pub(super) fn pressure(pressure: *const Pressure) -> PressureSample {
+    let mut peaks = [Peak::default(); SPANS];
+    for (place, peak) in peaks.iter_mut().enumerate() {
+        *peak = Peak {
+            span: load!(pressure, peaks[place].span),
+            share: load!(pressure, peaks[place].share),
+        };
+    }
+    PressureSample {
+        sum: load!(pressure, sum) as f64 / f64::from(PRESSURE_ONE),
+        samples: load!(pressure, samples),
+        peaks: PressurePeaks::new(peaks),
+    }
+}
+
 fn drop_table(drops: *const [[DropCounters; DropClass::COUNT]; 2]) -> DropTable {
     let mut table = DropTable::default();
     add_drops(&mut table, drops);
     table
 }
 
-fn add_drops(table: &mut DropTable, drops: *const [[DropCounters; DropClass::COUNT]; 2]) {
+pub(super) fn add_drops(
+    table: &mut DropTable,
+    drops: *const [[DropCounters; DropClass::COUNT]; 2],
+) {
     for direction in [Direction::Leaving, Direction::Arriving] {
         for class in DropClass::ALL {
             // SAFETY: an element of an array inside the mapping.
@@ -320,6 +349,14 @@ mod tests {
     fn what_was_there_before_anything_was_counted_is_nobodys() {
         assert_eq!(part(30, 100, 150), 30);
         assert_eq!(part(0, 0, 150), 0);
+    }
+
+    #[test]
+    fn payload_is_a_share_of_what_is_charged() {
+        assert_eq!(share_of(2304, 1200, 2304), Some(1200));
+        assert_eq!(share_of(0, 1200, 2304), Some(0));
+        assert_eq!(share_of(2304, 0, 0), None, "nothing was sent yet");
+        assert_eq!(share_of(u32::MAX, u32::MAX, u32::MAX), Some(u32::MAX));
     }
 
     #[test]

@@ -1,13 +1,19 @@
 //! The source that loads probes into the running kernel.
 
+mod attach;
 mod facts;
 mod flows;
+mod host;
 mod load;
 mod mapped;
+mod memlock;
+mod options;
+mod probes;
 mod reasons;
 mod ring;
 mod socket;
 mod source;
 
-pub use load::{EbpfOptions, ProbeCost};
+pub use load::ProbeCost;
+pub use options::{EbpfOptions, Signal};
 pub use source::{CostAccounting, EbpfSource};

@@ -9,11 +9,13 @@ use socket2::{Domain, Protocol, SockRef, Type};
 
 use crate::error::WatchError;
 
-/// A UDP socket's identity, as the probes know it.
+/// A socket's identity, as the probes know it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Identity {
     pub(super) cookie: u64,
-    pub(super) local: LocalKey,
+    /// By which packets that have lost the socket are found. None for TCP: segments keep their
+    /// socket, and many sockets share one local address.
+    pub(super) local: Option<LocalKey>,
 }
 
 /// `IPPROTO_UDP`
@@ -26,12 +28,11 @@ pub(super) fn identify(socket: BorrowedFd<'_>) -> Result<Identity, WatchError> {
     let domain = reference.domain().map_err(failed("SO_DOMAIN"))?;
     let kind = reference.r#type().map_err(failed("SO_TYPE"))?;
     let protocol = reference.protocol().map_err(failed("SO_PROTOCOL"))?;
-    if !matches!(domain, Domain::IPV4 | Domain::IPV6)
-        || kind != Type::DGRAM
-        || protocol != Some(Protocol::UDP)
-    {
+    let is_udp = kind == Type::DGRAM && protocol == Some(Protocol::UDP);
+    let is_tcp = kind == Type::STREAM && protocol == Some(Protocol::TCP);
+    if !matches!(domain, Domain::IPV4 | Domain::IPV6) || !(is_udp || is_tcp) {
         let found = format!("{domain:?}, {kind:?}, {protocol:?}");
-        return Err(WatchError::NotUdp { found });
+        return Err(WatchError::WrongProtocol { found });
     }
     let local = reference.local_addr().map_err(failed("getsockname"))?;
     let local = local
@@ -40,6 +41,12 @@ pub(super) fn identify(socket: BorrowedFd<'_>) -> Result<Identity, WatchError> {
         .ok_or(WatchError::NotBound)?;
     // Asking gives the socket its cookie: until then the kernel has none for it.
     let cookie = reference.cookie().map_err(failed("SO_COOKIE"))?;
+    if is_tcp {
+        return Ok(Identity {
+            cookie,
+            local: None,
+        });
+    }
     let local = LocalKey {
         netns: netns_cookie(socket)
             .map_err(failed("SO_NETNS_COOKIE"))?
@@ -51,7 +58,10 @@ pub(super) fn identify(socket: BorrowedFd<'_>) -> Result<Identity, WatchError> {
         },
         protocol: UDP,
     };
-    Ok(Identity { cookie, local })
+    Ok(Identity {
+        cookie,
+        local: Some(local),
+    })
 }
 
 /// An address as the probes read it from a packet.

@@ -2,26 +2,34 @@
 
 use std::fmt;
 use std::io;
+use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use aya::Ebpf;
+use aya::maps::{Array, MapData};
 use ebpf_congestion_signals_common::Socket;
 use parking_lot::Mutex;
 
 use super::flows::{Flow, Registry};
-use super::load::{self, EbpfOptions, ProbeCost};
+use super::load::{self, ProbeCost};
 use super::mapped::Slots;
+use super::options::{EbpfOptions, Signal};
+use super::probes;
 use super::reasons::Reasons;
 use super::ring::Pump;
 use crate::error::{EventsError, LoadError, WatchError};
 use crate::event::{Event, EventStream};
 use crate::fanout::Fanout;
 use crate::sample::{
-    DropCounters, FlowSample, HostSample, KernelTime, LocalCongestion, SendCounters, SourceKind,
+    DropsByReason, FlowSample, HostSample, KernelTime, LocalCongestion, SoftirqSample, SourceKind,
 };
 use crate::source::{Capability, FlowId, FlowReader, SignalSource, Watch, WatchTarget};
+use crate::symbols::KernelSymbols;
+
+const UDP: [Socket; 2] = [Socket::Udp4, Socket::Udp6];
+const TCP: [Socket; 2] = [Socket::Tcp4, Socket::Tcp6];
 
 /// Probes in the running kernel.
 ///
@@ -44,6 +52,42 @@ pub(super) struct Shared {
     /// Programs and attachments; `None` once detached.
     ebpf: Mutex<Option<Ebpf>>,
     attached: AtomicBool,
+    tells: Tells,
+    symbols: KernelSymbols,
+    sample_every: Mutex<Array<MapData, u32>>,
+}
+
+/// What works here and is asked for.
+#[derive(Clone, Copy, Debug)]
+struct Tells {
+    sends: bool,
+    packets: bool,
+    drops: bool,
+    send_buffers: bool,
+    receive_buffers: bool,
+    softirqs: bool,
+}
+
+impl Tells {
+    fn new(options: &EbpfOptions, capabilities: &[Capability]) -> Self {
+        let works = |probe: &str| {
+            capabilities
+                .iter()
+                .any(|capability| capability.name == probe && capability.missing.is_none())
+        };
+        let sends_seen = works(probes::SEND) || works("udp_sendmsg");
+        Self {
+            sends: options.has(Signal::Sends) && sends_seen,
+            packets: options.has(Signal::Sends) && works("net_dev_queue"),
+            drops: options.has(Signal::Drops) && works("kfree_skb"),
+            send_buffers: options.has(Signal::Buffers) && sends_seen,
+            receive_buffers: options.has(Signal::Buffers)
+                && (works(probes::RECEIVE) || works("udp_recvmsg")),
+            softirqs: options.has(Signal::Softirqs)
+                && works("softirq_entry")
+                && works("softirq_exit"),
+        }
+    }
 }
 
 impl EbpfSource {
@@ -55,6 +99,7 @@ impl EbpfSource {
     /// Loads the probes as `options` say.
     pub fn load_with(options: &EbpfOptions) -> Result<Self, LoadError> {
         let loaded = load::load(options)?;
+        let tells = Tells::new(options, &loaded.capabilities);
         let layout = loaded.slots.layout();
         Ok(Self {
             shared: Arc::new(Shared {
@@ -65,6 +110,9 @@ impl EbpfSource {
                 events: Fanout::new(),
                 ebpf: Mutex::new(Some(loaded.ebpf)),
                 attached: AtomicBool::new(true),
+                tells,
+                symbols: KernelSymbols::default(),
+                sample_every: Mutex::new(loaded.sample_every),
             }),
             pump: Mutex::new(Pump::new(loaded.ring)),
         })
@@ -75,6 +123,16 @@ impl EbpfSource {
     pub fn detach(&self) {
         self.shared.attached.store(false, Ordering::Relaxed);
         drop(self.shared.ebpf.lock().take());
+    }
+
+    /// From now on, looks at one in so many sends only and counts it for all of them; 1 counts
+    /// each. See [`EbpfOptions::sample_sends`]. What was estimated so is told by
+    /// [`SendCounters::estimated`](crate::SendCounters::estimated).
+    pub fn sample_sends(&self, one_in: NonZeroU32) -> io::Result<()> {
+        let mut sample_every = self.shared.sample_every.lock();
+        sample_every
+            .set(0, one_in.get(), 0)
+            .map_err(|error| io::Error::other(load::chain(&error)))
     }
 
     /// Lets the kernel account what every BPF program of the host costs, for as long as the answer
@@ -112,22 +170,6 @@ impl fmt::Debug for EbpfSource {
 }
 
 impl Shared {
-    fn has(&self, probe: &str) -> bool {
-        self.capabilities
-            .iter()
-            .any(|capability| capability.name == probe && capability.missing.is_none())
-    }
-
-    fn send(&self, v4: Socket, v6: Socket) -> Option<SendCounters> {
-        self.has("sock_send_length").then(|| {
-            let (v4, v6) = (self.slots.host_send(v4), self.slots.host_send(v6));
-            SendCounters {
-                bytes: v4.bytes + v6.bytes,
-                calls: v4.calls + v6.calls,
-            }
-        })
-    }
-
     pub(super) fn publish(&self, event: Event) {
         self.events.publish(event);
     }
@@ -168,44 +210,67 @@ impl SignalSource for EbpfSource {
     fn host(&self) -> HostSample {
         let shared = &self.shared;
         let (events, events_lost) = shared.slots.host_events();
+        let tells = shared.tells;
+        let slots = &shared.slots;
+        let [send_pressure, receive_pressure] = slots.host_pressures();
         HostSample {
             taken: now(),
-            udp_send: shared.send(Socket::Udp4, Socket::Udp6),
-            tcp_send: shared.send(Socket::Tcp4, Socket::Tcp6),
-            drops: shared.has("kfree_skb").then(|| shared.slots.host_drops()),
-            softirq: (shared.has("softirq_entry") && shared.has("softirq_exit"))
-                .then(|| shared.slots.host_softirq()),
-            pressure: shared
-                .has("sock_send_length")
-                .then(|| shared.slots.host_pressure()),
+            udp_send: tells.sends.then(|| slots.host_send(UDP)),
+            tcp_send: tells.sends.then(|| slots.host_send(TCP)),
+            udp_packets: tells.packets.then(|| slots.host_packets(UDP)),
+            tcp_packets: tells.packets.then(|| slots.host_packets(TCP)),
+            drops: tells.drops.then(|| slots.host_drops()),
+            softirq: tells.softirqs.then(|| slots.host_softirq()),
+            pressure: tells.send_buffers.then_some(send_pressure),
+            receive_pressure: tells.receive_buffers.then_some(receive_pressure),
             events,
             events_lost,
         }
     }
 
-    fn drops_by_reason(&self, flow: Option<FlowId>) -> Vec<(Arc<str>, DropCounters)> {
+    fn drops_by_reason(&self, flow: Option<FlowId>) -> Vec<DropsByReason> {
         let reasons = self.shared.registry.lock().reasons(flow);
+        let places: Vec<u64> = reasons
+            .iter()
+            .map(|(key, _)| key.location)
+            .filter(|location| *location != 0)
+            .collect();
+        let mut locations = self.shared.symbols.names(&places).into_iter();
         reasons
             .into_iter()
-            .map(|(reason, counters)| (self.shared.reason_name(reason), counters))
+            .map(|(key, drops)| DropsByReason {
+                reason: self.shared.reason_name(key.reason),
+                subsystem: subsystem(key.reason),
+                location: (key.location != 0).then(|| locations.next()).flatten(),
+                drops,
+            })
             .collect()
+    }
+
+    fn softirq_by_cpu(&self) -> Vec<SoftirqSample> {
+        if self.shared.tells.softirqs {
+            self.shared.slots.softirq_by_cpu().collect()
+        } else {
+            Vec::new()
+        }
     }
 
     fn watch(&self, target: WatchTarget<'_>) -> Result<Watch, WatchError> {
         let flow = self.shared.registry.lock().add(&target)?;
         let shared = Arc::clone(&self.shared);
-        let counts_sends = !flow.is_peer() && shared.has("sock_send_length");
-        Ok(Watch::new(Arc::new(Reader {
-            shared,
-            flow,
-            counts_sends,
-        })))
+        Ok(Watch::new(Arc::new(Reader { shared, flow })))
     }
 
     fn events(&self) -> Result<Box<dyn EventStream>, EventsError> {
         self.pump.lock().ensure_running(&self.shared)?;
         Ok(self.shared.events.subscribe())
     }
+}
+
+/// The part of the kernel that a reason belongs to.
+fn subsystem(reason: u32) -> u16 {
+    let [high, low, _, _] = reason.to_be_bytes();
+    u16::from_be_bytes([high, low])
 }
 
 /// The kernel's monotonic clock now; `bpf_ktime_get_ns` reads the same.
@@ -224,7 +289,6 @@ fn now() -> KernelTime {
 struct Reader {
     shared: Arc<Shared>,
     flow: Flow,
-    counts_sends: bool,
 }
 
 impl fmt::Debug for Reader {
@@ -253,14 +317,20 @@ impl FlowReader for Reader {
     fn sample(&self) -> FlowSample {
         let (slots, index) = (&self.shared.slots, self.flow.index);
         let (sent_bytes, sent_packets) = slots.sent(index);
+        let [send_pressure, receive_pressure] = slots.pressures(index);
+        let counts_sends = self.shared.tells.sends && !self.flow.is_peer();
         FlowSample {
             source: SourceKind::Ebpf,
             updated: slots.updated(index),
             congestion: self.congestion(),
             sent_bytes,
             sent_packets,
-            send: self.counts_sends.then(|| slots.send(index)),
+            send: counts_sends.then(|| slots.send(index)),
+            queue: slots.queue_state(index),
+            sojourn: slots.sojourn(index),
             buffers: slots.buffers(index),
+            send_pressure,
+            receive_pressure,
             drops: slots.drops(index),
         }
     }

@@ -131,6 +131,7 @@ fn events_over_the_limit_are_counted_and_counters_stay_exact() -> TestResult {
 
     let dropped = DATAGRAMS as u64 - read;
     assert_eq!(watch.sample().drops.total().packets, dropped);
+    let written_by_then = source.host().events - before.events;
     let (mut told, mut lost) = (0, 0);
     for event in runtime.block_on(collect(&mut *stream)) {
         match event {
@@ -149,7 +150,11 @@ fn events_over_the_limit_are_counted_and_counters_stay_exact() -> TestResult {
     let all = all - before_all;
     assert!(all >= dropped, "{all} of the host, {dropped} of the socket");
     assert!((all..all + 50).contains(&counted), "{counted} for {all}");
-    assert_eq!(told, written, "what was written was told");
+    // Others on this host may drop meanwhile.
+    assert!(
+        (written_by_then..=written).contains(&told),
+        "what was written was told: {told}, written {written_by_then} to {written}"
+    );
     assert!(lost > 0 && lost <= after.events_lost - before.events_lost);
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Which signals the running kernel must have, and what a test does where it has them not.
 
-use ebpf_congestion_signals::{EbpfSource, SignalSource};
+use ebpf_congestion_signals::{Capability, EbpfSource, SignalSource};
 
 /// A kernel's version, as far as features are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -8,32 +8,53 @@ struct Version(u32, u32);
 
 /// Every capability with the first kernel that has what it needs. Distributions add features to
 /// older kernels, so an older one may have it; a newer one must.
-const SINCE: [(&str, Version); 10] = [
+const SINCE: [(&str, Version); 11] = [
     ("kfree_skb", Version(5, 10)),
+    ("qdisc_drop", Version(7, 1)),
     ("net_dev_queue", Version(5, 10)),
     ("qdisc_enqueue", Version(5, 15)),
     ("qdisc_dequeue", Version(5, 10)),
     ("qdisc_reset", Version(5, 10)),
-    ("sock_send_length", Version(6, 3)),
-    ("sock_recv_length", Version(6, 3)),
+    ("softirq_raise", Version(5, 10)),
     ("softirq_entry", Version(5, 10)),
     ("softirq_exit", Version(5, 10)),
     ("skb_drop_reason", Version(5, 17)),
+    // Or functions in their place.
+    ("sock_send_length", Version(5, 10)),
 ];
+
+/// What stands in for a tracepoint on kernels before 6.3.
+const STAND_INS: [(&str, &str); 2] = [
+    ("sock_send_length", "udp_sendmsg"),
+    ("sock_recv_length", "udp_recvmsg"),
+];
+
+fn stand_in(name: &str) -> Option<&'static str> {
+    let mut stand_ins = STAND_INS.iter();
+    stand_ins.find_map(|(tracepoint, function)| (*tracepoint == name).then_some(*function))
+}
 
 /// # Panics
 ///
 /// When a capability is missing that a kernel of this version has.
 pub(crate) fn assert_tells_what_its_version_must(source: &EbpfSource) {
     let running = running();
-    for capability in source.capabilities() {
-        let Some(missing) = capability.missing else {
+    let capabilities = source.capabilities();
+    for capability in &capabilities {
+        let Some(missing) = missing(&capabilities, capability.name) else {
             continue;
         };
+        // A kernel may have some of the functions, which then stand in for what they are.
+        if STAND_INS
+            .iter()
+            .any(|(_, function)| *function == capability.name)
+        {
+            continue;
+        }
         let since = SINCE
             .iter()
             .find(|(name, _)| *name == capability.name)
-            .map_or(Version(0, 0), |(_, since)| *since);
+            .map_or(Version(6, 3), |(_, since)| *since);
         assert!(
             running < since,
             "{} is missing on {running:?}, though kernels have it since {since:?}: {missing}",
@@ -43,7 +64,7 @@ pub(crate) fn assert_tells_what_its_version_must(source: &EbpfSource) {
 }
 
 /// Whether the source has what a test cannot do without; if not, says so.
-pub(crate) fn needs(source: &EbpfSource, test: &str, needs: &[&str]) -> bool {
+pub(crate) fn needs(source: &EbpfSource, test: &str, needs: &[&'static str]) -> bool {
     match first_missing(source, needs) {
         None => true,
         Some((name, why)) => {
@@ -54,7 +75,7 @@ pub(crate) fn needs(source: &EbpfSource, test: &str, needs: &[&str]) -> bool {
 }
 
 /// Whether the source has a capability that a part of a test is about; if not, says so.
-pub(crate) fn has(source: &EbpfSource, name: &str) -> bool {
+pub(crate) fn has(source: &EbpfSource, name: &'static str) -> bool {
     match first_missing(source, &[name]) {
         None => true,
         Some((name, why)) => {
@@ -64,22 +85,27 @@ pub(crate) fn has(source: &EbpfSource, name: &str) -> bool {
     }
 }
 
-fn first_missing(source: &EbpfSource, needs: &[&str]) -> Option<(&'static str, String)> {
+fn first_missing(source: &EbpfSource, needs: &[&'static str]) -> Option<(&'static str, String)> {
     let capabilities = source.capabilities();
-    for name in needs {
-        assert!(
-            capabilities
-                .iter()
-                .any(|capability| capability.name == *name),
-            "no capability is called {name}"
-        );
+    needs
+        .iter()
+        .find_map(|name| Some((*name, missing(&capabilities, name)?)))
+}
+
+/// Why a capability, and what could stand in for it, is missing.
+fn missing(capabilities: &[Capability], name: &str) -> Option<String> {
+    let why = |name: &str| {
+        let capability = capabilities
+            .iter()
+            .find(|capability| capability.name == name);
+        capability.map(|capability| capability.missing.clone())
+    };
+    let missing = why(name).unwrap_or_else(|| panic!("no capability is called {name}"))?;
+    match stand_in(name).and_then(why) {
+        Some(None) => None,
+        Some(Some(also)) => Some(format!("{missing}; {also}")),
+        None => Some(missing),
     }
-    capabilities.into_iter().find_map(|capability| {
-        let why = capability.missing?;
-        needs
-            .contains(&capability.name)
-            .then_some((capability.name, why))
-    })
 }
 
 fn running() -> Version {

@@ -45,7 +45,7 @@ fn source(test: &str) -> Option<(MutexGuard<'static, ()>, &'static EbpfSource)> 
 /// why, where the kernel is too old for one of them.
 fn source_with(
     test: &str,
-    needs: &[&str],
+    needs: &[&'static str],
 ) -> Option<(MutexGuard<'static, ()>, &'static EbpfSource)> {
     let (turn, source) = source(test)?;
     kernel::needs(source, test, needs).then_some((turn, source))

@@ -83,7 +83,7 @@ impl Flow {
         let full = drops.get(Direction::Leaving, DropClass::QueueFull);
         assert_eq!(full.packets, sent - arrived, "{told:?}");
         assert!(
-            told.iter().all(|(name, _)| reasons.contains(&&**name)),
+            told.iter().all(|by| reasons.contains(&&*by.reason)),
             "{told:?}"
         );
         wait_until("the queue drains", || self.own() == 0);

@@ -40,10 +40,10 @@ fn overflow(receiver: IpAddr, sender: IpAddr) -> TestResult {
     assert_eq!(drops.get(Direction::Arriving, class).packets, dropped);
     assert_eq!(drops.total().packets, dropped);
     let reasons = source.drops_by_reason(Some(received.id()));
-    let [(reason, counters)] = reasons.as_slice() else {
+    let [by] = reasons.as_slice() else {
         panic!("one reason: {reasons:?}")
     };
-    assert_eq!((&**reason, counters.packets), (name, dropped));
+    assert_eq!((&*by.reason, by.drops.packets), (name, dropped));
     assert_eq!(
         sent.sample().drops.total().packets,
         0,

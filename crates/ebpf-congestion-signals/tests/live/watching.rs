@@ -1,6 +1,7 @@
 //! What can be watched, and what is said when it cannot.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::unix::net::UnixDatagram;
 
 use ebpf_congestion_signals::{
     EbpfOptions, EbpfSource, LoadError, SignalSource, WatchError, WatchTarget,
@@ -11,14 +12,14 @@ use crate::traffic::send;
 use crate::{TestResult, source};
 
 #[test]
-fn only_bound_udp_sockets_are_watched() -> TestResult {
-    let Some((_turn, source)) = source("only_bound_udp_sockets_...") else {
+fn only_bound_sockets_over_ip_are_watched() -> TestResult {
+    let Some((_turn, source)) = source("only_bound_sockets_over_ip_...") else {
         return Ok(());
     };
-    let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let refused = source.watch(WatchTarget::socket(&tcp));
+    let unix = UnixDatagram::unbound()?;
+    let refused = source.watch(WatchTarget::socket(&unix));
     assert!(
-        matches!(refused, Err(WatchError::NotUdp { .. })),
+        matches!(refused, Err(WatchError::WrongProtocol { .. })),
         "{refused:?}"
     );
 

@@ -89,6 +89,7 @@ fn the_running_kernel_has_the_enums_functions_and_tracepoints_the_probes_need() 
             arg("sk_buff", 1)
         ]
     );
-    assert!(btf.has_func("udp_sendmsg"));
-    assert!(!btf.has_func("udp_sendmsg_not"));
+    let args = btf.function_args("udp_sendmsg").unwrap();
+    assert!(args[0].points_to("sock") && args[1].points_to("msghdr"));
+    assert!(btf.function_args("udp_sendmsg_not").is_err());
 }

@@ -3,11 +3,16 @@
 //! Counters only grow and are never reset: keep the last sample and take the difference, so that
 //! any number of readers can share a source. Gauges say so.
 
+mod pressure;
+mod queue;
+
+use std::sync::Arc;
 use std::time::Duration;
 
-pub use ebpf_congestion_signals_common::{
-    BufferGauges, Direction, DropClass, DropCounters, SendCounters,
-};
+pub use ebpf_congestion_signals_common::{Direction, DropClass, DropCounters, SendCounters};
+
+pub use pressure::{BufferSample, PressurePeaks, PressureSample};
+pub use queue::{QdiscName, QueueLimit, QueueState, SojournSample};
 
 /// A moment on the kernel's monotonic clock (`CLOCK_MONOTONIC`), as nanoseconds since boot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,6 +27,18 @@ impl KernelTime {
     /// Nanoseconds since boot.
     pub const fn as_nanos(self) -> u64 {
         self.0
+    }
+
+    /// The moment this long before; that of boot when there is none.
+    pub const fn before(self, time: Duration) -> Self {
+        let nanos = time.as_nanos();
+        if nanos >= self.0 as u128 {
+            Self(0)
+        } else {
+            #[expect(clippy::cast_possible_truncation, reason = "less than a u64")]
+            let nanos = nanos as u64;
+            Self(self.0 - nanos)
+        }
     }
 
     /// Time from `earlier` to this moment; zero when `earlier` is later.
@@ -100,6 +117,35 @@ fn sum(a: DropCounters, b: DropCounters) -> DropCounters {
     }
 }
 
+/// Drops of one reason. Counters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DropsByReason {
+    /// The running kernel's name of the reason, without its prefix: `SOCKET_RCVBUFF`; `UNKNOWN`
+    /// where the kernel tells none.
+    pub reason: Arc<str>,
+    /// The part of the kernel that the reason belongs to (its high 16 bits): 0 for the core's.
+    pub subsystem: u16,
+    /// Where in the kernel the packets were dropped, for a reason that says nothing
+    /// (`NOT_SPECIFIED`): the symbol and the offset of the code, as in a stack trace; the plain
+    /// address where this process may not read `/proc/kallsyms`.
+    pub location: Option<Arc<str>>,
+    /// How much was dropped.
+    pub drops: DropCounters,
+}
+
+impl DropsByReason {
+    /// Drops for a reason of the core that speaks for itself.
+    pub fn new(reason: impl Into<Arc<str>>, drops: DropCounters) -> Self {
+        Self {
+            reason: reason.into(),
+            subsystem: 0,
+            location: None,
+            drops,
+        }
+    }
+}
+
 /// Tells the queues of a source apart; an index below [`QueueId::COUNT`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct QueueId(u32);
@@ -164,12 +210,13 @@ pub struct LocalCongestion {
 }
 
 /// Everything a source knows of a watched flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct FlowSample {
     /// Where the sample came from.
     pub source: SourceKind,
-    /// When the kernel last observed the flow; `None` before the first time.
+    /// When the kernel last saw a packet of the flow, to a tick of it (1 to 10 ms); `None` before
+    /// the first time.
     pub updated: Option<KernelTime>,
     /// Backlog and congestion drops.
     pub congestion: LocalCongestion,
@@ -181,8 +228,16 @@ pub struct FlowSample {
     /// What the socket accepted from the program. `None` for a single peer's flow, and on
     /// kernels that cannot tell.
     pub send: Option<SendCounters>,
+    /// The queue that the flow's packets leave by, in more detail; `None` while none is known.
+    pub queue: Option<QueueState>,
+    /// Time that packets spend in it.
+    pub sojourn: SojournSample,
     /// Occupancy of the socket's buffers when last seen; `None` before the first time.
-    pub buffers: Option<BufferGauges>,
+    pub buffers: Option<BufferSample>,
+    /// The send buffer at each send of the socket. Stands still for a single peer's flow.
+    pub send_pressure: PressureSample,
+    /// The receive buffer at each receive of the socket. Stands still for a single peer's flow.
+    pub receive_pressure: PressureSample,
     /// Drops of this flow's packets.
     pub drops: DropTable,
 }
@@ -197,13 +252,17 @@ impl FlowSample {
             sent_bytes: 0,
             sent_packets: 0,
             send: None,
+            queue: None,
+            sojourn: SojournSample::default(),
             buffers: None,
+            send_pressure: PressureSample::default(),
+            receive_pressure: PressureSample::default(),
             drops: DropTable::default(),
         }
     }
 }
 
-/// Time in the network's softirqs, summed over CPUs. Counters.
+/// Time in the network's softirqs, of one CPU or summed over all. Counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SoftirqSample {
     /// Wall time in NET_RX.
@@ -212,17 +271,31 @@ pub struct SoftirqSample {
     pub net_tx: Duration,
     /// Runs of both.
     pub runs: u64,
+    /// Time from a softirq's raise to the entry of its handler, of both. One raise in eight is
+    /// followed.
+    pub wait: Duration,
+    /// Raises that were followed.
+    pub waits: u64,
 }
 
-/// Send buffer occupancy of sockets at their sends. Counters: the average of an interval is the
-/// difference of `sum` by the difference of `samples`.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct PressureSample {
-    /// Sum of occupancies, each as a share of the socket's limit (it can exceed 1.0: the kernel
-    /// admits the last send whole).
-    pub sum: f64,
-    /// Sends at which the occupancy was taken.
-    pub samples: u64,
+impl SoftirqSample {
+    /// Time in both since an earlier sample as a share of the wall time between the two; of all
+    /// CPUs together it can exceed 1.0.
+    pub fn share_since(&self, earlier: &Self, wall: Duration) -> f64 {
+        let busy = (self.net_rx + self.net_tx).saturating_sub(earlier.net_rx + earlier.net_tx);
+        if wall.is_zero() {
+            0.0
+        } else {
+            busy.as_secs_f64() / wall.as_secs_f64()
+        }
+    }
+
+    /// The mean wait since an earlier sample; `None` when nothing was raised since.
+    pub fn mean_wait_since(&self, earlier: &Self) -> Option<Duration> {
+        let waits = self.waits.saturating_sub(earlier.waits);
+        let waits = u32::try_from(waits).unwrap_or(u32::MAX);
+        self.wait.saturating_sub(earlier.wait).checked_div(waits)
+    }
 }
 
 /// What a source knows of the whole host: the sums over its CPUs. `None` where this source, or
@@ -240,8 +313,15 @@ pub struct HostSample {
     pub drops: Option<DropTable>,
     /// Time in network softirqs.
     pub softirq: Option<SoftirqSample>,
-    /// Send buffer occupancy.
+    /// Packets of UDP sockets handed to devices, segments of a batch counted. A device on top of
+    /// another (VLAN, bond, bridge) does not count.
+    pub udp_packets: Option<u64>,
+    /// The same of TCP sockets, acknowledgements and retransmissions included.
+    pub tcp_packets: Option<u64>,
+    /// Send buffer occupancy, at each send.
     pub pressure: Option<PressureSample>,
+    /// Receive buffer occupancy, at each receive.
+    pub receive_pressure: Option<PressureSample>,
     /// Events written for readers of [`SignalSource::events`](crate::SignalSource::events).
     /// Counter.
     pub events: u64,

@@ -1,0 +1,174 @@
+//! Attaches what this kernel can have, and says why it cannot have the rest.
+
+use std::io;
+
+use aya::Ebpf;
+use aya::programs::{BtfTracePoint, FExit, Program, ProgramError};
+
+use super::load::{chain, not_permitted};
+use super::options::EbpfOptions;
+use super::probes::{Hook, NOTHING, PROBES, Probe};
+use crate::btf::{Btf, BtfError};
+use crate::error::LoadError;
+use crate::source::Capability;
+
+/// Attaches every probe that the options ask for and this kernel can have; one capability each,
+/// but for those that stand in for another that works.
+pub(super) fn attach(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    sys_btf: &aya::Btf,
+    missing_members: &[String],
+    options: &EbpfOptions,
+) -> Result<Vec<Capability>, LoadError> {
+    let mut capabilities: Vec<Capability> = Vec::with_capacity(PROBES.len());
+    let mut first_rejected = None;
+    let works = |capabilities: &[Capability], name: &str| {
+        capabilities
+            .iter()
+            .any(|capability| capability.name == name && capability.missing.is_none())
+    };
+    for probe in &PROBES {
+        if let Hook::Function { instead_of, .. } = probe.hook
+            && works(&capabilities, instead_of)
+        {
+            continue;
+        }
+        let missing = match hookable(probe, btf, options)? {
+            Err(why) => Some(why),
+            Ok(()) => match attach_one(ebpf, sys_btf, probe) {
+                Ok(()) => None,
+                Err(Refusal::NotPermitted(source)) => match probe.hook {
+                    Hook::Tracepoint { .. } => {
+                        return Err(LoadError::NotPermitted {
+                            refused: "a tracing program",
+                            source,
+                        });
+                    }
+                    Hook::Function { .. } => {
+                        Some("this kernel lets no probe be put on functions".into())
+                    }
+                },
+                Err(Refusal::Rejected(log)) => {
+                    tracing::warn!(probe = probe.name, %log, "probe rejected");
+                    let log = format!("{log}{}", missing_members.join("; "));
+                    first_rejected.get_or_insert((probe.name, log.clone()));
+                    Some(format!("this kernel rejected the probe: {log}"))
+                }
+            },
+        };
+        capabilities.push(Capability::new(probe.name, probe.gives, missing));
+    }
+    if options.calibration {
+        let (name, tracepoint) = NOTHING;
+        if let Err(Refusal::Rejected(log)) = attach_tracepoint(ebpf, sys_btf, name, tracepoint) {
+            tracing::warn!(%log, "calibration rejected");
+        }
+    }
+    let asked_for = PROBES.iter().any(|probe| probe.is_needed(options));
+    let attached = capabilities
+        .iter()
+        .any(|capability| capability.missing.is_none());
+    if attached || !asked_for {
+        return Ok(capabilities);
+    }
+    Err(match first_rejected {
+        Some((probe, log)) => LoadError::Rejected { probe, log },
+        None => LoadError::KernelTooOld {
+            needs: "Linux 5.10 or later",
+        },
+    })
+}
+
+/// Whether a probe is wanted and this kernel has what it hooks; if not, why.
+fn hookable(
+    probe: &Probe,
+    btf: &Btf,
+    options: &EbpfOptions,
+) -> Result<Result<(), String>, BtfError> {
+    if !probe.is_needed(options) {
+        return Ok(Err("switched off by the options of loading".into()));
+    }
+    let name = probe.name;
+    match probe.hook {
+        Hook::Tracepoint { since } => {
+            if options.function_probes && is_replaceable(name) {
+                return Ok(Err("switched off for probes on functions".into()));
+            }
+            match btf.tracepoint_args(name) {
+                Err(absence) if absence.is_absence() => Ok(Err(format!(
+                    "this kernel has no tracepoint {name}: {since} has"
+                ))),
+                Err(damage) => Err(damage),
+                Ok(_) => Ok(Ok(())),
+            }
+        }
+        Hook::Function { args, .. } => match btf.function_args(name) {
+            Err(absence) if absence.is_absence() => {
+                Ok(Err(format!("this kernel has no function {name}")))
+            }
+            Err(damage) => Err(damage),
+            // A receive's result is not read, so only what comes first must stand.
+            Ok(found) if found.len() >= args && (args == 1 || found.len() == args) => Ok(Ok(())),
+            Ok(found) => Ok(Err(format!(
+                "this kernel's function {name} has {} arguments, not {args}",
+                found.len()
+            ))),
+        },
+    }
+}
+
+fn is_replaceable(tracepoint: &str) -> bool {
+    PROBES.iter().any(
+        |probe| matches!(probe.hook, Hook::Function { instead_of, .. } if instead_of == tracepoint),
+    )
+}
+
+enum Refusal {
+    NotPermitted(io::Error),
+    Rejected(String),
+}
+
+fn attach_one(ebpf: &mut Ebpf, btf: &aya::Btf, probe: &Probe) -> Result<(), Refusal> {
+    match probe.hook {
+        Hook::Tracepoint { .. } => attach_tracepoint(ebpf, btf, probe.name, probe.name),
+        Hook::Function { .. } => {
+            let program: &mut FExit = built(ebpf, probe.name)?.try_into().map_err(rejected)?;
+            program.load(probe.name, btf).map_err(rejected)?;
+            program.attach().map(drop).map_err(rejected)
+        }
+    }
+}
+
+fn attach_tracepoint(
+    ebpf: &mut Ebpf,
+    btf: &aya::Btf,
+    name: &str,
+    tracepoint: &str,
+) -> Result<(), Refusal> {
+    let program: &mut BtfTracePoint = built(ebpf, name)?.try_into().map_err(rejected)?;
+    program.load(tracepoint, btf).map_err(rejected)?;
+    program.attach().map(drop).map_err(rejected)
+}
+
+fn built<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program, Refusal> {
+    ebpf.program_mut(name)
+        .ok_or_else(|| Refusal::Rejected("not built".into()))
+}
+
+fn rejected(error: ProgramError) -> Refusal {
+    match error {
+        // Without a word of the verifier, it never looked at the program.
+        ProgramError::LoadError {
+            io_error,
+            verifier_log,
+        } if not_permitted(&io_error) && verifier_log.to_string().trim().is_empty() => {
+            Refusal::NotPermitted(io_error)
+        }
+        ProgramError::LoadError { verifier_log, .. } => Refusal::Rejected(verifier_log.to_string()),
+        ProgramError::SyscallError(call) if not_permitted(&call.io_error) => {
+            Refusal::NotPermitted(call.io_error)
+        }
+        other => Refusal::Rejected(chain(&other)),
+    }
+}

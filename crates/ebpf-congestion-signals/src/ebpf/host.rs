@@ -1,0 +1,98 @@
+//! The host's counters: sums over the slots of its CPUs.
+
+use std::time::Duration;
+
+use ebpf_congestion_signals_common::{HostSlot, SendCounters, Socket, SoftirqCounters};
+
+use super::mapped::{Load, Slots, add_drops, load, pressure, send_counters};
+use crate::sample::{DropTable, PressureSample, SoftirqSample};
+
+impl Slots {
+    /// What sockets of these kinds sent.
+    pub(super) fn host_send(&self, kinds: [Socket; 2]) -> SendCounters {
+        let mut sum = SendCounters::default();
+        for cpu in self.cpus() {
+            for kind in kinds {
+                // SAFETY: a field inside the mapping.
+                let more = send_counters(unsafe { &raw const (*cpu).send[kind as usize] });
+                sum.bytes = sum.bytes.wrapping_add(more.bytes);
+                sum.calls = sum.calls.wrapping_add(more.calls);
+                sum.estimated = sum.estimated.wrapping_add(more.estimated);
+            }
+        }
+        sum
+    }
+
+    /// Packets of these kinds' sockets that were handed to devices.
+    pub(super) fn host_packets(&self, kinds: [Socket; 2]) -> u64 {
+        let packets = |cpu: *const HostSlot, kind: Socket| load!(cpu, packets[kind as usize]);
+        self.cpus()
+            .flat_map(|cpu| kinds.map(|kind| packets(cpu, kind)))
+            .fold(0, u64::wrapping_add)
+    }
+
+    pub(super) fn host_drops(&self) -> DropTable {
+        let mut table = DropTable::default();
+        for cpu in self.cpus() {
+            // SAFETY: a field inside the mapping.
+            add_drops(&mut table, unsafe { &raw const (*cpu).drops });
+        }
+        table
+    }
+
+    /// One sample each CPU.
+    pub(super) fn softirq_by_cpu(&self) -> impl Iterator<Item = SoftirqSample> {
+        self.cpus().map(|cpu| {
+            // SAFETY: a field inside the mapping.
+            let rx: *const SoftirqCounters = unsafe { &raw const (*cpu).net_rx };
+            // SAFETY: as above.
+            let tx: *const SoftirqCounters = unsafe { &raw const (*cpu).net_tx };
+            SoftirqSample {
+                net_rx: Duration::from_nanos(load!(rx, ns)),
+                net_tx: Duration::from_nanos(load!(tx, ns)),
+                runs: load!(rx, runs) + load!(tx, runs),
+                wait: Duration::from_nanos(load!(rx, wait_ns) + load!(tx, wait_ns)),
+                waits: load!(rx, waits) + load!(tx, waits),
+            }
+        })
+    }
+
+    pub(super) fn host_softirq(&self) -> SoftirqSample {
+        self.softirq_by_cpu()
+            .fold(SoftirqSample::default(), |sum, cpu| SoftirqSample {
+                net_rx: sum.net_rx + cpu.net_rx,
+                net_tx: sum.net_tx + cpu.net_tx,
+                runs: sum.runs + cpu.runs,
+                wait: sum.wait + cpu.wait,
+                waits: sum.waits + cpu.waits,
+            })
+    }
+
+    /// Send and receive buffers' occupancy at sends and receives.
+    pub(super) fn host_pressures(&self) -> [PressureSample; 2] {
+        let mut sums = [PressureSample::default(); 2];
+        for cpu in self.cpus() {
+            // SAFETY: a field inside the mapping.
+            let send = pressure(unsafe { &raw const (*cpu).send_pressure });
+            // SAFETY: as above.
+            let receive = pressure(unsafe { &raw const (*cpu).receive_pressure });
+            let cpu = [send, receive];
+            for (sum, cpu) in sums.iter_mut().zip(&cpu) {
+                sum.sum += cpu.sum;
+                sum.samples += cpu.samples;
+                sum.peaks.merge(&cpu.peaks);
+            }
+        }
+        sums
+    }
+
+    /// Events written to the ring, and events that were not.
+    pub(super) fn host_events(&self) -> (u64, u64) {
+        self.cpus().fold((0, 0), |(written, lost), cpu| {
+            (
+                written + load!(cpu, events),
+                lost + load!(cpu, events_limited) + load!(cpu, events_ring_full),
+            )
+        })
+    }
+}

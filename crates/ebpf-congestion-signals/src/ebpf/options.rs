@@ -1,0 +1,151 @@
+//! How to load the probes.
+
+use std::num::NonZeroU32;
+
+use crate::error::LoadError;
+
+/// What the probes can tell, as far as it can be switched off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Signal {
+    /// Bytes, packets and calls that sockets send.
+    Sends,
+    /// Dropped packets.
+    Drops,
+    /// Occupancy of socket buffers.
+    Buffers,
+    /// Time in network softirqs.
+    Softirqs,
+    /// What stands in outgoing queues. Without it, a drop that a kernel before 6.14 tells no reason
+    /// for at dequeue (CoDel's) counts as [`DropClass::Other`](crate::DropClass::Other).
+    Queues,
+}
+
+impl Signal {
+    /// Every signal.
+    pub const ALL: [Self; 5] = [
+        Self::Sends,
+        Self::Drops,
+        Self::Buffers,
+        Self::Softirqs,
+        Self::Queues,
+    ];
+}
+
+/// How to load the probes.
+#[derive(Clone, Debug)]
+pub struct EbpfOptions {
+    pub(super) flows: u32,
+    pub(super) events_per_second: u32,
+    pub(super) ring_bytes: u32,
+    pub(super) off: Vec<Signal>,
+    pub(super) send_sampling: u32,
+    pub(super) function_probes: bool,
+    pub(super) calibration: bool,
+}
+
+/// Flows by default: a server with a thousand peers, in one megabyte.
+const DEFAULT_FLOWS: u32 = 1024;
+
+/// Most flows: 64 MB of slots.
+const MOST_FLOWS: u32 = 65_536;
+
+/// Events a second of one CPU by default: each is one wake-up at most, so this bounds what a
+/// flood of drops costs its readers.
+const DEFAULT_EVENTS_PER_SECOND: u32 = 1000;
+
+/// Size of the ring by default: over a second of events of eight CPUs.
+const DEFAULT_RING_BYTES: u32 = 512 * 1024;
+
+impl Default for EbpfOptions {
+    fn default() -> Self {
+        Self {
+            flows: DEFAULT_FLOWS,
+            events_per_second: DEFAULT_EVENTS_PER_SECOND,
+            ring_bytes: DEFAULT_RING_BYTES,
+            off: Vec::new(),
+            send_sampling: 1,
+            function_probes: false,
+            calibration: false,
+        }
+    }
+}
+
+impl EbpfOptions {
+    /// How many flows can be watched at a time, 1 to 65,536; a kilobyte of locked memory each.
+    pub fn flows(mut self, flows: u32) -> Self {
+        self.flows = flows;
+        self
+    }
+
+    /// How many events each CPU may write in a second; 0 writes none. Counters are exact all the
+    /// same.
+    pub fn events_per_second(mut self, events: u32) -> Self {
+        self.events_per_second = events;
+        self
+    }
+
+    /// Size of the ring buffer of events in bytes: a power of two, 4 KiB to 64 MiB.
+    pub fn ring_bytes(mut self, bytes: u32) -> Self {
+        self.ring_bytes = bytes;
+        self
+    }
+
+    /// Does without a signal: what only that one needs is not attached, and what it would tell is
+    /// absent.
+    pub fn without(mut self, signal: Signal) -> Self {
+        self.off.push(signal);
+        self
+    }
+
+    /// Looks at one in so many sends only, at random, and counts it for all of them: for hosts
+    /// where a few tens of nanoseconds a call matter. 1, the default, counts exactly. It can be
+    /// changed later: [`EbpfSource::sample_sends`](crate::EbpfSource::sample_sends).
+    pub fn sample_sends(mut self, one_in: NonZeroU32) -> Self {
+        self.send_sampling = one_in.get();
+        self
+    }
+
+    /// Counts sends and receives with probes on the protocols' functions (`udp_sendmsg`) even where
+    /// the kernel has tracepoints for them. They are what kernels before 6.3 are left with; this is
+    /// to try them on others.
+    pub fn function_probes(mut self, function_probes: bool) -> Self {
+        self.function_probes = function_probes;
+        self
+    }
+
+    /// Attaches a program that does nothing too, which [`EbpfSource::costs`] lists as `nothing`:
+    /// what the kernel accounts to it is the cost of accounting, which stands in every other's
+    /// too.
+    ///
+    /// [`EbpfSource::costs`]: crate::EbpfSource::costs
+    pub fn calibration(mut self, calibration: bool) -> Self {
+        self.calibration = calibration;
+        self
+    }
+
+    pub(super) fn has(&self, signal: Signal) -> bool {
+        !self.off.contains(&signal)
+    }
+
+    pub(super) fn validate(&self) -> Result<(), LoadError> {
+        let refuse = |option, value: u32, limits| {
+            Err(LoadError::Option {
+                option,
+                value: u64::from(value),
+                limits,
+            })
+        };
+        if self.flows == 0 || self.flows > MOST_FLOWS {
+            return refuse("flows", self.flows, "1 to 65536");
+        }
+        if !self.ring_bytes.is_power_of_two() || !(4096..=64 << 20).contains(&self.ring_bytes) {
+            return refuse(
+                "ring_bytes",
+                self.ring_bytes,
+                "a power of two, 4096 to 67108864",
+            );
+        }
+        Ok(())
+    }
+}

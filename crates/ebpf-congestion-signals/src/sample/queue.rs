@@ -1,0 +1,159 @@
+//! What a source knows of an outgoing queue beside its backlog.
+
+use std::fmt;
+use std::time::Duration;
+
+use ebpf_congestion_signals_common::QDISC_NAME_BYTES;
+
+/// The queue that a flow's packets leave the host by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QueueState {
+    /// Index of its network device, in the device's network namespace.
+    pub ifindex: u32,
+    /// Its handle, `tc`'s major number in the high 16 bits; 0 for one that nobody has set up.
+    pub handle: u32,
+    /// Its kind.
+    pub kind: QdiscName,
+    /// Packets in the queue, of everybody; a batch that the queue discipline did not split is one.
+    /// Gauge.
+    pub packets: u64,
+    /// Most that it holds; `None` where the kind has no limit of one queue, or the kernel does not
+    /// tell where it is. Taken with one packet in 64.
+    pub limit: Option<QueueLimit>,
+}
+
+/// Most that a queue holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueLimit {
+    /// Bytes on the wire.
+    Bytes(u32),
+    /// Packets.
+    Packets(u32),
+}
+
+/// Queue disciplines whose `Qdisc.limit` (and `tbf_sched_data.limit`) holds for all of the queue,
+/// and counts bytes. Others keep it elsewhere, or have none of their own.
+const LIMITED_BY_BYTES: [&str; 2] = ["bfifo", "tbf"];
+
+/// The same for packets.
+const LIMITED_BY_PACKETS: [&str; 8] = [
+    "codel",
+    "fq",
+    "fq_codel",
+    "fq_pie",
+    "netem",
+    "pfifo",
+    "pfifo_head_drop",
+    "pie",
+];
+
+impl QueueLimit {
+    /// What a `limit` means in a queue of this kind.
+    #[cfg_attr(
+        not(all(feature = "ebpf", target_os = "linux")),
+        expect(dead_code, reason = "only the kernel has limits to tell")
+    )]
+    pub(crate) fn of(kind: &QdiscName, limit: u32) -> Option<Self> {
+        let kind = kind.as_str();
+        if limit == 0 {
+            None
+        } else if LIMITED_BY_BYTES.contains(&kind) {
+            Some(Self::Bytes(limit))
+        } else if LIMITED_BY_PACKETS.contains(&kind) {
+            Some(Self::Packets(limit))
+        } else {
+            None
+        }
+    }
+}
+
+/// Name of a queue discipline: `tbf`, `fq_codel`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct QdiscName([u8; QDISC_NAME_BYTES]);
+
+impl QdiscName {
+    /// The name in these bytes, up to the first zero.
+    pub const fn new(bytes: [u8; QDISC_NAME_BYTES]) -> Self {
+        Self(bytes)
+    }
+
+    /// The name; empty where it is not known.
+    pub fn as_str(&self) -> &str {
+        let name = self.0.split(|byte| *byte == 0).next().unwrap_or_default();
+        std::str::from_utf8(name).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for QdiscName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.as_str())
+    }
+}
+
+impl fmt::Display for QdiscName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Time that packets spent in a queue of this host, from its enqueue to the device: one in eight is
+/// followed, and one at a time, as if the queue kept the flow's order. `time` and `packets` are
+/// counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SojournSample {
+    /// Time in the queue, summed over the packets followed.
+    pub time: Duration,
+    /// Packets followed.
+    pub packets: u64,
+    /// That of the last one. Gauge.
+    pub last: Duration,
+}
+
+impl SojournSample {
+    /// The mean since an earlier sample; `None` when no packet was followed to its end since.
+    pub fn mean_since(&self, earlier: &Self) -> Option<Duration> {
+        let packets = self.packets.saturating_sub(earlier.packets);
+        let packets = u32::try_from(packets).unwrap_or(u32::MAX);
+        self.time.saturating_sub(earlier.time).checked_div(packets)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(name: &str) -> QdiscName {
+        let mut bytes = [0; QDISC_NAME_BYTES];
+        bytes[..name.len()].copy_from_slice(name.as_bytes());
+        QdiscName::new(bytes)
+    }
+
+    #[test]
+    fn a_limit_counts_what_its_kind_counts() {
+        let limit = |name| QueueLimit::of(&kind(name), 1000);
+        assert_eq!(limit("tbf"), Some(QueueLimit::Bytes(1000)));
+        assert_eq!(limit("fq_codel"), Some(QueueLimit::Packets(1000)));
+        assert_eq!(limit("htb"), None);
+        assert_eq!(QueueLimit::of(&kind("tbf"), 0), None);
+    }
+
+    #[test]
+    fn a_name_ends_with_its_first_zero() {
+        assert_eq!(kind("pfifo_fast").to_string(), "pfifo_fast");
+        assert_eq!(QdiscName::new([b'x'; QDISC_NAME_BYTES]).as_str().len(), 16);
+        assert_eq!(QdiscName::new([0xff; QDISC_NAME_BYTES]).as_str(), "");
+    }
+
+    #[test]
+    fn a_mean_is_that_of_the_interval() {
+        let sample = |millis, packets| SojournSample {
+            time: Duration::from_millis(millis),
+            packets,
+            last: Duration::ZERO,
+        };
+        let mean = sample(50, 12).mean_since(&sample(10, 10));
+        assert_eq!(mean, Some(Duration::from_millis(20)));
+        assert_eq!(sample(50, 12).mean_since(&sample(50, 12)), None);
+    }
+}
