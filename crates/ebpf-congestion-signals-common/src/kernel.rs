@@ -89,6 +89,10 @@ pub struct KernelFacts {
     pub sk_receive_next: u32,
     /// `sock.sk_receive_queue.qlen`
     pub sk_receive_qlen: u32,
+    /// `udp_sock.reader_queue.next`: where a UDP socket's packets go when the first of them is read
+    pub udp_reader_next: u32,
+    /// `udp_sock.reader_queue.qlen`
+    pub udp_reader_qlen: u32,
     /// `Qdisc.limit`
     pub qdisc_limit: u32,
     /// `Qdisc.ops`
@@ -148,6 +152,8 @@ impl KernelFacts {
         dev_lower: ABSENT,
         sk_receive_next: ABSENT,
         sk_receive_qlen: ABSENT,
+        udp_reader_next: ABSENT,
+        udp_reader_qlen: ABSENT,
         qdisc_limit: ABSENT,
         qdisc_ops: ABSENT,
         qdisc_ops_id: ABSENT,

@@ -5,7 +5,7 @@ use ebpf_congestion_signals_common::{EventKind, FlowSlot};
 
 use crate::atomic::{get, set};
 use crate::kernel::Sock;
-use crate::packet::{IPPROTO_TCP, IPPROTO_UDP, UDP_HEADER};
+use crate::packet::IPPROTO_TCP;
 use crate::{events, maps, pressure, send};
 
 /// A flow's crossings are reported no more often than this, nanoseconds: a buffer that fills and
@@ -58,6 +58,23 @@ pub fn observe_receive(slot: u32, flow: *mut FlowSlot, rmem: u32, rcvbuf: u32) {
     }
 }
 
+/// A packet for `sk` found no room.
+#[inline(always)]
+pub fn overflowed(sk: Sock) {
+    if sk.is_none() {
+        return;
+    }
+    let Some(entry) = maps::watched(sk.cookie()) else {
+        return;
+    };
+    let slot = entry.slot;
+    if slot == 0 {
+        return;
+    }
+    let Some(flow) = maps::flow(slot) else { return };
+    observe_receive(slot, flow, sk.rmem_alloc(), sk.rcvbuf());
+}
+
 /// A receive on `sk` ended: its buffer has room again.
 #[inline(always)]
 pub fn read_from(sk: Sock) {
@@ -84,20 +101,10 @@ pub fn read_from(sk: Sock) {
     // SAFETY: a field of a slot.
     unsafe { pressure::note(&raw mut (*flow).receive_pressure, share, 1) };
     observe_receive(slot, flow, rmem, rcvbuf);
-    if let Some(first) = sk.first_received() {
-        let (payload, truesize) = (first.len(), first.truesize());
-        // A UDP packet still has its header there.
-        let header = if sk.protocol() == IPPROTO_UDP as u16 {
-            UDP_HEADER
-        } else {
-            0
-        };
+    if let Some([length, truesize]) = sk.waiting() {
         // SAFETY: fields of a slot.
         unsafe {
-            set(
-                &raw mut (*flow).buffers.received_payload,
-                payload.saturating_sub(header),
-            );
+            set(&raw mut (*flow).buffers.received_payload, length);
             set(&raw mut (*flow).buffers.received_truesize, truesize);
         }
     }

@@ -6,6 +6,8 @@
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use ebpf_congestion_signals_common::{ABSENT, KernelFacts, QDISC_NAME_BYTES};
 
+use crate::packet::IPPROTO_UDP;
+
 /// Set by the loader before the programs are verified.
 #[unsafe(no_mangle)]
 pub static KERNEL_FACTS: KernelFacts = KernelFacts::UNKNOWN;
@@ -24,6 +26,13 @@ pub(crate) use fact;
 pub fn word(fact: *const u32) -> u32 {
     // SAFETY: a field of a static.
     unsafe { fact.read_volatile() }
+}
+
+/// Copies a `T` from any address.
+#[inline(always)]
+pub fn read<T>(address: u64) -> Option<T> {
+    // SAFETY: the helper answers an error for memory that cannot be read.
+    unsafe { bpf_probe_read_kernel(address as *const T) }.ok()
 }
 
 /// Loads a `T` at an offset of a typed kernel pointer.
@@ -132,14 +141,27 @@ impl Sock {
         self.0.is_null()
     }
 
-    /// The first packet in the receive queue.
+    /// Length and charge (`truesize`) of a packet that waits to be read, if one does.
     #[inline(always)]
-    pub fn first_received(self) -> Option<Skb> {
-        if self.receive_qlen() == 0 {
+    pub fn waiting(self) -> Option<[u32; 2]> {
+        if self.receive_qlen() != 0 {
+            let first = Skb(self.receive_next());
+            return Some([first.len(), first.truesize()]);
+        }
+        if self.protocol() != IPPROTO_UDP as u16 || fact!(udp_reader_next) == ABSENT {
             return None;
         }
-        let first = Skb(self.receive_next());
-        if first.is_none() { None } else { Some(first) }
+        // The verifier knows a `struct sock`, which a `struct udp_sock` begins with.
+        let socket = self.0 as u64;
+        let packets: u32 = read(socket.wrapping_add(fact!(udp_reader_qlen) as u64))?;
+        if packets == 0 {
+            return None;
+        }
+        let first: u64 = read(socket.wrapping_add(fact!(udp_reader_next) as u64))?;
+        Some([
+            read(first.wrapping_add(fact!(skb_len) as u64))?,
+            read(first.wrapping_add(fact!(skb_truesize) as u64))?,
+        ])
     }
 }
 
@@ -234,8 +256,7 @@ impl Qdisc {
             return 0;
         }
         let at = self.address().wrapping_add(fact!(tbf_limit) as u64);
-        // SAFETY: the helper answers an error for memory that cannot be read.
-        unsafe { bpf_probe_read_kernel(at as *const u32) }.unwrap_or(0)
+        read(at).unwrap_or(0)
     }
 
     /// The device that the queue belongs to.

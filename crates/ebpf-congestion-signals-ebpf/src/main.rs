@@ -150,6 +150,13 @@ pub fn tcp_recvmsg(ctx: FExitContext) -> i32 {
     0
 }
 
+/// A UDP socket's receive buffer had no room, on kernels whose `kfree_skb` does not say whose.
+#[btf_tracepoint(function = "udp_fail_queue_rcv_skb")]
+pub fn udp_fail_queue_rcv_skb(ctx: BtfTracePointContext) -> i32 {
+    buffers::overflowed(Sock::new(ctx.arg(1)));
+    0
+}
+
 /// A softirq is asked for.
 #[btf_tracepoint(function = "softirq_raise")]
 pub fn softirq_raise(ctx: BtfTracePointContext) -> i32 {

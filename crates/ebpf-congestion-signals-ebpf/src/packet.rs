@@ -1,9 +1,8 @@
 //! Addresses and segments of a packet, read from its headers.
 
-use aya_ebpf::helpers::bpf_probe_read_kernel;
 use ebpf_congestion_signals_common::FlowAddress;
 
-use crate::kernel::{Skb, fact};
+use crate::kernel::{Skb, fact, read};
 
 const ETH_P_IP: u16 = 0x0800;
 const ETH_P_IPV6: u16 = 0x86dd;
@@ -11,7 +10,7 @@ pub const IPPROTO_TCP: u8 = 6;
 pub const IPPROTO_UDP: u8 = 17;
 
 /// Length of a UDP header in bytes (RFC 768).
-pub const UDP_HEADER: u32 = 8;
+const UDP_HEADER: u32 = 8;
 
 /// Where a TCP header tells its own length, in words of four bytes (RFC 9293 section 3.1).
 const TCP_DATA_OFFSET_AT: u64 = 12;
@@ -104,10 +103,4 @@ fn ports(transport: u64) -> Option<[u16; 2]> {
         u16::from_be_bytes([bytes[0], bytes[1]]),
         u16::from_be_bytes([bytes[2], bytes[3]]),
     ])
-}
-
-#[inline(always)]
-fn read<T>(address: u64) -> Option<T> {
-    // SAFETY: the helper answers an error for memory that cannot be read.
-    unsafe { bpf_probe_read_kernel(address as *const T) }.ok()
 }

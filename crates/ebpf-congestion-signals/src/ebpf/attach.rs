@@ -4,7 +4,9 @@ use std::io;
 
 use aya::Ebpf;
 use aya::programs::{BtfTracePoint, FExit, Program, ProgramError};
+use ebpf_congestion_signals_common::ABSENT;
 
+use super::facts::Facts;
 use super::load::{chain, not_permitted};
 use super::options::EbpfOptions;
 use super::probes::{Hook, NOTHING, PROBES, Probe};
@@ -18,7 +20,7 @@ pub(super) fn attach(
     ebpf: &mut Ebpf,
     btf: &Btf,
     sys_btf: &aya::Btf,
-    missing_members: &[String],
+    facts: &Facts,
     options: &EbpfOptions,
 ) -> Result<Vec<Capability>, LoadError> {
     let mut capabilities: Vec<Capability> = Vec::with_capacity(PROBES.len());
@@ -29,9 +31,12 @@ pub(super) fn attach(
             .any(|capability| capability.name == name && capability.missing.is_none())
     };
     for probe in &PROBES {
-        if let Hook::Function { instead_of, .. } = probe.hook
-            && works(&capabilities, instead_of)
-        {
+        let is_spare = match probe.hook {
+            Hook::Tracepoint { .. } => false,
+            Hook::WithoutReceiver => facts.kernel.kfree_skb_rx_sk != ABSENT,
+            Hook::Function { instead_of, .. } => works(&capabilities, instead_of),
+        };
+        if is_spare {
             continue;
         }
         let missing = match hookable(probe, btf, options)? {
@@ -39,7 +44,7 @@ pub(super) fn attach(
             Ok(()) => match attach_one(ebpf, sys_btf, probe) {
                 Ok(()) => None,
                 Err(Refusal::NotPermitted(source)) => match probe.hook {
-                    Hook::Tracepoint { .. } => {
+                    Hook::Tracepoint { .. } | Hook::WithoutReceiver => {
                         return Err(LoadError::NotPermitted {
                             refused: "a tracing program",
                             source,
@@ -51,7 +56,7 @@ pub(super) fn attach(
                 },
                 Err(Refusal::Rejected(log)) => {
                     tracing::warn!(probe = probe.name, %log, "probe rejected");
-                    let log = format!("{log}{}", missing_members.join("; "));
+                    let log = format!("{log}{}", facts.missing.join("; "));
                     first_rejected.get_or_insert((probe.name, log.clone()));
                     Some(format!("this kernel rejected the probe: {log}"))
                 }
@@ -90,19 +95,19 @@ fn hookable(
         return Ok(Err("switched off by the options of loading".into()));
     }
     let name = probe.name;
+    let tracepoint = |otherwise: String| match btf.tracepoint_args(name) {
+        Err(absence) if absence.is_absence() => Ok(Err(otherwise)),
+        Err(damage) => Err(damage),
+        Ok(_) => Ok(Ok(())),
+    };
     match probe.hook {
-        Hook::Tracepoint { since } => {
-            if options.function_probes && is_replaceable(name) {
-                return Ok(Err("switched off for probes on functions".into()));
-            }
-            match btf.tracepoint_args(name) {
-                Err(absence) if absence.is_absence() => Ok(Err(format!(
-                    "this kernel has no tracepoint {name}: {since} has"
-                ))),
-                Err(damage) => Err(damage),
-                Ok(_) => Ok(Ok(())),
-            }
+        Hook::Tracepoint { .. } if options.function_probes && is_replaceable(name) => {
+            Ok(Err("switched off for probes on functions".into()))
         }
+        Hook::Tracepoint { since } => {
+            tracepoint(format!("this kernel has no tracepoint {name}: {since} has"))
+        }
+        Hook::WithoutReceiver => tracepoint(format!("this kernel has no tracepoint {name}")),
         Hook::Function { args, .. } => match btf.function_args(name) {
             Err(absence) if absence.is_absence() => {
                 Ok(Err(format!("this kernel has no function {name}")))
@@ -131,7 +136,9 @@ enum Refusal {
 
 fn attach_one(ebpf: &mut Ebpf, btf: &aya::Btf, probe: &Probe) -> Result<(), Refusal> {
     match probe.hook {
-        Hook::Tracepoint { .. } => attach_tracepoint(ebpf, btf, probe.name, probe.name),
+        Hook::Tracepoint { .. } | Hook::WithoutReceiver => {
+            attach_tracepoint(ebpf, btf, probe.name, probe.name)
+        }
         Hook::Function { .. } => {
             let program: &mut FExit = built(ebpf, probe.name)?.try_into().map_err(rejected)?;
             program.load(probe.name, btf).map_err(rejected)?;

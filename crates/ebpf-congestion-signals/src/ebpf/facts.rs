@@ -92,6 +92,8 @@ pub(super) fn read(btf: &Btf, host: &Host) -> Result<Facts, BtfError> {
         dev_lower: at("net_device", "adj_list.lower.next")?,
         sk_receive_next: at("sock", "sk_receive_queue.next")?,
         sk_receive_qlen: at("sock", "sk_receive_queue.qlen")?,
+        udp_reader_next: at("udp_sock", "reader_queue.next")?,
+        udp_reader_qlen: at("udp_sock", "reader_queue.qlen")?,
         qdisc_limit: at("Qdisc", "limit")?,
         qdisc_ops: at("Qdisc", "ops")?,
         qdisc_ops_id: at("Qdisc_ops", "id")?,

@@ -113,7 +113,7 @@ pub(super) fn load(options: &EbpfOptions) -> Result<Loaded, LoadError> {
     .map_err(|error| not_loaded(error, layout))?;
 
     fill(&mut ebpf, &reasons)?;
-    let capabilities = attach(&mut ebpf, &btf, &sys_btf, &facts.missing, options)?;
+    let capabilities = attach(&mut ebpf, &btf, &sys_btf, &facts, options)?;
     let slots = take(&mut ebpf, "SLOTS")?;
     let aya::maps::Map::Array(data) = &slots else {
         return Err(LoadError::Object {

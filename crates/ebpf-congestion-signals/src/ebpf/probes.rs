@@ -19,6 +19,9 @@ pub(super) enum Hook {
         /// First kernel that has it with the arguments that the probe reads.
         since: &'static str,
     },
+    /// A BTF tracepoint that is of use where `kfree_skb` does not tell the receiving socket, before
+    /// 6.11.
+    WithoutReceiver,
     /// The exit of a function with so many arguments, where a tracepoint is missing.
     Function {
         args: usize,
@@ -74,7 +77,7 @@ const fn receive_function(name: &'static str, args: usize, gives: &'static str) 
 }
 
 /// Every probe. A function's stands behind the tracepoint that it is for.
-pub(super) const PROBES: [Probe; 18] = [
+pub(super) const PROBES: [Probe; 19] = [
     tracepoint(
         "kfree_skb",
         "Linux 5.10",
@@ -125,6 +128,12 @@ pub(super) const PROBES: [Probe; 18] = [
     receive_function("udp_recvmsg", 1, "receives over UDP and IPv4"),
     receive_function("udpv6_recvmsg", 1, "receives over UDP and IPv6"),
     receive_function("tcp_recvmsg", 1, "receives over TCP"),
+    Probe {
+        name: "udp_fail_queue_rcv_skb",
+        hook: Hook::WithoutReceiver,
+        gives: "receive buffers that overflow; before Linux 6.4 those of IPv4 only",
+        signals: RECEIVES,
+    },
     tracepoint(
         "softirq_raise",
         "Linux 5.10",

@@ -39,11 +39,13 @@ impl Pump {
             return Ok(());
         }
         let runtime = Handle::try_current().map_err(|_| EventsError::NoRuntime)?;
-        let ring = self.ring.lock();
+        let mut ring = self.ring.lock();
         let fd = ring
             .as_fd()
             .try_clone_to_owned()
             .map_err(EventsError::Register)?;
+        // Readers are told what happens from now on.
+        while ring.next().is_some() {}
         drop(ring);
         // SAFETY: an `OwnedFd` is open, and the same descriptor, for as long as it is owned.
         let fd = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }

@@ -1,12 +1,16 @@
 //! Bytes sent are what the program sent.
 
+use std::error::Error;
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{
+    IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket,
+};
 use std::thread;
 
-use ebpf_congestion_signals::{SignalSource, WatchTarget};
+use ebpf_congestion_signals::{EbpfSource, SignalSource, Watch, WatchTarget};
+use netlab::{Path, PathConfig};
 
-use crate::traffic::{PAYLOAD, send, send_batch};
+use crate::traffic::{PAYLOAD, bind, send, send_batch};
 use crate::{TestResult, source, source_with};
 
 const LOCALHOSTS: [IpAddr; 2] = [
@@ -53,47 +57,138 @@ fn udp_calls_with_and_without_batches() -> TestResult {
     let Some((_turn, source)) = source_with("udp_calls_...", &["sock_send_length"]) else {
         return Ok(());
     };
+    udp_calls(source)
+}
+
+pub(crate) fn udp_calls(source: &EbpfSource) -> TestResult {
     for address in LOCALHOSTS {
         let sink = UdpSocket::bind((address, 0))?;
         let sender = UdpSocket::bind((address, 0))?;
         let to = sink.local_addr()?;
         let watch = source.watch(WatchTarget::socket(&sender))?;
-        let before = source.host().udp_send.ok_or("sends are counted here")?;
+        let before = source.host();
         send_some(&sender, to)?;
-        let socket = watch
-            .sample()
-            .send
-            .ok_or("a socket's sends are counted here")?;
-        assert_eq!((socket.bytes, socket.calls), (BYTES, 22));
-        let host = source.host().udp_send.ok_or("sends are counted here")?;
+        assert_eq!(socket_sends(&watch)?, (BYTES, 22));
+        let after = source.host();
+        let (send, send_before) = (after.udp_send, before.udp_send);
+        let (send, send_before) = (send.ok_or("counted")?, send_before.ok_or("counted")?);
         // Others on this host may send meanwhile.
-        assert!(host.bytes - before.bytes >= BYTES);
-        assert!(host.calls - before.calls >= 22);
+        assert!(send.bytes - send_before.bytes >= BYTES);
+        assert!(send.calls - send_before.calls >= 22);
+        assert_eq!(send.estimated, 0, "every call is looked at");
+        let packets = after.udp_packets.ok_or("counted")? - before.udp_packets.ok_or("counted")?;
+        assert!(packets >= 31, "{packets}");
+    }
+    // An IPv6 socket that sends to an IPv4 address makes one call.
+    let sink = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let sender = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?;
+    let to = (
+        Ipv4Addr::LOCALHOST.to_ipv6_mapped(),
+        sink.local_addr()?.port(),
+    );
+    let watch = source.watch(WatchTarget::socket(&sender))?;
+    send_some(&sender, to.into())?;
+    assert_eq!(socket_sends(&watch)?, (BYTES, 22), "an IPv4-mapped address");
+    Ok(())
+}
+
+/// Bytes and calls.
+fn socket_sends(watch: &Watch) -> Result<(u64, u64), Box<dyn Error>> {
+    let send = watch.sample().send.ok_or("a socket's sends are counted")?;
+    Ok((send.bytes, send.calls))
+}
+
+#[test]
+fn tcp() -> TestResult {
+    let Some((_turn, source)) = source_with("tcp", &["sock_send_length"]) else {
+        return Ok(());
+    };
+    tcp_bytes(source)
+}
+
+pub(crate) fn tcp_bytes(source: &EbpfSource) -> TestResult {
+    const WRITES: usize = 64;
+    const WRITE: usize = 16 * 1024;
+    const BYTES: u64 = (WRITES * WRITE) as u64;
+    for address in LOCALHOSTS {
+        let listener = TcpListener::bind((address, 0))?;
+        let to = listener.local_addr()?;
+        let before = source.host();
+        let reader = thread::spawn(move || -> std::io::Result<usize> {
+            let (mut stream, _) = listener.accept()?;
+            stream.read_to_end(&mut Vec::with_capacity(WRITES * WRITE))
+        });
+        let mut stream = TcpStream::connect(to)?;
+        let watch = source.watch(WatchTarget::socket(&stream))?;
+        for _ in 0..WRITES {
+            assert_eq!(stream.write(&[1; WRITE])?, WRITE, "written whole");
+        }
+        let sends = socket_sends(&watch)?;
+        stream.shutdown(Shutdown::Write)?;
+        assert_eq!(
+            reader.join().expect("the reader does not panic")? as u64,
+            BYTES
+        );
+        assert_eq!(sends, (BYTES, WRITES as u64));
+        let sample = watch.sample();
+        assert_eq!(
+            sample.sent_bytes, BYTES,
+            "nothing is sent again over loopback"
+        );
+        let buffers = sample.buffers.ok_or("the socket was seen")?;
+        assert!(buffers.sndbuf > 0 && buffers.rcvbuf > 0, "{buffers:?}");
+
+        let after = source.host();
+        let (send, send_before) = (after.tcp_send, before.tcp_send);
+        let counted = send.ok_or("counted")?.bytes - send_before.ok_or("counted")?.bytes;
+        assert!(counted >= BYTES);
+        // The host's own traffic beside the test's, at most.
+        assert!(counted < BYTES + BYTES / 4, "{counted}");
+        let packets = after.tcp_packets.ok_or("counted")? - before.tcp_packets.ok_or("counted")?;
+        assert!(
+            packets > sample.sent_packets,
+            "and acknowledgements: {packets}"
+        );
     }
     Ok(())
 }
 
 #[test]
-fn tcp() -> TestResult {
-    const BYTES: usize = 1 << 20;
-    let Some((_turn, source)) = source_with("tcp", &["sock_send_length"]) else {
+fn a_device_on_top_of_another_counts_a_packet_once() -> TestResult {
+    let test = "a_device_on_top_...";
+    let Some((_turn, source)) = source(test) else {
         return Ok(());
     };
-    for address in LOCALHOSTS {
-        let listener = TcpListener::bind((address, 0))?;
-        let to = listener.local_addr()?;
-        let before = source.host().tcp_send.ok_or("sends are counted here")?;
-        let reader = thread::spawn(move || -> std::io::Result<usize> {
-            let (mut stream, _) = listener.accept()?;
-            stream.read_to_end(&mut Vec::with_capacity(BYTES))
-        });
-        TcpStream::connect(to)?.write_all(&vec![1; BYTES])?;
-        assert_eq!(reader.join().expect("the reader does not panic")?, BYTES);
-        let after = source.host().tcp_send.ok_or("sends are counted here")?;
-        let counted = after.bytes - before.bytes;
-        assert!(counted >= BYTES as u64);
-        // The host's own traffic beside the test's, at most.
-        assert!(counted < BYTES as u64 + BYTES as u64 / 4, "{counted}");
+    let path = Path::new(&PathConfig::default())?;
+    let device = path.sender_device();
+    let ip = |args: &[&str]| path.sender().command("ip").args(args).output();
+    let made = ip(&[
+        "link", "add", "link", device, "name", "upper", "type", "macvlan", "mode", "bridge",
+    ])?;
+    if !made.status.success() {
+        let said = String::from_utf8_lossy(&made.stderr);
+        eprintln!("skipped {test}: this kernel has no such device: macvlan: {said}");
+        return Ok(());
     }
+    for args in [
+        &["addr", "add", "198.51.100.1/24", "dev", "upper"][..],
+        &["link", "set", "upper", "up"],
+        &[
+            "neigh",
+            "add",
+            "198.51.100.2",
+            "lladdr",
+            "02:00:00:00:00:02",
+            "dev",
+            "upper",
+        ],
+    ] {
+        assert!(ip(args)?.status.success(), "{args:?}");
+    }
+    let sender = bind(path.sender(), IpAddr::from([198, 51, 100, 1]))?;
+    let watch = source.watch(WatchTarget::socket(&sender))?;
+    send_some(&sender, SocketAddr::from(([198, 51, 100, 2], 9)))?;
+    let sample = watch.sample();
+    assert_eq!((sample.sent_bytes, sample.sent_packets), (BYTES, 31));
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ebpf_congestion_signals::{CongestionSignals, SignalSource, WatchTarget};
+use ebpf_congestion_signals::{CongestionSignals, SignalSource, SoftirqSample, WatchTarget};
 
 use crate::traffic::send;
 use crate::{TestResult, source};
@@ -31,6 +31,35 @@ fn softirq_time_grows_under_load_and_stays_below_wall_time() -> TestResult {
     assert!(u128::from(signals.softirq_ns) < available, "{signals:?}");
     assert!(signals.drops > 0, "nobody reads: {signals:?}");
     assert!((0.0..=1.0).contains(&signals.avg_wmem_pressure));
+    Ok(())
+}
+
+#[test]
+fn softirq_wait_and_each_cpus_time_are_told() -> TestResult {
+    let Some((_turn, source)) = source("softirq_wait_...") else {
+        return Ok(());
+    };
+    let sink = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let softirq = || source.host().softirq.ok_or("told here");
+    let (before, start) = (softirq()?, Instant::now());
+    let cpus_before = source.softirq_by_cpu();
+    send(&sender, sink.local_addr()?, 4000)?;
+    let cpus = source.softirq_by_cpu();
+    let (after, wall) = (softirq()?, start.elapsed());
+
+    let wait = after.mean_wait_since(&before).ok_or("some were raised")?;
+    assert!(after.waits - before.waits >= 400, "{after:?} {before:?}");
+    assert!(wait > Duration::ZERO && wait < wall, "{wait:?}");
+    let runs = |cpus: &[SoftirqSample]| cpus.iter().map(|cpu| cpu.runs).sum::<u64>();
+    assert!(runs(&cpus) <= after.runs && runs(&cpus_before) >= before.runs);
+    assert!(runs(&cpus) - runs(&cpus_before) >= 4000);
+    for (cpu, before) in cpus.iter().zip(&cpus_before) {
+        let share = cpu.share_since(before, wall);
+        assert!((0.0..1.0).contains(&share), "a CPU has one time: {share}");
+    }
+    let share = after.share_since(&before, wall);
+    assert!(share > 0.0, "{share}");
     Ok(())
 }
 

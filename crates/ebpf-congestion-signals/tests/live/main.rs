@@ -6,12 +6,16 @@
 #![cfg(target_os = "linux")]
 
 mod backlog;
+mod buffers;
 mod bytes_sent;
 mod events;
 mod host;
 mod kernel;
+mod options;
 mod queue_disciplines;
+mod queue_state;
 mod receive_overflow;
+mod sojourn;
 mod token_bucket;
 mod traffic;
 mod watching;

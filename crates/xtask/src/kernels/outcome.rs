@@ -130,10 +130,19 @@ impl Outcome {
 
     /// Why a capability is missing; `None` when it is there.
     pub(super) fn missing(&self, name: &str) -> Option<&str> {
-        let capability = self.capabilities.iter().find(|found| found.name == name);
-        match capability {
-            Some(capability) => capability.missing.as_deref(),
-            None => Some("the probes name no such capability"),
+        let missing = |name| {
+            let capability = self.capabilities.iter().find(|found| found.name == name);
+            match capability {
+                Some(capability) => capability.missing.as_deref(),
+                None => Some("the probes name no such capability"),
+            }
+        };
+        let mut names = name.split('|').map(missing);
+        let first = names.next().flatten();
+        if names.any(|missing| missing.is_none()) {
+            None
+        } else {
+            first
         }
     }
 

@@ -3,7 +3,7 @@
 /// A row of the table.
 pub(super) struct Signal {
     pub(super) name: &'static str,
-    /// Capabilities without which it is absent.
+    /// Capabilities without which it is absent; of names with a `|` between them one will do.
     pub(super) needs: &'static [&'static str],
     /// Tests of it: names, or what names begin with.
     pub(super) tests: &'static [&'static str],
@@ -13,7 +13,7 @@ pub(super) struct Signal {
 const QUEUE: &[&str] = &["qdisc_enqueue", "qdisc_dequeue", "qdisc_reset"];
 
 /// All signals. A test of no signal stands in a row of its own.
-pub(super) const SIGNALS: [Signal; 16] = [
+pub(super) const SIGNALS: [Signal; 23] = [
     Signal {
         name: "datagrams and bytes sent, of a socket and of a peer",
         needs: &["net_dev_queue"],
@@ -21,13 +21,28 @@ pub(super) const SIGNALS: [Signal; 16] = [
     },
     Signal {
         name: "UDP bytes and calls that sockets accepted, host and socket",
-        needs: &["sock_send_length"],
+        needs: &["sock_send_length|udp_sendmsg"],
         tests: &["bytes_sent::udp_calls"],
     },
     Signal {
-        name: "TCP bytes that sockets accepted, host",
-        needs: &["sock_send_length"],
+        name: "TCP bytes and calls, host and socket; packets",
+        needs: &["sock_send_length|udp_sendmsg"],
         tests: &["bytes_sent::tcp"],
+    },
+    Signal {
+        name: "the same by probes on functions",
+        needs: &["sock_send_length|udp_sendmsg"],
+        tests: &["options::probes_on_functions_"],
+    },
+    Signal {
+        name: "sends of a device on top of another, counted once",
+        needs: &["net_dev_queue"],
+        tests: &["bytes_sent::a_device_on_top_"],
+    },
+    Signal {
+        name: "sends sampled, marked as estimated, changed while running",
+        needs: &["sock_send_length|udp_sendmsg"],
+        tests: &["options::sampled_"],
     },
     Signal {
         name: "drops at a full queue, per socket and peer, batches in segments",
@@ -69,13 +84,28 @@ pub(super) const SIGNALS: [Signal; 16] = [
         tests: &["queue_disciplines::what_codel_"],
     },
     Signal {
+        name: "queue: kind, limit, packets, also of a child under htb",
+        needs: QUEUE,
+        tests: &["queue_state::"],
+    },
+    Signal {
+        name: "queue: time that own packets spend in it",
+        needs: QUEUE,
+        tests: &["sojourn::"],
+    },
+    Signal {
+        name: "send buffer: live, average, peak, payload",
+        needs: &["sock_send_length|udp_sendmsg"],
+        tests: &["buffers::a_send_"],
+    },
+    Signal {
         name: "receive buffer's occupancy",
-        needs: &["sock_recv_length"],
-        tests: &["receive_overflow::a_full_"],
+        needs: &["sock_recv_length|udp_recvmsg"],
+        tests: &["receive_overflow::a_full_", "buffers::a_receive_"],
     },
     Signal {
         name: "events of buffers that fill and empty",
-        needs: &["sock_recv_length"],
+        needs: &["sock_recv_length|udp_recvmsg"],
         tests: &["events::a_buffer_"],
     },
     Signal {
@@ -87,6 +117,11 @@ pub(super) const SIGNALS: [Signal; 16] = [
         name: "time in network softirqs",
         needs: &["softirq_entry", "softirq_exit"],
         tests: &["host::softirq_time_"],
+    },
+    Signal {
+        name: "wait for network softirqs, and time of each CPU",
+        needs: &["softirq_raise", "softirq_entry", "softirq_exit"],
+        tests: &["host::softirq_wait_"],
     },
     Signal {
         name: "what each probe costs",

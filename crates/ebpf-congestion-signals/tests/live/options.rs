@@ -1,0 +1,123 @@
+//! What loading can be told: signals left out, sends sampled, functions probed.
+
+use std::net::{Ipv4Addr, UdpSocket};
+use std::num::NonZeroU32;
+
+use ebpf_congestion_signals::{EbpfOptions, EbpfSource, Signal, SignalSource, WatchTarget};
+
+use crate::traffic::{PAYLOAD, send};
+use crate::{TestResult, bytes_sent, source_with};
+
+fn missing(source: &EbpfSource, name: &str) -> Option<String> {
+    let capabilities = source.capabilities();
+    let found = capabilities.into_iter().find(|found| found.name == name);
+    found.expect("the capability is listed").missing
+}
+
+#[test]
+fn a_signal_left_out_is_absent_and_its_probes_are_not_attached() -> TestResult {
+    let Some((_turn, _)) = source_with("a_signal_left_out_...", &["sock_send_length"]) else {
+        return Ok(());
+    };
+    let without = |signal| EbpfSource::load_with(&EbpfOptions::default().without(signal));
+    let attached = |source: &EbpfSource, probe: &str| -> std::io::Result<bool> {
+        Ok(source.costs()?.iter().any(|cost| cost.name == probe))
+    };
+
+    let source = without(Signal::Softirqs)?;
+    assert!(!attached(&source, "softirq_entry")? && attached(&source, "kfree_skb")?);
+    assert_eq!(source.host().softirq, None);
+    assert!(source.softirq_by_cpu().is_empty());
+    let why = missing(&source, "softirq_entry").ok_or("not attached")?;
+    assert!(why.contains("switched off"), "{why}");
+
+    let source = without(Signal::Drops)?;
+    assert!(!attached(&source, "kfree_skb")? && attached(&source, "net_dev_queue")?);
+    assert_eq!(source.host().drops, None);
+
+    let source = without(Signal::Queues)?;
+    assert!(!attached(&source, "qdisc_dequeue")?);
+
+    // Sends are seen for buffers too.
+    let source = without(Signal::Sends)?;
+    assert_eq!(
+        (source.host().udp_send, source.host().tcp_packets),
+        (None, None)
+    );
+    assert!(source.host().pressure.is_some());
+    let source = EbpfSource::load_with(
+        &EbpfOptions::default()
+            .without(Signal::Sends)
+            .without(Signal::Buffers),
+    )?;
+    assert!(!attached(&source, "sock_send_length")? && !attached(&source, "udp_sendmsg")?);
+    assert_eq!(source.host().pressure, None);
+
+    let none = Signal::ALL
+        .into_iter()
+        .fold(EbpfOptions::default(), EbpfOptions::without);
+    assert_eq!(EbpfSource::load_with(&none)?.costs()?, []);
+    Ok(())
+}
+
+#[test]
+fn sampled_sends_are_scaled_back_and_marked() -> TestResult {
+    const SENDS: usize = 8000;
+    let Some((_turn, _)) = source_with("sampled_sends_...", &["sock_send_length"]) else {
+        return Ok(());
+    };
+    let one_in = |every| NonZeroU32::new(every).ok_or("not zero");
+    let source = EbpfSource::load_with(&EbpfOptions::default().sample_sends(one_in(4)?))?;
+    let sink = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let to = sink.local_addr()?;
+    let watch = source.watch(WatchTarget::socket(&sender))?;
+    let sends = || watch.sample().send.ok_or("sends are counted here");
+    send(&sender, to, SENDS)?;
+    let sampled = sends()?;
+    // Of 8000 calls 2000 are expected to be looked at, with a standard deviation of 39: six of
+    // those are 12 %.
+    let ratio = sampled.calls as f64 / SENDS as f64;
+    assert!((0.88..1.12).contains(&ratio), "{sampled:?}");
+    assert_eq!(sampled.bytes, sampled.calls * PAYLOAD as u64);
+    assert_eq!(sampled.estimated, sampled.calls / 4 * 3);
+    assert_eq!(
+        watch.sample().sent_packets,
+        SENDS as u64,
+        "packets are exact"
+    );
+
+    source.sample_sends(one_in(1)?)?;
+    send(&sender, to, 100)?;
+    let exact = sends()?;
+    assert_eq!(exact.calls, sampled.calls + 100);
+    assert_eq!(
+        exact.estimated, sampled.estimated,
+        "nothing more is estimated"
+    );
+
+    source.sample_sends(one_in(1000)?)?;
+    send(&sender, to, 100)?;
+    assert_eq!((sends()?.calls - exact.calls) % 1000, 0);
+    Ok(())
+}
+
+#[test]
+fn probes_on_functions_count_what_tracepoints_do() -> TestResult {
+    let test = "probes_on_functions_...";
+    let Some((_turn, _)) = source_with(test, &["sock_send_length"]) else {
+        return Ok(());
+    };
+    let source = EbpfSource::load_with(&EbpfOptions::default().function_probes(true))?;
+    if let Some(why) = missing(&source, "udp_sendmsg") {
+        eprintln!("skipped {test}: {why}");
+        return Ok(());
+    }
+    assert!(
+        missing(&source, "sock_send_length").is_some(),
+        "one way at a time"
+    );
+    bytes_sent::udp_calls(&source)?;
+    bytes_sent::tcp_bytes(&source)?;
+    crate::buffers::receive_buffer(&source)
+}
