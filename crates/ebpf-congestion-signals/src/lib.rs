@@ -48,6 +48,7 @@
 //!
 //! - `ebpf` (default): [`EbpfSource`]. Without it, and on systems other than Linux, there are no
 //!   native dependencies, and [`MockSource`] and all types remain.
+//! - `recording`: `Recorder` writes samples to a file, and `ReplaySource` says again what is in one.
 
 #[cfg(all(feature = "ebpf", target_os = "linux"))]
 #[doc(hidden)]
@@ -61,6 +62,8 @@ mod error;
 mod event;
 mod fanout;
 mod mock;
+#[cfg(feature = "recording")]
+mod recording;
 mod sample;
 mod signals;
 mod source;
@@ -76,6 +79,8 @@ pub use error::LoadError;
 pub use error::{EventsError, WatchError};
 pub use event::{Buffer, Crossing, DropEvent, Event, EventStream, PressureEvent};
 pub use mock::{MockFlow, MockSource};
+#[cfg(feature = "recording")]
+pub use recording::{Recorder, ReplayError, ReplaySource};
 pub use sample::{
     BufferSample, Direction, DropClass, DropCounters, DropTable, DropsByReason, FlowSample,
     HostSample, KernelTime, LocalCongestion, PressurePeaks, PressureSample, QdiscName, QueueId,

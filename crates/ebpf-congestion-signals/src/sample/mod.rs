@@ -55,6 +55,8 @@ pub enum SourceKind {
     Ebpf,
     /// A script of the program's own ([`MockSource`](crate::MockSource)).
     Mock,
+    /// A recording (`ReplaySource`, with the feature `recording`).
+    Replay,
 }
 
 impl SourceKind {
@@ -63,6 +65,7 @@ impl SourceKind {
         match self {
             Self::Ebpf => "ebpf",
             Self::Mock => "mock",
+            Self::Replay => "replay",
         }
     }
 }
