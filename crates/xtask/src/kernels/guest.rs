@@ -22,6 +22,12 @@ const CPUS: &str = "2";
 /// flags, and sooner or later the kernel traps.
 const CPU: &str = "max,-cx16";
 
+/// A network device that takes what it is given once a second only, so that its queue fills: a
+/// queue discipline that the kernel runs without a lock gives to any other at once. A test knows
+/// it by its address.
+const BUSY_DEVICE: &str =
+    "virtio-net-pci,netdev=nowhere,mac=02:00:00:00:0b:05,tx=timer,x-txtimer=1000000000,mq=off";
+
 /// Boots a kernel and reads what the programs there printed.
 pub(super) fn run(
     home: &Path,
@@ -37,7 +43,8 @@ pub(super) fn run(
     qemu.args(["-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", CPU])
         .args(["-smp", CPUS, "-m", MEMORY])
         .args(["-nodefaults", "-no-reboot", "-display", "none"])
-        .args(["-monitor", "none", "-net", "none"])
+        .args(["-monitor", "none", "-netdev", "hubport,id=nowhere,hubid=0"])
+        .args(["-device", BUSY_DEVICE])
         .arg("-serial")
         .arg(format!("file:{}", console.display()))
         .arg("-serial")

@@ -8,11 +8,16 @@ use anyhow::{Context, Result};
 use super::archive::{Archive, Package};
 use super::modules::Modules;
 
-/// Modules that the tests need: veth for cables, tun for the relay, tbf for bottlenecks; the
+/// Modules that the tests need: veth for cables, tun for the relay, tbf for bottlenecks,
+/// macvlan or 8021q for a device on top of another, virtio for one that is busy; the
 /// other queue disciplines for what they do to signals. Others come as their dependencies. One
 /// that is not there is built in, or too new for the kernel.
-const MODULES: [&str; 14] = [
+const MODULES: [&str; 18] = [
     "veth",
+    "virtio_net",
+    "virtio_pci",
+    "macvlan",
+    "8021q",
     "tun",
     "ifb",
     "dummy",

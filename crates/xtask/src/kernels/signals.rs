@@ -13,7 +13,7 @@ pub(super) struct Signal {
 const QUEUE: &[&str] = &["qdisc_enqueue", "qdisc_dequeue", "qdisc_reset"];
 
 /// All signals. A test of no signal stands in a row of its own.
-pub(super) const SIGNALS: [Signal; 23] = [
+pub(super) const SIGNALS: [Signal; 25] = [
     Signal {
         name: "datagrams and bytes sent, of a socket and of a peer",
         needs: &["net_dev_queue"],
@@ -64,6 +64,11 @@ pub(super) const SIGNALS: [Signal; 23] = [
         tests: &["token_bucket::", "receive_overflow::what_"],
     },
     Signal {
+        name: "place in the kernel of a drop without a reason",
+        needs: &["kfree_skb"],
+        tests: &["silent_drops::"],
+    },
+    Signal {
         name: "queue: bytes of a flow, of the sharing flows, of all",
         needs: QUEUE,
         tests: &["backlog::"],
@@ -89,13 +94,18 @@ pub(super) const SIGNALS: [Signal; 23] = [
         tests: &["queue_state::"],
     },
     Signal {
+        name: "queue without a lock, counted by CPU (pfifo_fast)",
+        needs: QUEUE,
+        tests: &["lockless::"],
+    },
+    Signal {
         name: "queue: time that own packets spend in it",
         needs: QUEUE,
         tests: &["sojourn::"],
     },
     Signal {
         name: "send buffer: live, average, peak, payload",
-        needs: &["sock_send_length|udp_sendmsg"],
+        needs: &["sock_send_length|udp_sendmsg", "qdisc_enqueue"],
         tests: &["buffers::a_send_"],
     },
     Signal {

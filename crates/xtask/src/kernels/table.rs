@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use anyhow::Context;
+
 use super::outcome::{LACKS, Outcome, Verdict};
 use super::series::Series;
 use super::signals::{SIGNALS, Signal};
@@ -128,6 +130,24 @@ pub(super) fn markdown(columns: &[Column]) -> String {
     table
 }
 
+/// What the table stands between in README.
+const README_MARKS: [&str; 2] = [
+    "<!-- written by cargo xtask kernels --readme -->\n",
+    "<!-- up to here -->\n",
+];
+
+/// README with this table in place of the one that it has.
+pub(super) fn into_readme(readme: &str, table: &str) -> anyhow::Result<String> {
+    let [begin, end] = README_MARKS;
+    let (before, rest) = readme
+        .split_once(begin)
+        .with_context(|| format!("README.md has no line {begin}"))?;
+    let (_, after) = rest
+        .split_once(end)
+        .with_context(|| format!("README.md has no line {end} behind {begin}"))?;
+    Ok(format!("{before}{begin}\n{table}\n{end}{after}"))
+}
+
 /// The version, and that it is the running kernel's.
 fn heading(column: &Column) -> String {
     let release = &column.outcome.release;
@@ -199,12 +219,24 @@ mod tests {
     }
 
     #[test]
+    fn readme_has_a_place_for_the_table() {
+        let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
+        let readme = std::fs::read_to_string(readme).unwrap();
+        let again = into_readme(&readme, "| other |\n").unwrap();
+        assert!(again.contains("| other |") && !again.contains(SIGNALS[0].name));
+        assert!(into_readme("no marks", "").is_err());
+    }
+
+    #[test]
     fn a_signal_is_right_or_absent_with_its_reason() {
         let columns = [column(outcome("")), column(outcome("sock_send_length"))];
         assert!(is_right(&columns[0].outcome) && is_right(&columns[1].outcome));
         let table = markdown(&columns);
         assert!(table.starts_with("| signal | 5.10 | 5.10 |\n| --- | --- | --- |\n"));
-        assert!(table.contains("host | right | absent (1) |\n"), "{table}");
+        assert!(
+            table.contains("host and socket | right | absent (1) |\n"),
+            "{table}"
+        );
         assert!(table.ends_with("\n1. too old\n"), "{table}");
     }
 
@@ -216,7 +248,7 @@ mod tests {
         assert!(!is_right(&outcome));
         let table = markdown(&[column(outcome)]);
         assert!(
-            table.contains("host | **wrong** (1 of 1 tests) |"),
+            table.contains("packets | **wrong** (1 of 1 tests) |"),
             "{table}"
         );
     }

@@ -1,0 +1,106 @@
+//! A queue that the kernel runs without a lock, with statistics of each CPU: pfifo_fast. It holds
+//! packets only while its device is busy, which no device of a plain host is on demand; the virtual
+//! machines of `cargo xtask kernels` have one.
+
+use std::fs;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd};
+use std::process::Command;
+
+use ebpf_congestion_signals::{FlowSample, QueueSample, SignalSource, WatchTarget};
+use netlab::Namespace;
+use nix::sys::socket::{setsockopt, sockopt};
+use serde_json::Value;
+
+use crate::traffic::{PAYLOAD, bind, send, wait_until};
+use crate::{TestResult, source_with};
+
+/// Of the device that takes packets once a second only.
+const ADDRESS: &str = "02:00:00:00:0b:05";
+
+const ON_WIRE: u64 = PAYLOAD as u64 + 14 + 20 + 8;
+
+/// The device's name.
+fn busy_device() -> std::io::Result<Option<String>> {
+    for device in fs::read_dir("/sys/class/net")? {
+        let device = device?;
+        let address = fs::read_to_string(device.path().join("address"));
+        if address.is_ok_and(|address| address.trim() == ADDRESS) {
+            return Ok(device.file_name().into_string().ok());
+        }
+    }
+    Ok(None)
+}
+
+#[test]
+fn a_queue_without_a_lock_is_counted_packet_by_packet() -> TestResult {
+    let test = "a_queue_without_a_lock_...";
+    let Some((_turn, source)) = source_with(test, &["qdisc_enqueue", "qdisc_dequeue"]) else {
+        return Ok(());
+    };
+    let Some(device) = busy_device()? else {
+        eprintln!("skipped {test}: this kernel has no such device: one that is busy on demand");
+        return Ok(());
+    };
+    let namespace = Namespace::new()?;
+    let own = std::process::id();
+    let there = format!("/proc/{own}/fd/{}", namespace.as_fd().as_raw_fd());
+    let moved = Command::new("ip")
+        .args(["link", "set", &device, "netns", &there])
+        .output()?;
+    assert!(moved.status.success(), "{moved:?}");
+    let run = |program: &str, args: &str| -> TestResult {
+        let args = args
+            .split(' ')
+            .map(|word| if word == "DEV" { &device } else { word });
+        let output = namespace.command(program).args(args).output()?;
+        assert!(output.status.success(), "{output:?}");
+        Ok(())
+    };
+    run("ip", "link set DEV addrgenmode none")?;
+    run("ip", "addr add 192.0.2.1/24 dev DEV")?;
+    run("ip", "link set DEV up")?;
+    run("ip", "neigh add 192.0.2.2 lladdr 02:00:00:00:00:02 dev DEV")?;
+    run("tc", "qdisc replace dev DEV root pfifo_fast")?;
+
+    let sender = bind(&namespace, IpAddr::from([192, 0, 2, 1]))?;
+    setsockopt(&sender, sockopt::SndBufForce, &(4 << 20))?;
+    let watch = source.watch(WatchTarget::socket(&sender).sharing())?;
+    send(&sender, ([192, 0, 2, 2], 9).into(), 600)?;
+
+    let before = watch.sample();
+    let mut tc = namespace.command("tc");
+    tc.args(["-s", "-j", "qdisc", "show", "dev", &device, "root"]);
+    let shown: Value = serde_json::from_slice(&tc.output()?.stdout)?;
+    let after = watch.sample();
+    let (state, earlier) = (after.queue.ok_or("known")?, before.queue.ok_or("known")?);
+    assert_eq!(state.kind.as_str(), "pfifo_fast");
+    assert_eq!(state.limit, None);
+    let packets = shown[0]["qlen"].as_u64().ok_or("tc tells a length")?;
+    assert!(packets > 50, "the device was busy: {shown}");
+    assert!(
+        (state.packets..=earlier.packets).contains(&packets),
+        "{state:?} {packets}"
+    );
+    let queue = |sample: &FlowSample| sample.congestion.queue.ok_or("the queue is known");
+    let bytes = shown[0]["backlog"].as_u64().ok_or("tc tells a backlog")?;
+    for bytes_of in [
+        |queue: QueueSample| queue.own,
+        |queue: QueueSample| queue.total,
+    ] {
+        let range = bytes_of(queue(&after)?)..=bytes_of(queue(&before)?);
+        assert!(range.contains(&bytes), "{bytes} in {range:?}");
+    }
+    assert_eq!(bytes, packets * ON_WIRE);
+
+    let empty = || {
+        let sample = watch.sample();
+        sample
+            .congestion
+            .queue
+            .is_some_and(|queue| queue.own == 0 && queue.total == 0)
+            && sample.queue.is_some_and(|queue| queue.packets == 0)
+    };
+    wait_until("the queue drains", empty);
+    Ok(())
+}
