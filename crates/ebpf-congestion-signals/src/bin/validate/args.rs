@@ -1,0 +1,109 @@
+//! The options.
+
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+/// Checks that the probes attach to this kernel, that they count right (a self-test with known
+/// traffic), and what they cost in processor time, by measuring in turns without and with them.
+///
+/// Needs the capabilities CAP_BPF and CAP_PERFMON. With CAP_SYS_ADMIN the kernel also accounts
+/// each program's time, and with CAP_NET_ADMIN and iproute2 the self-test includes a queue.
+/// Exits with 0 when all is well, with 1 when a count is wrong or the target is missed, with 2
+/// when that cannot be told.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "validate")]
+pub(crate) struct Args {
+    /// What loads the network meanwhile
+    #[arg(long, value_enum, default_value_t = LoadChoice::None)]
+    pub(crate) load: LoadChoice,
+    /// Payload of iperf3's datagrams in bytes; iperf3's own choice (as large as loopback carries)
+    /// unless given. 1200 is what QUIC sends, and costs a probe's run for every 1200 bytes
+    #[arg(long, value_parser = clap::value_parser!(u16).range(16..=65_507))]
+    pub(crate) datagram_bytes: Option<u16>,
+    /// How long to measure, in seconds; at least one turn of five periods is measured
+    #[arg(long, default_value = "30", value_parser = parse_seconds)]
+    pub(crate) seconds: Duration,
+    /// Length of a period with or without probes, in seconds
+    #[arg(long, default_value = "1", value_parser = parse_seconds)]
+    pub(crate) period: Duration,
+    /// Overhead that must not be reached, in percent of the processor time that the host's CPUs have
+    #[arg(long, default_value_t = 2.0, value_parser = parse_percent)]
+    pub(crate) target: f64,
+    /// Print one JSON object as the last line of standard output; lines for people then go to
+    /// standard error
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What loads the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LoadChoice {
+    /// Nothing is added: whatever runs on this host is watched
+    None,
+    /// iperf3 over loopback: UDP, 4 streams of 500 Mbit/s
+    Iperf3,
+}
+
+/// The longest time that is taken: a day.
+const MOST_SECONDS: f64 = 86_400.0;
+
+/// The shortest: processor time of less is mostly noise.
+const LEAST_SECONDS: f64 = 0.1;
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| "give a number of seconds, such as 30 or 0.5".to_owned())?;
+    if (LEAST_SECONDS..=MOST_SECONDS).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err(format!("give {LEAST_SECONDS} to {MOST_SECONDS} seconds"))
+    }
+}
+
+fn parse_percent(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(percent) if percent > 0.0 && percent <= 100.0 => Ok(percent),
+        _ => Err("give more than 0 and at most 100 percent, such as 2 or 0.5".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn defaults_watch_the_host_for_thirty_seconds() {
+        let args = Args::try_parse_from(["validate"]).unwrap();
+        assert_eq!((args.load, args.target), (LoadChoice::None, 2.0));
+        assert_eq!(args.seconds, Duration::from_secs(30));
+        assert_eq!(args.period, Duration::from_secs(1));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for nonsense in [
+            "--seconds=0",
+            "--seconds=NaN",
+            "--period=0.05",
+            "--period=x",
+            "--target=0",
+            "--target=-1",
+            "--target=inf",
+            "--load=flood",
+            "--datagram-bytes=70000",
+        ] {
+            assert!(
+                Args::try_parse_from(["validate", nonsense]).is_err(),
+                "{nonsense}"
+            );
+        }
+    }
+}
