@@ -7,6 +7,9 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::unistd::Pid;
+
 use crate::error::ValidateError;
 use crate::interrupt::Interrupt;
 use crate::proc_net;
@@ -42,7 +45,9 @@ impl Iperf3 {
         interrupt: &mut Interrupt,
     ) -> Result<Option<Self>, ValidateError> {
         let port = free_port().map_err(ValidateError::Iperf3Start)?;
-        let server = format!("--server --one-off --bind 127.0.0.1 --port {port} --interval 0");
+        let [client_cpu, server_cpu] = two_cpus().map(affinity);
+        let server =
+            format!("--server --one-off --bind 127.0.0.1 --port {port} --interval 0 {server_cpu}");
         let mut server = Running::spawn("server", &server)?;
         let listens = |_: &Running| -> io::Result<bool> {
             let sockets = proc_net::sockets("tcp")?;
@@ -56,7 +61,7 @@ impl Iperf3 {
         let length = datagram_bytes.map_or(String::new(), |bytes| format!("--length {bytes}"));
         let client = format!(
             "--client 127.0.0.1 --port {port} --udp --parallel {STREAMS} \
-             --bitrate {MBPS_PER_STREAM}M --time {time} --interval 0 {length}"
+             --bitrate {MBPS_PER_STREAM}M --time {time} --interval 0 {length} {client_cpu}"
         );
         let mut client = Running::spawn("client", &client)?;
         // Far more than the control connection ever carries.
@@ -92,6 +97,24 @@ fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
         .local_addr()?
         .port())
+}
+
+/// A CPU for either side, where this process may use two: what a packet costs depends on whether
+/// it changes the CPU, and the scheduler's changes of mind would drown what probes cost.
+fn two_cpus() -> [Option<usize>; 2] {
+    let Ok(allowed) = sched_getaffinity(Pid::from_raw(0)) else {
+        return [None; 2];
+    };
+    let mut cpus = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu) == Ok(true));
+    match (cpus.next(), cpus.next()) {
+        (Some(client), Some(server)) => [Some(client), Some(server)],
+        _ => [None; 2],
+    }
+}
+
+/// The option that keeps iperf3 on a CPU.
+fn affinity(cpu: Option<usize>) -> String {
+    cpu.map_or(String::new(), |cpu| format!("--affinity {cpu}"))
 }
 
 #[derive(Debug)]
