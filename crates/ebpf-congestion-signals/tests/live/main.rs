@@ -9,6 +9,7 @@ mod backlog;
 mod buffers;
 mod bytes_sent;
 mod events;
+mod flood;
 mod host;
 mod kernel;
 mod lockless;

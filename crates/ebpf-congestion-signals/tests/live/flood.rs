@@ -1,0 +1,306 @@
+//! Truth under load: most of what is sent is dropped, as fast as this machine can, and counts are
+//! exact all the same. What is told event by event and what is shed add up to all of it.
+
+use std::error::Error;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ebpf_congestion_signals::{
+    Direction, DropClass, EbpfOptions, EbpfSource, Event, EventStream, HostSample, ProbeCost,
+    SignalSource, Watch, WatchTarget,
+};
+use netlab::{Bottleneck, Family, Namespace, Path, PathConfig, TokenBucket};
+use nix::sys::socket::{setsockopt, sockopt};
+use tokio::runtime::Builder;
+
+use crate::traffic::{bind, drain, sink};
+use crate::{TestResult, kernel, source};
+
+/// How long is sent.
+const FLOOD: Duration = Duration::from_millis(2500);
+
+/// Small, so that the sender's calls and the drops are what takes time.
+const PAYLOAD: usize = 100;
+
+/// Some thousand datagrams a second pass, of hundreds of thousands. What waits is far from filling
+/// a send buffer, which would be an event too.
+const BUCKET: TokenBucket = TokenBucket {
+    rate: 5_000_000,
+    burst: 15_000,
+    limit: 10_000,
+};
+
+/// Events that each CPU may write in a second: far fewer than there are drops, on a slow machine
+/// too.
+const EVENTS: u32 = 100;
+
+/// How long no event comes before all have come: longer than what was shed takes to be told.
+const SILENCE: Duration = Duration::from_millis(700);
+
+/// What a reader of events heard.
+#[derive(Debug, Default)]
+struct Told {
+    drops: u64,
+    /// Of buffers over or under their thresholds.
+    crossings: u64,
+    shed: u64,
+}
+
+/// A sample of the host between two packets: two readings in a row that agree.
+fn at_rest(source: &EbpfSource) -> Result<HostSample, Box<dyn Error>> {
+    let counters = |sample: &HostSample| (sample.events, sample.events_lost, sample.drops);
+    let start = Instant::now();
+    let mut last = source.host();
+    while start.elapsed() < Duration::from_secs(5) {
+        thread::sleep(Duration::from_millis(1));
+        let now = source.host();
+        if counters(&now) == counters(&last) {
+            return Ok(now);
+        }
+        last = now;
+    }
+    Err("this host never rests".into())
+}
+
+/// Reads events on a thread of its own until there are no more, while `flood` goes on.
+fn told_during<T>(
+    source: &EbpfSource,
+    flood: impl FnOnce() -> Result<T, Box<dyn Error>>,
+) -> Result<(T, Told, HostSample), Box<dyn Error>> {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    let _entered = runtime.enter();
+    // From the same moment on: nothing is dropped between the sample and the stream.
+    let (before, stream) = loop {
+        let before = at_rest(source)?;
+        let stream = source.events()?;
+        let after = at_rest(source)?;
+        if (before.events, before.events_lost) == (after.events, after.events_lost) {
+            break (before, stream);
+        }
+        // What was shed in between is told to streams that exist by then.
+        thread::sleep(SILENCE);
+    };
+    let reader = runtime.spawn(read(stream));
+    let flooded = flood()?;
+    let told = runtime.block_on(reader)?;
+    Ok((flooded, told, before))
+}
+
+async fn read(mut stream: Box<dyn EventStream>) -> Told {
+    let mut told = Told::default();
+    let mut begun = false;
+    loop {
+        // The flood takes its time to begin.
+        let patience = if begun { SILENCE } else { FLOOD };
+        match tokio::time::timeout(patience, stream.next()).await {
+            Ok(Some(Event::Lost { events })) => told.shed += events,
+            Ok(Some(Event::Drop(_))) => told.drops += 1,
+            Ok(Some(_)) => told.crossings += 1,
+            Ok(None) | Err(_) => return told,
+        }
+        begun = true;
+    }
+}
+
+/// Sends from every socket to its address at once, each on a thread of its own, for as long as a
+/// flood lasts; answers how many datagrams each sent.
+fn flood(flows: [(&UdpSocket, SocketAddr); 2]) -> Result<[u64; 2], Box<dyn Error>> {
+    let send = |(sender, to): (&UdpSocket, SocketAddr)| -> std::io::Result<u64> {
+        let (mut sent, start) = (0, Instant::now());
+        while start.elapsed() < FLOOD {
+            for _ in 0..100 {
+                sender.send_to(&[7; PAYLOAD], to)?;
+                sent += 1;
+            }
+        }
+        Ok(sent)
+    };
+    thread::scope(|scope| {
+        let [first, second] = flows.map(|flow| scope.spawn(move || send(flow)));
+        let join = |thread: thread::ScopedJoinHandle<_>| thread.join().expect("no panic");
+        Ok([join(first)?, join(second)?])
+    })
+}
+
+/// Every drop of the host is an event that was told or one that was shed.
+fn assert_events_add_up(told: &Told, before: &HostSample, after: &HostSample, at_least: u64) {
+    let drops = |sample: &HostSample| sample.drops.map_or(0, |drops| drops.total().skbs);
+    let dropped = drops(after) - drops(before);
+    let written = after.events - before.events;
+    let shed = after.events_lost - before.events_lost;
+    println!("events: {dropped} drops, {written} written, {shed} shed; {told:?}");
+    assert!(dropped >= at_least, "{dropped} of the host");
+    assert_eq!(written + shed, dropped + told.crossings, "in the kernel");
+    assert_eq!(told.drops + told.shed, dropped, "as readers hear it");
+    assert!(shed > written, "most are shed in a flood");
+}
+
+/// Prints what the flood was and what it cost.
+fn print(what: &str, sent: u64, dropped: u64, before: &[ProbeCost], after: &[ProbeCost]) {
+    let seconds = FLOOD.as_secs_f64();
+    println!(
+        "{what}: {sent} sent, {dropped} dropped, {:.0} drops a second",
+        dropped as f64 / seconds
+    );
+    for (before, after) in before.iter().zip(after) {
+        let runs = after.runs - before.runs;
+        let time = after.time.saturating_sub(before.time);
+        if runs > 0 {
+            println!(
+                "  {:<18} {runs:>9} runs {:>6} ns a run, {:.1} % of a CPU",
+                after.name,
+                time.as_nanos() / u128::from(runs),
+                100.0 * time.as_secs_f64() / seconds
+            );
+        }
+    }
+}
+
+/// Holds what was counted of a sender against what it did.
+fn assert_sends(watch: &Watch, sent: u64) {
+    let sample = watch.sample();
+    assert_eq!(sample.sent_packets, sent);
+    assert_eq!(sample.sent_bytes, sent * PAYLOAD as u64);
+    if let Some(send) = sample.send {
+        assert_eq!((send.calls, send.bytes), (sent, sent * PAYLOAD as u64));
+    }
+}
+
+#[test]
+fn a_flood_through_a_small_queue_is_counted_to_the_packet() -> TestResult {
+    let Some((_turn, shared)) = source("a_flood_through_a_small_queue_...") else {
+        return Ok(());
+    };
+    let class = if kernel::has(shared, "skb_drop_reason") {
+        DropClass::QueueFull
+    } else {
+        DropClass::Other
+    };
+    let source = EbpfSource::load_with(&EbpfOptions::default().events_per_second(EVENTS))?;
+    let path = Path::new(&PathConfig {
+        bottleneck: Bottleneck::Local(BUCKET),
+        ..PathConfig::default()
+    })?;
+    let ends = path.addresses(Family::V4);
+    let sinks = [sink(&path, ends.receiver)?, sink(&path, ends.receiver)?];
+    let senders = [
+        bind(path.sender(), ends.sender)?,
+        bind(path.sender(), ends.sender)?,
+    ];
+    let watches = [
+        source.watch(WatchTarget::socket(&senders[0]))?,
+        source.watch(WatchTarget::socket(&senders[1]))?,
+    ];
+    let accounting = source.account_costs()?;
+    let costs = source.costs()?;
+    let flows = [
+        (&senders[0], sinks[0].local_addr()?),
+        (&senders[1], sinks[1].local_addr()?),
+    ];
+    let (sent, told, before) = told_during(&source, || flood(flows))?;
+    let costs_after = source.costs()?;
+    drop(accounting);
+    let arrived = [drain(&sinks[0])?, drain(&sinks[1])?];
+    let told_by_tc = path.bottleneck_stats()?;
+    let after = at_rest(&source)?;
+
+    let mut dropped = 0;
+    for index in 0..2 {
+        let drops = watches[index].sample().drops;
+        let counted = drops.get(Direction::Leaving, class).packets;
+        println!(
+            "socket {index}: {} sent, {} arrived, {counted} counted as dropped",
+            sent[index], arrived[index]
+        );
+        assert_eq!(counted, sent[index] - arrived[index]);
+        assert_eq!(drops.total().packets, counted, "of no other class");
+        assert_sends(&watches[index], sent[index]);
+        dropped += counted;
+    }
+    println!(
+        "tc: {} dropped, {} sent",
+        told_by_tc.dropped, told_by_tc.sent_packets
+    );
+    assert_eq!(told_by_tc.dropped, dropped, "as tc counts");
+    assert_eq!(told_by_tc.sent_packets, arrived.iter().sum::<u64>());
+    print(
+        "small queue",
+        sent.iter().sum(),
+        dropped,
+        &costs,
+        &costs_after,
+    );
+    assert!(dropped > sent.iter().sum::<u64>() / 2, "most is dropped");
+    assert_events_add_up(&told, &before, &after, dropped);
+    Ok(())
+}
+
+#[test]
+fn a_flood_into_a_small_receive_buffer_is_counted_to_the_packet() -> TestResult {
+    let Some((_turn, shared)) = source("a_flood_into_a_small_receive_buffer_...") else {
+        return Ok(());
+    };
+    let class = if kernel::has(shared, "skb_drop_reason") {
+        DropClass::ReceiveBuffer
+    } else {
+        DropClass::Other
+    };
+    let source = EbpfSource::load_with(&EbpfOptions::default().events_per_second(EVENTS))?;
+    // Of its own: the kernel's table of counters is this test's alone.
+    let namespace = Namespace::new()?;
+    let sink = bind(&namespace, Ipv4Addr::LOCALHOST.into())?;
+    setsockopt(&sink, sockopt::RcvBuf, &16_384)?;
+    let senders = [
+        bind(&namespace, Ipv4Addr::LOCALHOST.into())?,
+        bind(&namespace, Ipv4Addr::LOCALHOST.into())?,
+    ];
+    let receiver = source.watch(WatchTarget::socket(&sink))?;
+    let watches = [
+        source.watch(WatchTarget::socket(&senders[0]))?,
+        source.watch(WatchTarget::socket(&senders[1]))?,
+    ];
+    let accounting = source.account_costs()?;
+    let costs = source.costs()?;
+    let to = sink.local_addr()?;
+    let flows = [(&senders[0], to), (&senders[1], to)];
+    let (sent, told, before) = told_during(&source, || flood(flows))?;
+    let costs_after = source.costs()?;
+    drop(accounting);
+    // Before the buffer is emptied, which is an event again.
+    let after = at_rest(&source)?;
+    let read = drain(&sink)?;
+
+    let rows = namespace.udp_sockets(Family::V4, to.port())?;
+    let table = rows.first().ok_or("the socket is in the table")?.drops;
+    let errors = namespace.udp_counters(Family::V4)?.receive_buffer_errors;
+    let drops = receiver.sample().drops;
+    let counted = drops.get(Direction::Arriving, class).packets;
+    let all: u64 = sent.iter().sum();
+    println!(
+        "{all} sent, {read} read, {counted} counted as dropped; /proc/net/udp: {table}, \
+         RcvbufErrors: {errors}; of the senders: {:?}",
+        watches
+            .each_ref()
+            .map(|watch| watch.sample().drops.total().packets)
+    );
+    assert_eq!(counted, table, "as /proc/net/udp counts");
+    assert_eq!(counted, errors, "as the namespace's counters say");
+    // What two CPUs hand over can overflow the backlog of one before it comes to the socket.
+    let before_the_socket: u64 = watches
+        .iter()
+        .map(|watch| watch.sample().drops.total().packets)
+        .sum();
+    assert_eq!(counted + before_the_socket, all - read, "what was not read");
+    for (watch, sent) in watches.iter().zip(&sent) {
+        assert_sends(watch, *sent);
+    }
+    print("small receive buffer", all, counted, &costs, &costs_after);
+    assert!(counted > all / 2, "most is dropped");
+    assert!(told.crossings <= 1, "the receiver's buffer fills once");
+    assert_events_add_up(&told, &before, &after, counted);
+    Ok(())
+}
