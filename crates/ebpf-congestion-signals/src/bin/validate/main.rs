@@ -41,6 +41,8 @@ mod report;
 mod run;
 #[cfg(target_os = "linux")]
 mod self_test;
+#[cfg(target_os = "linux")]
+mod spread;
 
 /// Exit code of a run that could not tell.
 const COULD_NOT_TELL: u8 = 2;

@@ -12,7 +12,7 @@ use crate::interrupt::Interrupt;
 use crate::line::{Interval, overhead_line};
 use crate::load::Load;
 use crate::output::Output;
-use crate::overhead::{Overhead, Pairs, Period, Phase, Spread, TURN};
+use crate::overhead::{Overhead, Pairs, Period, Phase, TURN};
 use crate::programs::Programs;
 
 /// How long the load gets after probes were loaded or taken away, which keeps a CPU busy, before
@@ -219,7 +219,7 @@ impl Measurement<'_> {
         };
         let line = interval.line(self.start.elapsed().as_secs());
         self.output.say(&format!("{line}{state}"));
-        let median = Spread::of_host(self.pairs.overheads()).map(|spread| spread.median);
+        let median = Overhead::spread_of_host(self.pairs.overheads()).map(|spread| spread.median);
         self.output.say(&overhead_line(median, self.args.target));
     }
 }

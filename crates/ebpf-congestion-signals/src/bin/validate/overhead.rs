@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use crate::spread::Spread;
 
 /// What a period is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +46,20 @@ pub(crate) struct Overhead {
     /// Of the processor time that the load takes for the same work without probes; `None` where
     /// nobody knows the work.
     pub(crate) of_load: Option<f64>,
+}
+
+impl Overhead {
+    /// Of all pairs, as shares of the host.
+    pub(crate) fn spread_of_host(pairs: &[Self]) -> Option<Spread> {
+        let figures = pairs.iter().map(|overhead| overhead.of_host);
+        Spread::of(&figures.collect::<Vec<_>>())
+    }
+
+    /// Of all pairs, as shares of the load.
+    pub(crate) fn spread_of_load(pairs: &[Self]) -> Option<Spread> {
+        let figures = pairs.iter().filter_map(|overhead| overhead.of_load);
+        Spread::of(&figures.collect::<Vec<_>>())
+    }
 }
 
 /// Gathers periods in the order of [`TURN`], and pairs them.
@@ -125,60 +139,10 @@ pub(crate) fn percent(part: Duration, whole: Duration) -> Option<f64> {
     (!whole.is_zero()).then(|| part.as_secs_f64() / whole.as_secs_f64() * 100.0)
 }
 
-/// The middle of some figures, and how far they spread.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(crate) struct Spread {
-    pub(crate) median: f64,
-    pub(crate) min: f64,
-    pub(crate) max: f64,
-}
-
-impl Spread {
-    /// Of pairs' overheads, as shares of the host.
-    pub(crate) fn of_host(overheads: &[Overhead]) -> Option<Self> {
-        let figures = overheads.iter().map(|overhead| overhead.of_host);
-        Self::of(&figures.collect::<Vec<_>>())
-    }
-
-    /// Of pairs' overheads, as shares of the load.
-    pub(crate) fn of_load(overheads: &[Overhead]) -> Option<Self> {
-        let figures = overheads.iter().filter_map(|overhead| overhead.of_load);
-        Self::of(&figures.collect::<Vec<_>>())
-    }
-
-    /// `None` of nothing.
-    pub(crate) fn of(figures: &[f64]) -> Option<Self> {
-        let mut sorted = figures.to_vec();
-        sorted.sort_by(f64::total_cmp);
-        let (min, max) = (*sorted.first()?, *sorted.last()?);
-        let middle = sorted.len() / 2;
-        let median = if sorted.len().is_multiple_of(2) {
-            f64::midpoint(sorted[middle - 1], sorted[middle])
-        } else {
-            sorted[middle]
-        };
-        Some(Self { median, min, max })
-    }
-
-    /// Rounded to so many decimals: more would be noise.
-    pub(crate) fn rounded(self, decimals: i32) -> Self {
-        Self {
-            median: rounded(self.median, decimals),
-            min: rounded(self.min, decimals),
-            max: rounded(self.max, decimals),
-        }
-    }
-}
-
-/// Rounds to so many decimals. A zero has no sign then.
-pub(crate) fn rounded(value: f64, decimals: i32) -> f64 {
-    let scale = 10f64.powi(decimals);
-    (value * scale).round() / scale + 0.0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spread::rounded;
 
     fn period(cpu_ms: u64, work: Option<u64>) -> Period {
         Period {
@@ -257,24 +221,5 @@ mod tests {
     fn where_nothing_was_done_there_is_no_overhead_to_tell() {
         assert_eq!(overhead(period(0, Some(0)), period(0, Some(0)), 2), None);
         assert_eq!(overhead(Period::default(), Period::default(), 2), None);
-    }
-
-    #[test]
-    fn the_median_is_the_middle_of_any_order() {
-        let spread = Spread::of(&[3.0, -1.0, 2.0]).unwrap();
-        let expected = Spread {
-            median: 2.0,
-            min: -1.0,
-            max: 3.0,
-        };
-        assert_eq!(spread, expected);
-        assert_eq!(Spread::of(&[4.0, 1.0]).unwrap().median, 2.5);
-        assert_eq!(Spread::of(&[]), None);
-    }
-
-    #[test]
-    fn a_rounded_zero_has_no_sign() {
-        assert!(rounded(-0.0001, 2).is_sign_positive());
-        assert_eq!(rounded(1.2345, 2), 1.23);
     }
 }

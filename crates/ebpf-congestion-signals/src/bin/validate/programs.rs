@@ -5,7 +5,8 @@ use std::time::Duration;
 use ebpf_congestion_signals::ProbeCost;
 use serde::Serialize;
 
-use crate::overhead::{Period, percent, rounded};
+use crate::overhead::{Period, percent};
+use crate::spread::rounded;
 
 /// Costs of all accounted periods.
 #[derive(Clone, Debug, Default)]

@@ -6,10 +6,11 @@ use crate::args::Args;
 use crate::load::LoadDescription;
 use crate::measure::Measured;
 use crate::output::Output;
-use crate::overhead::{Spread, rounded};
+use crate::overhead::Overhead;
 use crate::probes::ProbeReport;
 use crate::programs::ProgramReport;
 use crate::self_test::SelfTestReport;
+use crate::spread::{Spread, rounded};
 
 /// What a run came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -92,7 +93,7 @@ impl Report {
         measured: &Measured,
         interrupted: bool,
     ) -> Self {
-        let overhead = Spread::of_host(&measured.overheads);
+        let overhead = Overhead::spread_of_host(&measured.overheads);
         let (verdict, reasons) = judge(&self_test, overhead, args.target);
         let programs = &measured.programs;
         let bpf_why = programs.missing().map(str::to_owned);
@@ -120,7 +121,7 @@ impl Report {
             period_seconds: args.period.as_secs_f64(),
             pairs: measured.overheads.len(),
             overhead_percent: overhead.map(|spread| spread.rounded(3)),
-            overhead_percent_of_load: Spread::of_load(&measured.overheads)
+            overhead_percent_of_load: Overhead::spread_of_load(&measured.overheads)
                 .map(|spread| spread.rounded(3)),
             bpf_percent: share(programs.percent_of_host(measured.cpus)),
             bpf_percent_of_load: share(programs.percent_of_load().filter(|_| is_own_load)),
@@ -173,11 +174,20 @@ impl Report {
             (self.overhead_percent_of_load, "of what the load takes"),
         ];
         for (overhead, of) in overheads {
-            let Some(Spread { median, min, max }) = overhead else {
+            let Some(Spread {
+                median,
+                min,
+                max,
+                sure,
+            }) = overhead
+            else {
                 continue;
             };
+            let sure = sure.map_or(String::new(), |[low, high]| {
+                format!("95% sure: {low:.2}% to {high:.2}%; ")
+            });
             output.say(&format!(
-                "CPU overhead: {median:.2}% {of} (median of {} pairs, {min:.2}% to {max:.2}%)",
+                "CPU overhead: {median:.2}% {of} ({sure}{} pairs, {min:.2}% to {max:.2}%)",
                 self.pairs
             ));
         }
@@ -203,7 +213,7 @@ fn judge(
     if self_test.failed > 0 {
         reasons.push(format!("{} self-tests failed", self_test.failed));
     }
-    let Some(Spread { median, min, max }) = overhead else {
+    let Some(Spread { median, sure, .. }) = overhead else {
         reasons.push("no pair of periods was measured, without and with probes".to_owned());
         let verdict = if self_test.failed > 0 {
             Verdict::Failed
@@ -213,14 +223,14 @@ fn judge(
         return (verdict, reasons);
     };
     let within = median < target;
-    reasons.push(if within {
-        format!("the overhead is under {target}% of the host's processor time")
-    } else {
-        format!("the overhead is not under {target}% of the host's processor time")
-    });
-    if within != (max < target) || within != (min < target) {
+    reasons.push(format!(
+        "the overhead is {} {target}% of the host's processor time",
+        if within { "under" } else { "not under" }
+    ));
+    let agrees = |end: f64| (end < target) == within;
+    if !sure.is_some_and(|ends| ends.into_iter().all(agrees)) {
         reasons.push(
-            "single pairs say otherwise: a quieter host or more --seconds make it surer".to_owned(),
+            "that is less than 95% sure: a quieter host or more --seconds make it surer".to_owned(),
         );
     }
     let verdict = if within && self_test.failed == 0 {
@@ -241,34 +251,43 @@ mod tests {
         report
     }
 
-    fn spread(min: f64, median: f64, max: f64) -> Option<Spread> {
-        Some(Spread { median, min, max })
+    fn spread(median: f64, sure: Option<[f64; 2]>) -> Option<Spread> {
+        Some(Spread {
+            median,
+            min: median - 10.0,
+            max: median + 10.0,
+            sure,
+        })
     }
 
     #[test]
     fn an_overhead_under_the_target_passes() {
-        let (verdict, reasons) = judge(&self_test(0), spread(-0.5, 0.4, 1.9), 2.0);
+        let (verdict, reasons) = judge(&self_test(0), spread(0.4, Some([-0.5, 1.9])), 2.0);
         assert_eq!((verdict, verdict.exit_code()), (Verdict::Passed, 0));
         assert_eq!(reasons.len(), 1, "{reasons:?}");
     }
 
     #[test]
     fn an_overhead_of_just_the_target_misses_it() {
-        let (verdict, _) = judge(&self_test(0), spread(2.0, 2.0, 2.0), 2.0);
+        let (verdict, _) = judge(&self_test(0), spread(2.0, Some([2.0, 2.0])), 2.0);
         assert_eq!((verdict, verdict.exit_code()), (Verdict::Failed, 1));
     }
 
     #[test]
-    fn a_spread_across_the_target_is_said() {
-        for median in [0.5, 2.5] {
-            let (_, reasons) = judge(&self_test(0), spread(-3.0, median, 6.0), 2.0);
+    fn a_verdict_that_is_not_sure_says_so() {
+        for (median, sure) in [
+            (0.5, Some([-3.0, 6.0])),
+            (2.5, Some([1.0, 3.0])),
+            (0.5, None),
+        ] {
+            let (_, reasons) = judge(&self_test(0), spread(median, sure), 2.0);
             assert!(reasons[1].contains("--seconds"), "{reasons:?}");
         }
     }
 
     #[test]
     fn a_wrong_count_fails_whatever_the_overhead() {
-        for overhead in [None, spread(0.1, 0.1, 0.1)] {
+        for overhead in [None, spread(0.1, None)] {
             let (verdict, reasons) = judge(&self_test(1), overhead, 2.0);
             assert_eq!(verdict, Verdict::Failed);
             assert!(reasons[0].contains("1 self-test"), "{reasons:?}");
