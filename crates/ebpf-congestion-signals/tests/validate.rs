@@ -188,6 +188,54 @@ fn an_interrupt_ends_it_with_the_verdict_of_what_was_measured() {
 }
 
 #[test]
+fn an_interrupt_ends_the_load_too() {
+    let test = "an_interrupt_ends_the_load_too";
+    let Some(_turn) = privileged(test) else {
+        return;
+    };
+    if !netlab::require(test, netlab::Iperf3::missing().as_deref()) {
+        return;
+    }
+    let mut child = validate()
+        .args(["--load", "iperf3", "--seconds", "600"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+    let mut line = String::new();
+    while !line.contains("Events:") {
+        line.clear();
+        let length = stdout.read_line(&mut line).expect("it is text");
+        assert!(length > 0, "it ended before anything was measured");
+    }
+    let parent = child.id();
+    let load: Vec<String> = std::fs::read_dir("/proc")
+        .expect("procfs is there")
+        .filter_map(|entry| entry.ok()?.path().to_str().map(str::to_owned))
+        .filter(|process| is_child(process, parent))
+        .collect();
+    assert_eq!(load.len(), 2, "a server and a client: {load:?}");
+    let id = i32::try_from(parent).expect("an id fits");
+    kill(Pid::from_raw(id), Signal::SIGINT).expect("it runs");
+    stdout
+        .read_to_string(&mut String::new())
+        .expect("it is text");
+    child.wait().expect("it is our child");
+    for process in load {
+        assert!(!is_iperf3(&process), "{process} is left behind");
+    }
+}
+
+fn is_iperf3(process: &str) -> bool {
+    std::fs::read_to_string(format!("{process}/comm")).is_ok_and(|name| name.trim() == "iperf3")
+}
+
+fn is_child(process: &str, parent: u32) -> bool {
+    let status = std::fs::read_to_string(format!("{process}/status")).unwrap_or_default();
+    is_iperf3(process) && status.contains(&format!("PPid:\t{parent}\n"))
+}
+
+#[test]
 fn an_interrupt_before_anything_is_compared_is_no_verdict() {
     let Some(_turn) = privileged("an_interrupt_before_anything_...") else {
         return;
