@@ -3,6 +3,7 @@
 
 use std::error::Error;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use ebpf_congestion_signals::{
 };
 use netlab::{Bottleneck, Family, Namespace, Path, PathConfig, TokenBucket};
 use nix::sys::socket::{setsockopt, sockopt};
+use parking_lot::Mutex;
 use tokio::runtime::Builder;
 
 use crate::traffic::{bind, drain, sink};
@@ -35,11 +37,15 @@ const BUCKET: TokenBucket = TokenBucket {
 /// too.
 const EVENTS: u32 = 100;
 
-/// How long no event comes before all have come: longer than what was shed takes to be told.
-const SILENCE: Duration = Duration::from_millis(700);
+/// What was written, and how much was shed, is told within this time while nothing keeps the
+/// processor busy.
+const ALL_IS_TOLD: Duration = Duration::from_millis(700);
+
+/// How long a reader may be behind when a flood is over.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a reader of events heard.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Told {
     drops: u64,
     /// Of buffers over or under their thresholds.
@@ -63,47 +69,72 @@ fn at_rest(source: &EbpfSource) -> Result<HostSample, Box<dyn Error>> {
     Err("this host never rests".into())
 }
 
-/// Reads events on a thread of its own until there are no more, while `flood` goes on.
+/// Reads events on a thread of its own while `flood` goes on, and after it until all of the host's
+/// drops up to some moment were told, or told as shed. That moment's sample is the second answer.
 fn told_during<T>(
     source: &EbpfSource,
     flood: impl FnOnce() -> Result<T, Box<dyn Error>>,
-) -> Result<(T, Told, HostSample), Box<dyn Error>> {
+) -> Result<(T, HostSample), Box<dyn Error>> {
     let runtime = Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()?;
     let _entered = runtime.enter();
+    // The first reader hears what was written since the probes were attached.
+    drop(source.events()?);
     // From the same moment on: nothing is dropped between the sample and the stream.
     let (before, stream) = loop {
+        // What happened before is told to streams that exist by then.
+        thread::sleep(ALL_IS_TOLD);
         let before = at_rest(source)?;
         let stream = source.events()?;
         let after = at_rest(source)?;
         if (before.events, before.events_lost) == (after.events, after.events_lost) {
             break (before, stream);
         }
-        // What was shed in between is told to streams that exist by then.
-        thread::sleep(SILENCE);
     };
-    let reader = runtime.spawn(read(stream));
+    let told = Arc::new(Mutex::new(Told::default()));
+    runtime.spawn(read(stream, Arc::clone(&told)));
     let flooded = flood()?;
-    let told = runtime.block_on(reader)?;
-    Ok((flooded, told, before))
+    let start = Instant::now();
+    loop {
+        let after = at_rest(source)?;
+        let told = *told.lock();
+        // Others drop now and then, and a busy reader comes late: until it has caught up.
+        let caught_up = told.drops + told.shed == all_drops(&after) - all_drops(&before);
+        if caught_up || start.elapsed() > PATIENCE {
+            assert_events_add_up(&told, &before, &after);
+            return Ok((flooded, after));
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
-async fn read(mut stream: Box<dyn EventStream>) -> Told {
-    let mut told = Told::default();
-    let mut begun = false;
-    loop {
-        // The flood takes its time to begin.
-        let patience = if begun { SILENCE } else { FLOOD };
-        match tokio::time::timeout(patience, stream.next()).await {
-            Ok(Some(Event::Lost { events })) => told.shed += events,
-            Ok(Some(Event::Drop(_))) => told.drops += 1,
-            Ok(Some(_)) => told.crossings += 1,
-            Ok(None) | Err(_) => return told,
+async fn read(mut stream: Box<dyn EventStream>, told: Arc<Mutex<Told>>) {
+    while let Some(event) = stream.next().await {
+        let mut told = told.lock();
+        match event {
+            Event::Lost { events } => told.shed += events,
+            Event::Drop(_) => told.drops += 1,
+            _ => told.crossings += 1,
         }
-        begun = true;
     }
+}
+
+/// Drops of the host, of which each is an event.
+fn all_drops(sample: &HostSample) -> u64 {
+    sample.drops.map_or(0, |drops| drops.total().skbs)
+}
+
+/// Every drop of the host is an event that was told or one that was shed.
+fn assert_events_add_up(told: &Told, before: &HostSample, after: &HostSample) {
+    let dropped = all_drops(after) - all_drops(before);
+    let written = after.events - before.events;
+    let shed = after.events_lost - before.events_lost;
+    println!("events: {dropped} drops, {written} written, {shed} shed; {told:?}");
+    assert_eq!(told.drops + told.shed, dropped, "as readers hear it");
+    assert_eq!(written + shed, dropped + told.crossings, "in the kernel");
+    assert!(shed > written, "most are shed in a flood");
 }
 
 /// Sends from every socket to its address at once, each on a thread of its own, for as long as a
@@ -124,19 +155,6 @@ fn flood(flows: [(&UdpSocket, SocketAddr); 2]) -> Result<[u64; 2], Box<dyn Error
         let join = |thread: thread::ScopedJoinHandle<_>| thread.join().expect("no panic");
         Ok([join(first)?, join(second)?])
     })
-}
-
-/// Every drop of the host is an event that was told or one that was shed.
-fn assert_events_add_up(told: &Told, before: &HostSample, after: &HostSample, at_least: u64) {
-    let drops = |sample: &HostSample| sample.drops.map_or(0, |drops| drops.total().skbs);
-    let dropped = drops(after) - drops(before);
-    let written = after.events - before.events;
-    let shed = after.events_lost - before.events_lost;
-    println!("events: {dropped} drops, {written} written, {shed} shed; {told:?}");
-    assert!(dropped >= at_least, "{dropped} of the host");
-    assert_eq!(written + shed, dropped + told.crossings, "in the kernel");
-    assert_eq!(told.drops + told.shed, dropped, "as readers hear it");
-    assert!(shed > written, "most are shed in a flood");
 }
 
 /// Prints what the flood was and what it cost.
@@ -201,12 +219,11 @@ fn a_flood_through_a_small_queue_is_counted_to_the_packet() -> TestResult {
         (&senders[0], sinks[0].local_addr()?),
         (&senders[1], sinks[1].local_addr()?),
     ];
-    let (sent, told, before) = told_during(&source, || flood(flows))?;
+    let (sent, after) = told_during(&source, || flood(flows))?;
     let costs_after = source.costs()?;
     drop(accounting);
     let arrived = [drain(&sinks[0])?, drain(&sinks[1])?];
     let told_by_tc = path.bottleneck_stats()?;
-    let after = at_rest(&source)?;
 
     let mut dropped = 0;
     for index in 0..2 {
@@ -235,7 +252,7 @@ fn a_flood_through_a_small_queue_is_counted_to_the_packet() -> TestResult {
         &costs_after,
     );
     assert!(dropped > sent.iter().sum::<u64>() / 2, "most is dropped");
-    assert_events_add_up(&told, &before, &after, dropped);
+    assert!(all_drops(&after) >= dropped, "the host's are more");
     Ok(())
 }
 
@@ -267,11 +284,9 @@ fn a_flood_into_a_small_receive_buffer_is_counted_to_the_packet() -> TestResult 
     let costs = source.costs()?;
     let to = sink.local_addr()?;
     let flows = [(&senders[0], to), (&senders[1], to)];
-    let (sent, told, before) = told_during(&source, || flood(flows))?;
+    let (sent, after) = told_during(&source, || flood(flows))?;
     let costs_after = source.costs()?;
     drop(accounting);
-    // Before the buffer is emptied, which is an event again.
-    let after = at_rest(&source)?;
     let read = drain(&sink)?;
 
     let rows = namespace.udp_sockets(Family::V4, to.port())?;
@@ -300,7 +315,6 @@ fn a_flood_into_a_small_receive_buffer_is_counted_to_the_packet() -> TestResult 
     }
     print("small receive buffer", all, counted, &costs, &costs_after);
     assert!(counted > all / 2, "most is dropped");
-    assert!(told.crossings <= 1, "the receiver's buffer fills once");
-    assert_events_add_up(&told, &before, &after, counted);
+    assert!(all_drops(&after) >= counted, "the host's are more");
     Ok(())
 }
