@@ -49,6 +49,7 @@
 //! - `ebpf` (default): [`EbpfSource`]. Without it, and on systems other than Linux, there are no
 //!   native dependencies, and [`MockSource`] and all types remain.
 //! - `recording`: `Recorder` writes samples to a file, and `ReplaySource` says again what is in one.
+//! - `validate`: the program of that name, which checks a host. It adds nothing to the library.
 
 #[cfg(all(feature = "ebpf", target_os = "linux"))]
 #[doc(hidden)]

@@ -37,10 +37,6 @@ const BUCKET: TokenBucket = TokenBucket {
 /// too.
 const EVENTS: u32 = 100;
 
-/// What was written, and how much was shed, is told within this time while nothing keeps the
-/// processor busy.
-const ALL_IS_TOLD: Duration = Duration::from_millis(700);
-
 /// How long a reader may be behind when a flood is over.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -51,6 +47,12 @@ struct Told {
     /// Of buffers over or under their thresholds.
     crossings: u64,
     shed: u64,
+}
+
+impl Told {
+    fn all(&self) -> u64 {
+        self.drops + self.crossings + self.shed
+    }
 }
 
 /// A sample of the host between two packets: two readings in a row that agree.
@@ -69,8 +71,9 @@ fn at_rest(source: &EbpfSource) -> Result<HostSample, Box<dyn Error>> {
     Err("this host never rests".into())
 }
 
-/// Reads events on a thread of its own while `flood` goes on, and after it until all of the host's
-/// drops up to some moment were told, or told as shed. That moment's sample is the second answer.
+/// Reads a new source's events on a thread of its own while `flood` goes on, and after it until all
+/// of the host's up to some moment were told, or told as shed: they must be all drops. That
+/// moment's sample is the second answer.
 fn told_during<T>(
     source: &EbpfSource,
     flood: impl FnOnce() -> Result<T, Box<dyn Error>>,
@@ -80,19 +83,13 @@ fn told_during<T>(
         .enable_all()
         .build()?;
     let _entered = runtime.enter();
-    // The first reader hears what was written since the probes were attached.
-    drop(source.events()?);
-    // From the same moment on: nothing is dropped between the sample and the stream.
-    let (before, stream) = loop {
-        // What happened before is told to streams that exist by then.
-        thread::sleep(ALL_IS_TOLD);
-        let before = at_rest(source)?;
-        let stream = source.events()?;
-        let after = at_rest(source)?;
-        if (before.events, before.events_lost) == (after.events, after.events_lost) {
-            break (before, stream);
-        }
-    };
+    // The first reader hears all that was written since the probes were attached, and what is shed
+    // from now on.
+    let shed_before = source.host().events_lost;
+    let stream = source.events()?;
+    if source.host().events_lost != shed_before {
+        return Err("this host drops too much".into());
+    }
     let told = Arc::new(Mutex::new(Told::default()));
     runtime.spawn(read(stream, Arc::clone(&told)));
     let flooded = flood()?;
@@ -101,9 +98,15 @@ fn told_during<T>(
         let after = at_rest(source)?;
         let told = *told.lock();
         // Others drop now and then, and a busy reader comes late: until it has caught up.
-        let caught_up = told.drops + told.shed == all_drops(&after) - all_drops(&before);
+        let shed = after.events_lost - shed_before;
+        let caught_up = told.all() == after.events + shed;
         if caught_up || start.elapsed() > PATIENCE {
-            assert_events_add_up(&told, &before, &after);
+            let (drops, written) = (all_drops(&after), after.events);
+            println!("events: {drops} drops, {written} written, {shed} shed; {told:?}");
+            // Every drop of the host is an event that was written or one that was shed.
+            assert_eq!(written + after.events_lost, drops + told.crossings);
+            assert_eq!((told.drops + told.crossings, told.shed), (written, shed));
+            assert!(shed > written, "most are shed in a flood");
             return Ok((flooded, after));
         }
         thread::sleep(Duration::from_millis(10));
@@ -124,17 +127,6 @@ async fn read(mut stream: Box<dyn EventStream>, told: Arc<Mutex<Told>>) {
 /// Drops of the host, of which each is an event.
 fn all_drops(sample: &HostSample) -> u64 {
     sample.drops.map_or(0, |drops| drops.total().skbs)
-}
-
-/// Every drop of the host is an event that was told or one that was shed.
-fn assert_events_add_up(told: &Told, before: &HostSample, after: &HostSample) {
-    let dropped = all_drops(after) - all_drops(before);
-    let written = after.events - before.events;
-    let shed = after.events_lost - before.events_lost;
-    println!("events: {dropped} drops, {written} written, {shed} shed; {told:?}");
-    assert_eq!(told.drops + told.shed, dropped, "as readers hear it");
-    assert_eq!(written + shed, dropped + told.crossings, "in the kernel");
-    assert!(shed > written, "most are shed in a flood");
 }
 
 /// Sends from every socket to its address at once, each on a thread of its own, for as long as a
