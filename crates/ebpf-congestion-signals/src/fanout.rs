@@ -1,6 +1,7 @@
 //! Hands a source's events to any number of readers, none of which can hold back another.
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
 use crate::event::{Event, EventStream};
@@ -9,43 +10,89 @@ use crate::event::{Event, EventStream};
 /// seconds of one CPU's.
 const KEPT_EVENTS: usize = 4096;
 
+/// An event, and how many there were up to it, those included that it says are lost.
+#[derive(Clone, Debug)]
+struct Numbered {
+    event: Event,
+    total: u64,
+}
+
+/// How many events this one stands for.
+fn weight(event: &Event) -> u64 {
+    match event {
+        Event::Lost { events } => *events,
+        _ => 1,
+    }
+}
+
 /// The sending end, one a source.
 #[derive(Debug)]
 pub(crate) struct Fanout {
-    sender: broadcast::Sender<Event>,
+    sender: broadcast::Sender<Numbered>,
+    /// Events so far. Held while one is handed out, so that readers begin between two.
+    total: Mutex<u64>,
 }
 
 impl Fanout {
     pub(crate) fn new() -> Self {
         Self {
             sender: broadcast::Sender::new(KEPT_EVENTS),
+            total: Mutex::new(0),
         }
     }
 
     /// Hands `event` to all readers; without readers it is gone.
     pub(crate) fn publish(&self, event: Event) {
+        let mut total = self.total.lock();
+        *total += weight(&event);
+        let numbered = Numbered {
+            event,
+            total: *total,
+        };
         // The error says that nobody listens, which is no failure.
-        drop(self.sender.send(event));
+        drop(self.sender.send(numbered));
     }
 
     pub(crate) fn subscribe(&self) -> Box<dyn EventStream> {
+        let total = self.total.lock();
         Box::new(Reader {
             receiver: self.sender.subscribe(),
+            told: *total,
+            next: None,
         })
     }
 }
 
 struct Reader {
-    receiver: broadcast::Receiver<Event>,
+    receiver: broadcast::Receiver<Numbered>,
+    /// Events that were told, or told to be lost.
+    told: u64,
+    /// What comes after the loss that was told last.
+    next: Option<Event>,
 }
 
 #[async_trait]
 impl EventStream for Reader {
     async fn next(&mut self) -> Option<Event> {
-        match self.receiver.recv().await {
-            Ok(event) => Some(event),
-            Err(broadcast::error::RecvError::Lagged(events)) => Some(Event::Lost { events }),
-            Err(broadcast::error::RecvError::Closed) => None,
+        if let Some(event) = self.next.take() {
+            return Some(event);
+        }
+        loop {
+            match self.receiver.recv().await {
+                Ok(Numbered { event, total }) => {
+                    // What was overwritten before this reader came to it may itself have been a
+                    // loss of many.
+                    let missed = total - weight(&event) - self.told;
+                    self.told = total;
+                    if missed == 0 {
+                        return Some(event);
+                    }
+                    self.next = Some(event);
+                    return Some(Event::Lost { events: missed });
+                }
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
         }
     }
 }
@@ -61,7 +108,8 @@ mod tests {
         for events in 0..KEPT_EVENTS as u64 + 10 {
             fanout.publish(Event::Lost { events });
         }
-        assert_eq!(reader.next().await, Some(Event::Lost { events: 10 }));
+        // Those of 0 to 9, each of which stands for as many.
+        assert_eq!(reader.next().await, Some(Event::Lost { events: 45 }));
         assert_eq!(
             reader.next().await,
             Some(Event::Lost { events: 10 }),

@@ -106,12 +106,14 @@ mod tests {
         idle.pressure = Some(PressureSample {
             sum: 3.0,
             samples: 10,
+            ..PressureSample::default()
         });
         assert_eq!(Interval::between(&idle, &idle).wmem, None);
         let mut busy = idle;
         busy.pressure = Some(PressureSample {
             sum: 4.0,
             samples: 12,
+            ..PressureSample::default()
         });
         assert_eq!(Interval::between(&idle, &busy).wmem, Some(0.5));
     }

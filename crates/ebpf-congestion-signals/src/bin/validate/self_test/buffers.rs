@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
-use ebpf_congestion_signals::{EbpfSource, PressureSample, SignalSource};
+use ebpf_congestion_signals::{EbpfSource, SignalSource};
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 
 use super::{Stop, TestResult, needs};
@@ -41,11 +41,8 @@ pub(super) fn tcp_send_buffer(source: &EbpfSource) -> TestResult {
         last = row.map_or(0.0, |row| row.send_queue as f64 / limit as f64);
         sum += last;
     }
-    let PressureSample {
-        sum: counted,
-        samples,
-    } = pressure();
-    let (counted, samples) = (counted - before.sum, samples - before.samples);
+    let after = pressure();
+    let (counted, samples) = (after.sum - before.sum, after.samples - before.samples);
     // Sums are kept in 65536ths.
     let rounding = sends as f64 / 65_536.0;
     if samples < sends || counted + rounding < sum {

@@ -118,11 +118,24 @@ impl Outcome {
     }
 }
 
+/// Where a kernel lacks the first, it may have the second, which gives the same.
+const STAND_INS: [(&str, &str); 2] = [
+    ("sock_send_length", "udp_sendmsg"),
+    ("sock_recv_length", "udp_recvmsg"),
+];
+
 /// Skips a test whose probe is not attached.
 fn needs(source: &EbpfSource, probe: &str) -> Result<(), Stop> {
     let capabilities = source.capabilities();
-    let capability = capabilities.iter().find(|known| known.name == probe);
-    match capability.map(|known| &known.missing) {
+    let missing = |name| {
+        let capability = capabilities.iter().find(|known| known.name == name);
+        capability.map(|known| &known.missing)
+    };
+    let stand_in = STAND_INS.iter().find(|(first, _)| *first == probe);
+    if stand_in.is_some_and(|(_, second)| missing(*second) == Some(&None)) {
+        return Ok(());
+    }
+    match missing(probe) {
         Some(None) => Ok(()),
         Some(Some(why)) => Err(Stop::Skip(format!("{probe} is not attached: {why}"))),
         None => Err(Stop::Fail(format!("no probe is called {probe}"))),

@@ -76,39 +76,32 @@ pub(super) fn batches(source: &EbpfSource, address: IpAddr) -> TestResult {
     check(source, &watch.sample(), BATCHES * SEGMENTS as u64, BATCHES)
 }
 
-/// A stream's bytes are counted for the host alone, where others' come on top: so it is tried some
-/// times, until nobody else sends meanwhile.
+/// A stream, of which the socket's calls and bytes are counted.
 pub(super) fn tcp(source: &EbpfSource, address: IpAddr) -> TestResult {
-    const BYTES: u64 = 1 << 20;
-    const ATTEMPTS: usize = 10;
+    const WRITES: u64 = 64;
+    const WRITE: usize = 16 * 1024;
     needs(source, "sock_send_length")?;
-    let mut closest = u64::MAX;
-    for _ in 0..ATTEMPTS {
-        let listener = bound(address, TcpListener::bind((address, 0)))?;
-        let to = listener.local_addr()?;
-        let reader = thread::spawn(move || -> std::io::Result<usize> {
-            let (mut stream, _) = listener.accept()?;
-            stream.read_to_end(&mut Vec::new())
-        });
-        let mut stream = TcpStream::connect(to)?;
-        let sent = || source.host().tcp_send.map_or(0, |send| send.bytes);
-        let before = sent();
-        stream.write_all(&vec![7; usize::try_from(BYTES)?])?;
-        let counted = sent() - before;
-        drop(stream);
-        let Ok(read) = reader.join() else {
-            return Err(Stop::Fail("the reader panicked".to_owned()));
-        };
-        equal("bytes that arrived", read? as u64, BYTES)?;
-        if counted == BYTES {
-            return Ok(format!("{BYTES} bytes"));
-        }
-        if counted < BYTES {
-            return equal("bytes", counted, BYTES).map(|()| String::new());
-        }
-        closest = closest.min(counted);
+    let listener = bound(address, TcpListener::bind((address, 0)))?;
+    let to = listener.local_addr()?;
+    let reader = thread::spawn(move || -> std::io::Result<usize> {
+        let (mut stream, _) = listener.accept()?;
+        stream.read_to_end(&mut Vec::new())
+    });
+    let mut stream = TcpStream::connect(to)?;
+    let watch = source.watch(WatchTarget::socket(&stream))?;
+    let mut written = 0;
+    for _ in 0..WRITES {
+        written += stream.write(&[7; WRITE])? as u64;
     }
-    Err(Stop::Skip(format!(
-        "other programs' streams are never quiet: counted at least {closest} for {BYTES} bytes"
-    )))
+    let Some(send) = watch.sample().send else {
+        return Err(Stop::Fail("the socket's calls are not counted".to_owned()));
+    };
+    drop(stream);
+    let Ok(read) = reader.join() else {
+        return Err(Stop::Fail("the reader panicked".to_owned()));
+    };
+    equal("bytes that arrived", read? as u64, written)?;
+    equal("bytes", send.bytes, written)?;
+    equal("calls", send.calls, WRITES)?;
+    Ok(format!("{written} bytes, {WRITES} calls"))
 }

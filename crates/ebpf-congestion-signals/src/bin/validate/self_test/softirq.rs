@@ -49,9 +49,11 @@ pub(super) fn runs(source: &EbpfSource) -> TestResult {
             "{time:?} in softirqs of {available:?} that the CPUs had"
         )));
     }
+    let wait = outer.mean_wait_since(&SoftirqSample::default());
     Ok(format!(
-        "{} runs, {FILE} says {table}; {:.1} ms of {:.0} ms that the CPUs had",
+        "{} runs, {FILE} says {table}; wait {}; {:.1} ms of {:.0} ms that the CPUs had",
         outer.runs,
+        wait.map_or_else(|| "-".to_owned(), |wait| format!("{wait:.1?}")),
         1e3 * time.as_secs_f64(),
         1e3 * available.as_secs_f64()
     ))
@@ -62,6 +64,8 @@ fn since(later: SoftirqSample, earlier: SoftirqSample) -> SoftirqSample {
         net_rx: later.net_rx.saturating_sub(earlier.net_rx),
         net_tx: later.net_tx.saturating_sub(earlier.net_tx),
         runs: later.runs - earlier.runs,
+        wait: later.wait.saturating_sub(earlier.wait),
+        waits: later.waits - earlier.waits,
     }
 }
 
