@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use crate::base::BaseKind;
 use crate::law::constants::{
-    INITIAL_LIMIT_DATAGRAMS, MAX_LIMIT_BYTES, MAX_LIMIT_CEILING, MAX_LIMIT_FLOOR,
+    INITIAL_LIMIT_DATAGRAMS, MAX_LIMIT_BYTES, MAX_LIMIT_CEILING, MAX_LIMIT_FLOOR, Tuning,
 };
 
 /// Which parts of the law work, and within what bounds. The defaults suit every sender; parts are
@@ -25,6 +25,7 @@ pub struct GovernorConfig {
     pub(crate) max_backlog: u64,
     pub(crate) initial_backlog_datagrams: u64,
     pub(crate) base_kind: Option<BaseKind>,
+    pub(crate) tuning: &'static Tuning,
 }
 
 impl GovernorConfig {
@@ -71,6 +72,14 @@ impl GovernorConfig {
         self
     }
 
+    /// Other numbers in the law, to measure what each does.
+    #[cfg(feature = "tuning")]
+    #[doc(hidden)]
+    pub fn tuning(&mut self, tuning: &'static Tuning) -> &mut Self {
+        self.tuning = tuning;
+        self
+    }
+
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
         in_range(
             "max_backlog",
@@ -96,6 +105,7 @@ impl Default for GovernorConfig {
             max_backlog: MAX_LIMIT_BYTES,
             initial_backlog_datagrams: INITIAL_LIMIT_DATAGRAMS,
             base_kind: None,
+            tuning: &Tuning::STANDARD,
         }
     }
 }

@@ -167,7 +167,7 @@ impl Controller for GovernedController {
         self.law.on_ack(now, sent, bytes, rtt.get());
         let governed = &self.place.governed;
         let observed = || governed.watch.congestion().observed_packets;
-        let leaked = self.leak.on_ack(sent, observed);
+        let leaked = self.leak.on_ack(sent, observed, governed.config.tuning);
         governed.flow.forget(leaked);
         let limited = app_limited || self.hides_growth();
         self.base.on_ack(now, sent, bytes, limited, rtt);

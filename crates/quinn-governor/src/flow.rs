@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
+use crate::law::constants::Tuning;
+
 /// Sums over the controllers of one flow.
 #[derive(Debug, Default)]
 pub(crate) struct Flow {
@@ -99,9 +101,6 @@ pub(crate) struct Leak {
     last: u64,
 }
 
-/// Part of a round trip's packets that may be missing and forgotten, as a divisor.
-const LEAK_DIVISOR: u64 = 4;
-
 impl Leak {
     /// A batch was sent.
     pub(crate) fn on_sent(&mut self, now: Instant, sent: Sent) {
@@ -111,13 +110,18 @@ impl Leak {
 
     /// A datagram that was sent at `sent` was acknowledged; how many packets before it will never
     /// be observed. Asks for what was observed about once a round trip.
-    pub(crate) fn on_ack(&mut self, sent: Instant, observed: impl FnOnce() -> u64) -> u64 {
+    pub(crate) fn on_ack(
+        &mut self,
+        sent: Instant,
+        observed: impl FnOnce() -> u64,
+        tuning: &Tuning,
+    ) -> u64 {
         let Some((packets, _)) = self.mark.take_if(|(_, marked)| sent >= *marked) else {
             return 0;
         };
         let missing = packets.saturating_sub(observed());
         let in_round = self.last.saturating_sub(packets);
-        if missing <= (in_round / LEAK_DIVISOR).max(1) {
+        if missing <= (in_round / tuning.leak_divisor).max(1) {
             missing
         } else {
             0
@@ -153,8 +157,11 @@ mod tests {
         leak.on_sent(now, flow.on_sent(12_000, 1200));
         leak.on_sent(now, flow.on_sent(14_400, 1200));
         // Seven of the first ten were observed before the acknowledgement of the last of them.
-        assert_eq!(leak.on_ack(now - Duration::from_millis(1), || 7), 0);
-        let leaked = leak.on_ack(now, || 7);
+        assert_eq!(
+            leak.on_ack(now - Duration::from_millis(1), || 7, &Tuning::STANDARD),
+            0
+        );
+        let leaked = leak.on_ack(now, || 7, &Tuning::STANDARD);
         assert_eq!(leaked, 3);
         flow.forget(leaked);
         assert_eq!(flow.unobserved(19), 0);
@@ -168,7 +175,7 @@ mod tests {
         let now = Instant::now();
         leak.on_sent(now, flow.on_sent(12_000, 1200));
         leak.on_sent(now, flow.on_sent(12_000, 1200));
-        assert_eq!(leak.on_ack(now, || 0), 0);
+        assert_eq!(leak.on_ack(now, || 0, &Tuning::STANDARD), 0);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::law::constants::Tuning;
+
 /// Follows a queue from look to look, to tell how long ago it ran empty.
 ///
 /// Looks come with acknowledgements and sends, the queue runs empty between them. How long what was
@@ -41,22 +43,16 @@ pub(crate) struct Passed {
     pub(crate) idle: Option<Duration>,
 }
 
-/// Datagrams that must depart in a stretch before it tells the rate: an error of one at either end
-/// is then a quarter, and as often up as down.
-const STRETCH_DATAGRAMS: u64 = 4;
-
-/// Time over which the rate is averaged: several round trips of most paths, and short against the
-/// time in which rates change.
-const AVERAGING: Duration = Duration::from_millis(100);
-
-/// How long a rate is good for. Without one, a queue that ran empty counts as empty since the look
-/// before: the limit then grows until there is a stretch to measure. So a link that has become
-/// faster, and runs empty all the time, is noticed.
-const VALIDITY: Duration = Duration::from_millis(250);
-
 impl IdleTime {
     /// Looks at the queue: what is in it, and how often it ran empty.
-    pub(crate) fn look(&mut self, now: Instant, total: u64, drained: u64, datagram: u64) -> Passed {
+    pub(crate) fn look(
+        &mut self,
+        now: Instant,
+        total: u64,
+        drained: u64,
+        datagram: u64,
+        tuning: &Tuning,
+    ) -> Passed {
         let last = self.last.replace(Last {
             at: now,
             level: total,
@@ -75,15 +71,16 @@ impl IdleTime {
             self.stretch = fresh;
             // The first datagram may have been nearly sent at the last look.
             let rest = last.level.saturating_sub(datagram);
-            let idle = Some(time.saturating_sub(self.time_for(now, rest)));
+            let idle = Some(time.saturating_sub(self.time_for(now, rest, tuning)));
             return Passed { time, idle };
         }
         if let Some(stretch) = &mut self.stretch {
             stretch.departed += last.level.saturating_sub(total);
-            if stretch.departed >= STRETCH_DATAGRAMS * datagram {
+            if stretch.departed >= tuning.stretch_datagrams * datagram {
                 let (departed, began) = (stretch.departed, stretch.began);
                 self.stretch = fresh;
-                self.measure(now, departed, now.saturating_duration_since(began));
+                let busy = now.saturating_duration_since(began);
+                self.measure(now, departed, busy, tuning);
             }
         } else {
             self.stretch = fresh;
@@ -98,8 +95,8 @@ impl IdleTime {
         }
     }
 
-    fn measure(&mut self, now: Instant, departed: u64, time: Duration) {
-        if self.busy >= AVERAGING {
+    fn measure(&mut self, now: Instant, departed: u64, time: Duration, tuning: &Tuning) {
+        if self.busy >= tuning.rate_averaging {
             (self.departed, self.busy) = (self.departed / 2, self.busy / 2);
         }
         self.departed = self.departed.saturating_add(departed);
@@ -108,9 +105,9 @@ impl IdleTime {
     }
 
     /// How long the link takes for so many bytes; zero while the rate is not known.
-    fn time_for(&self, now: Instant, bytes: u64) -> Duration {
+    fn time_for(&self, now: Instant, bytes: u64, tuning: &Tuning) -> Duration {
         let measured = self.measured;
-        if measured.is_none_or(|at| now.saturating_duration_since(at) >= VALIDITY) {
+        if measured.is_none_or(|at| now.saturating_duration_since(at) >= tuning.rate_validity) {
             return Duration::ZERO;
         }
         let nanos = u128::from(bytes) * self.busy.as_nanos();
@@ -124,6 +121,7 @@ mod tests {
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
+    const STANDARD: &Tuning = &Tuning::STANDARD;
 
     fn start() -> (IdleTime, Instant) {
         #[expect(clippy::disallowed_methods, reason = "a zero for virtual time")]
@@ -134,36 +132,39 @@ mod tests {
     #[test]
     fn it_is_what_remains_after_the_time_that_the_link_needed() {
         let (mut idle, start) = start();
-        idle.look(start, 10_000, 0, 1_000);
+        idle.look(start, 10_000, 0, 1_000, STANDARD);
         // 1,000 bytes a millisecond.
-        idle.look(start + 2 * MS, 8_000, 0, 1_000);
-        let passed = idle.look(start + 4 * MS, 6_000, 0, 1_000);
+        idle.look(start + 2 * MS, 8_000, 0, 1_000, STANDARD);
+        let passed = idle.look(start + 4 * MS, 6_000, 0, 1_000, STANDARD);
         assert_eq!((passed.time, passed.idle), (2 * MS, None));
         idle.add(2_000);
-        let passed = idle.look(start + 14 * MS, 0, 1, 1_000);
+        let passed = idle.look(start + 14 * MS, 0, 1, 1_000, STANDARD);
         assert_eq!((passed.time, passed.idle), (10 * MS, Some(3 * MS)));
         // Looked at too early to have been idle at all.
         idle.add(5_000);
-        let passed = idle.look(start + 16 * MS, 0, 2, 1_000);
+        let passed = idle.look(start + 16 * MS, 0, 2, 1_000, STANDARD);
         assert_eq!(passed.idle, Some(Duration::ZERO));
     }
 
     #[test]
     fn short_stretches_do_not_tell_the_rate() {
         let (mut idle, start) = start();
-        idle.look(start, 3_000, 0, 1_000);
+        idle.look(start, 3_000, 0, 1_000, STANDARD);
         // Nothing departed, and then all at once: not a stretch of any rate.
-        idle.look(start + MS, 3_000, 0, 1_000);
-        assert_eq!(idle.look(start + 2 * MS, 0, 1, 1_000).idle, Some(MS));
+        idle.look(start + MS, 3_000, 0, 1_000, STANDARD);
+        assert_eq!(
+            idle.look(start + 2 * MS, 0, 1, 1_000, STANDARD).idle,
+            Some(MS)
+        );
     }
 
     #[test]
     fn an_old_rate_is_not_used() {
         let (mut idle, start) = start();
-        idle.look(start, 10_000, 0, 1_000);
-        idle.look(start + 4 * MS, 6_000, 0, 1_000);
-        let now = start + 4 * MS + VALIDITY;
-        idle.look(now - MS, 6_000, 0, 1_000_000);
-        assert_eq!(idle.look(now, 0, 1, 1_000).idle, Some(MS));
+        idle.look(start, 10_000, 0, 1_000, STANDARD);
+        idle.look(start + 4 * MS, 6_000, 0, 1_000, STANDARD);
+        let now = start + 4 * MS + STANDARD.rate_validity;
+        idle.look(now - MS, 6_000, 0, 1_000_000, STANDARD);
+        assert_eq!(idle.look(now, 0, 1, 1_000, STANDARD).idle, Some(MS));
     }
 }

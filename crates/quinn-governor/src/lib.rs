@@ -141,4 +141,7 @@ pub use config::{ConfigError, GovernorConfig};
 pub use controller::GovernedController;
 pub use governor::{BaseFactory, Governor};
 pub use governors::{Governors, GovernorsBuilder, Socket};
+#[cfg(feature = "tuning")]
+#[doc(hidden)]
+pub use law::constants::Tuning;
 pub use report::GovernorReport;

@@ -5,7 +5,8 @@
 //! queue limits, `lib/dynamic_queue_limits.c`): the least that keeps the link busy. It grows by a
 //! datagram when the link had nothing to send after the limit had held a datagram back that would
 //! have been sent otherwise. It shrinks by what was in the queue all the time, which nobody needed,
-//! and halves when the queue overflowed all the same.
+//! and halves when the queue overflowed all the same, to come back only to three quarters of what
+//! overflowed: that queue is short, and to find so again and again would cost a drop each time.
 //!
 //! Unlike those limits it tolerates a little idle time, and shrinks by a datagram while there is
 //! less: a ring is refilled by an interrupt, this queue by acknowledgements, whose gaps have no
@@ -20,7 +21,7 @@ use parking_lot::Mutex;
 
 use crate::config::GovernorConfig;
 use crate::idle::IdleTime;
-use crate::law::constants::{HOLD, IDLE_DIVISOR, IDLE_STEP, MIN_LIMIT_DATAGRAMS};
+use crate::law::constants::Tuning;
 
 /// A queue's limit, and those who share it.
 ///
@@ -77,8 +78,26 @@ struct State {
     /// Least backlog since the hold began.
     least: u64,
     hold: Option<Instant>,
-    /// When an overflow last halved the limit.
-    halved: Option<Instant>,
+    /// The last overflow.
+    overflow: Option<Overflow>,
+}
+
+/// The queue was too short for the limit.
+#[derive(Clone, Copy, Debug)]
+struct Overflow {
+    at: Instant,
+    /// The limit is not to come back to this, for as long as it is remembered.
+    ceiling: u64,
+}
+
+impl Overflow {
+    /// What the limit may grow to: a datagram more each time that it would have been forgotten.
+    fn bound(&self, now: Instant, datagram: u64, tuning: &Tuning) -> u64 {
+        let age = now.saturating_duration_since(self.at).as_millis();
+        let steps = age / tuning.overflow_memory.as_millis().max(1);
+        let steps = u64::try_from(steps).unwrap_or(u64::MAX);
+        self.ceiling.saturating_add(steps.saturating_mul(datagram))
+    }
 }
 
 impl QueueLimit {
@@ -124,9 +143,10 @@ impl QueueLimit {
         let Some(mut state) = self.state.try_lock() else {
             return;
         };
+        let tuning = config.tuning;
         let passed = state
             .idle
-            .look(now, seen.total, seen.drained, seen.datagram);
+            .look(now, seen.total, seen.drained, seen.datagram, tuning);
         if let Some(idle) = passed.idle {
             // A source that lags tells of an empty queue in another interval.
             state.uncharged += if seen.lags { passed.time } else { idle };
@@ -135,13 +155,14 @@ impl QueueLimit {
             return;
         }
         let limit = self.limit(config, seen.datagram);
-        let floor = (MIN_LIMIT_DATAGRAMS * seen.datagram).min(limit);
+        let floor = (tuning.min_limit_datagrams * seen.datagram).min(limit);
         if seen.overflowed {
             let due = state
-                .halved
-                .is_none_or(|halved| now.saturating_duration_since(halved) >= seen.srtt);
+                .overflow
+                .is_none_or(|last| now.saturating_duration_since(last.at) >= seen.srtt);
             if due {
-                state.halved = Some(now);
+                let ceiling = (limit - limit / tuning.overflow_divisor).max(floor);
+                state.overflow = Some(Overflow { at: now, ceiling });
                 self.limit.store((limit / 2).max(floor), Ordering::Relaxed);
             }
             return;
@@ -154,7 +175,13 @@ impl QueueLimit {
             } else {
                 state.credit = Duration::ZERO;
                 state.hold = None;
-                let grown = limit.saturating_add(seen.datagram).min(config.max_backlog);
+                let bound = state
+                    .overflow
+                    .map_or(u64::MAX, |last| last.bound(now, seen.datagram, tuning));
+                let grown = limit
+                    .saturating_add(seen.datagram)
+                    .min(config.max_backlog)
+                    .min(bound.max(limit));
                 self.limit.store(grown, Ordering::Relaxed);
             }
             return;
@@ -164,9 +191,9 @@ impl QueueLimit {
         }
         state.earned += passed.time;
         if seen.holds {
-            let earned = std::mem::take(&mut state.earned).min(HOLD);
-            state.credit += earned / IDLE_DIVISOR;
-            if state.credit >= IDLE_STEP {
+            let earned = std::mem::take(&mut state.earned).min(tuning.hold);
+            state.credit += earned / tuning.idle_divisor;
+            if state.credit >= tuning.idle_step {
                 state.credit = Duration::ZERO;
                 let shrunk = limit.saturating_sub(seen.datagram).max(floor);
                 self.limit.store(shrunk, Ordering::Relaxed);
@@ -180,7 +207,7 @@ impl QueueLimit {
             }
             Some(began) => {
                 state.least = state.least.min(seen.total);
-                if now.saturating_duration_since(began) >= HOLD {
+                if now.saturating_duration_since(began) >= tuning.hold {
                     // Looks only sample the queue: leave a datagram for what they missed.
                     let unused = state.least.saturating_sub(seen.datagram);
                     let shrunk = limit.saturating_sub(unused).max(floor);
@@ -382,6 +409,30 @@ mod tests {
         limit.observe(now, &config, &overflow);
         limit.observe(now + 19 * MS, &config, &overflow);
         assert_eq!(limit.limit(&config, DATAGRAM), 2 * DATAGRAM);
+    }
+
+    #[test]
+    fn it_does_not_come_back_to_what_overflowed_while_that_is_remembered() {
+        let (limit, config, now) = start();
+        let overflow = Observation {
+            overflowed: true,
+            ..seen()
+        };
+        limit.observe(now, &config, &overflow);
+        for drained in 1..100 {
+            run_dry(&limit, &config, now + 20 * MS * drained, u64::from(drained));
+        }
+        assert_eq!(limit.limit(&config, DATAGRAM), 3 * DATAGRAM);
+        let later = now + config.tuning.overflow_memory;
+        for drained in 100..200 {
+            run_dry(
+                &limit,
+                &config,
+                later + 20 * MS * drained,
+                u64::from(drained),
+            );
+        }
+        assert_eq!(limit.limit(&config, DATAGRAM), 4 * DATAGRAM);
     }
 
     #[test]

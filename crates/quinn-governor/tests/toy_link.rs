@@ -92,18 +92,24 @@ fn four_flows_share_the_link_equally_and_one_limit() {
     }
 }
 
+/// Each keeps three datagrams in flight at least, which together is more than the link needs: here
+/// the limit finds out by how much only when the queue overflows.
 #[test]
-fn fifty_connections_lose_nothing_and_share_equally() {
-    let mut toy = toy(50, 150_000, 20, BaseChoice::Cubic);
-    for _ in 0..50 {
-        toy.add_flow(true);
-        toy.run(SECOND / 25);
-    }
-    toy.run(2 * SECOND);
-    let shares = toy.run(4 * SECOND);
+fn fifty_connections_lose_hardly_anything_and_share_equally() {
+    let [governed, stock] = [true, false].map(|governed| {
+        let mut toy = toy(50, 150_000, 20, BaseChoice::Cubic);
+        for _ in 0..50 {
+            toy.add_flow(governed);
+            toy.run(SECOND / 25);
+        }
+        toy.run(2 * SECOND);
+        let shares = toy.run(4 * SECOND);
+        (shares, toy.lost())
+    });
+    let (shares, lost) = governed;
     assert!(fairness(&shares) >= 0.95, "{shares:?}");
     assert!(shares.iter().sum::<f64>() >= 0.98, "{shares:?}");
-    assert_eq!(toy.lost(), 0);
+    assert!(lost * 50 <= stock.1, "{lost} lost of stock's {}", stock.1);
 }
 
 #[test]

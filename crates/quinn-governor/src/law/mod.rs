@@ -6,12 +6,12 @@
 
 use std::time::{Duration, Instant};
 
-use constants::{
-    INITIAL_RTT, MIN_WINDOW_DATAGRAMS, RELEASE_ROUNDS, SLOW_START_COVER, STANDING_MIN,
-};
+use batch::batch_window;
+use constants::INITIAL_RTT;
+use freeze::{Flight, Freeze};
 use reductions::Reductions;
 use rounds::Rounds;
-use standing::{Freeze, Standing, outgrows_bursts};
+use standing::{Standing, outgrows_bursts};
 use target::Target;
 use trust::Trust;
 
@@ -22,7 +22,10 @@ pub(crate) use recent_sends::RecentSends;
 pub(crate) use reductions::Report;
 pub(crate) use signals::{QueueSignals, Signals};
 
+mod batch;
 pub(crate) mod constants;
+mod freeze;
+mod misses;
 mod recent_sends;
 mod reductions;
 mod rounds;
@@ -32,6 +35,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 mod trust;
+mod tuning;
 
 /// The law's state for one controller.
 #[derive(Clone, Debug)]
@@ -49,6 +53,10 @@ pub(crate) struct Law {
     reductions: Reductions,
     rounds: Rounds,
     drops_seen: u64,
+    /// When the queue last dropped something.
+    overflowed: Option<Instant>,
+    /// No more than the queue's own limit was in it at the last look.
+    within_limit: bool,
     /// The cap at the last look.
     cap: u64,
     /// In flight that is kept up while the sample stands still.
@@ -128,7 +136,7 @@ pub(crate) struct Decision {
     pub(crate) limit_decides: bool,
     /// The queue's own limit has held something back since the acknowledgements before.
     pub(crate) limit_holds: bool,
-    /// The queue dropped something although its own limit decided.
+    /// The queue dropped something although it held no more than its own limit, which decided.
     pub(crate) overflowed: bool,
     /// The law is engaged and the sender wants to send more. Told when acknowledgements begin.
     pub(crate) wants_more: bool,
@@ -152,6 +160,8 @@ impl Law {
             reductions: Reductions::default(),
             rounds: Rounds::default(),
             drops_seen: start.drops,
+            overflowed: None,
+            within_limit: false,
             cap: 0,
             kept_in_flight: 0,
             last_held: None,
@@ -193,22 +203,27 @@ impl Law {
 
     /// The window: never above base's, never below a few datagrams unless base's is.
     pub(crate) fn window(&self, base: u64, signals: &Signals) -> Verdict {
-        let (cap, target) = match self.mode {
-            Mode::Free => (u64::MAX, None),
-            Mode::Releasing { window, .. } => (window, None),
-            Mode::Engaged => self.cap(signals),
+        let rate = self.rate();
+        let ((cap, target), batch) = match self.mode {
+            Mode::Free => ((u64::MAX, None), u64::MAX),
+            Mode::Releasing { window, .. } => ((window, None), u64::MAX),
+            Mode::Engaged => {
+                let batch = batch_window(self.in_flight, self.mtu, rate, self.config.tuning);
+                (self.cap(signals, rate), batch)
+            }
         };
-        let window = base.min(cap.max(MIN_WINDOW_DATAGRAMS * self.mtu));
+        let capped = base.min(cap.max(self.least_window()));
         // The connection sends while in flight + datagram < window.
         let next = self.in_flight.saturating_add(self.mtu);
-        let held = next >= window && next < base;
+        let held = next >= capped && next < base;
         let held_by_limit = match (target, signals.queue) {
             (Some(target), Some(queue)) if held && target.limit_decides => Some(queue.drained),
             _ => None,
         };
         Verdict {
-            window,
-            capped: window < base,
+            // What is over a batch follows at once, and is not held back.
+            window: capped.min(batch.max(self.least_window())),
+            capped: capped < base,
             held,
             held_by_limit,
         }
@@ -232,42 +247,55 @@ impl Law {
         }
 
         let trusted_before = self.trusted;
-        self.trusted = self.trust.judge(now, signals, self.srtt);
+        let tuning = self.config.tuning;
+        self.trusted = self.trust.judge(now, signals, self.srtt, tuning);
         decision.went_blind = trusted_before && !self.trusted;
         let dropped = signals.drops > self.drops_seen;
         self.drops_seen = signals.drops;
+        if dropped {
+            self.overflowed = Some(now);
+        }
 
         let engaged_before = self.mode == Mode::Engaged;
         match signals.queue {
             Some(queue) if self.trusted && self.config.backlog_cap => {
-                let standing = self.standing.look(now, &queue, self.srtt) || {
+                let standing = self.standing.look(now, &queue, self.srtt, tuning) || {
                     // In slow start a window is up to twice what is in flight; more of it is
                     // not used, and paces nothing.
                     let used = base.window.min(self.in_flight.saturating_mul(2));
-                    outgrows_bursts(&queue, used, self.mtu, self.srtt)
+                    outgrows_bursts(&queue, used, self.mtu, self.srtt, tuning)
                 };
                 if self.mode == Mode::Engaged {
-                    decision.ran_dry = self.follow_hold(now, &queue, marks, occasion);
+                    decision.ran_dry = self.follow_hold(now, &queue, base, marks, occasion);
                 } else if dropped || self.may_hold(&queue) && (standing || queue.others_share > 0) {
                     self.mode = Mode::Engaged;
                     self.last_held = Some((now, queue.drained));
                 }
-                let (in_flight, srtt) = (self.in_flight, self.srtt);
-                self.kept_in_flight = self.freeze.look(now, &queue, in_flight, srtt);
+                let flight = Flight {
+                    bytes: self.in_flight,
+                    rate: self.rate(),
+                    srtt: self.srtt,
+                };
+                self.kept_in_flight = self.freeze.look(now, signals, flight, tuning);
             }
             _ => self.let_go(now),
         }
         match self.mode {
             Mode::Engaged => {
-                let (cap, target) = self.cap(signals);
+                let (cap, target) = self.cap(signals, self.rate());
                 self.cap = cap;
                 decision.limit_decides = target.is_some_and(|target| target.limit_decides);
                 decision.limit_holds = decision.limit_decides && marks.held_by_limit.is_some();
-                decision.overflowed = dropped && engaged_before && decision.limit_decides;
+                decision.overflowed =
+                    dropped && engaged_before && decision.limit_decides && self.within_limit;
+                self.within_limit = signals
+                    .queue
+                    .is_some_and(|queue| queue.total <= queue.limit);
             }
             Mode::Releasing { window, since } => {
                 let time = now.saturating_duration_since(since);
-                if window >= base.window || time >= self.srtt.saturating_mul(RELEASE_ROUNDS) {
+                if window >= base.window || time >= self.srtt.saturating_mul(tuning.release_rounds)
+                {
                     self.mode = Mode::Free;
                 }
             }
@@ -295,22 +323,24 @@ impl Law {
     /// Datagrams are about to be sent; with them the flow has sent `packets`, on the scale of those
     /// observed.
     pub(crate) fn on_sent(&mut self, now: Instant, bytes: u64, packets: u64, base: Base) {
-        self.trust.on_sent(now, packets, self.srtt);
+        self.trust
+            .on_sent(now, packets, self.srtt, self.config.tuning);
         if self.in_flight < self.mtu {
             self.ack_clock = false;
         }
         // Acknowledgements alone are sent but not in flight: without a bound they would add up
         // where nothing else is sent. Above base's window it makes no difference.
         self.in_flight = self.in_flight.saturating_add(bytes).min(base.window);
+        self.freeze.on_sent(self.in_flight);
     }
 
     /// A datagram was acknowledged.
     pub(crate) fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, srtt: Duration) {
         self.srtt = srtt;
         self.in_flight = self.in_flight.saturating_sub(bytes);
-        self.trust.on_ack(now, sent);
+        self.trust.on_ack(now, sent, self.config.tuning);
         if let Mode::Releasing { window, .. } = &mut self.mode {
-            *window = window.saturating_add(bytes);
+            *window = window.saturating_add(bytes / self.config.tuning.release_divisor);
         }
     }
 
@@ -327,9 +357,8 @@ impl Law {
 
     /// A batch of acknowledgements is complete; whether base is to leave slow start.
     pub(crate) fn end_acks(&mut self, now: Instant, in_flight: u64, base: Base) -> bool {
-        let stalled = self
-            .rounds
-            .look(now, self.in_flight.max(in_flight), self.srtt);
+        let most = self.in_flight.max(in_flight);
+        let stalled = self.rounds.look(now, most, self.srtt, self.config.tuning);
         self.in_flight = in_flight;
         self.ack_clock = true;
         stalled
@@ -352,15 +381,20 @@ impl Law {
 
     /// What is sent, bytes a second.
     fn rate(&self) -> u64 {
-        let rate = u128::from(self.in_flight) * 1_000_000_000 / self.srtt.as_nanos().max(1);
-        u64::try_from(rate).unwrap_or(u64::MAX)
+        let micros = u64::try_from(self.srtt.as_micros()).unwrap_or(u64::MAX);
+        self.in_flight.saturating_mul(1_000_000) / micros.max(1)
+    }
+
+    /// The least window, if base's is not smaller.
+    fn least_window(&self) -> u64 {
+        self.config.tuning.min_window_datagrams * self.mtu
     }
 
     /// As much more than what is in flight as may still be added to the queue.
-    fn cap(&self, signals: &Signals) -> (u64, Option<Target>) {
+    fn cap(&self, signals: &Signals, rate: u64) -> (u64, Option<Target>) {
         match signals.queue {
             Some(queue) if signals.live => {
-                let target = Target::of(&queue, self.mtu, self.rate());
+                let target = Target::of(&queue, self.mtu, rate, self.config.tuning);
                 let cap = self.in_flight.saturating_add(target.allowance);
                 (cap.max(self.kept_in_flight), Some(target))
             }
@@ -377,14 +411,17 @@ impl Law {
     /// Follows whether the cap holds anything back: whether the queue ran empty meanwhile, which
     /// asks for a higher limit; and lets go when the queue ran empty and is not what limits this
     /// sender: nothing was held back for two round trips, or the sender paused until nothing was in
-    /// flight.
+    /// flight. The former proves nothing of a queue that overflowed lately, nor while base's window
+    /// is far from what is in flight.
     fn follow_hold(
         &mut self,
         now: Instant,
         queue: &QueueSignals,
+        base: Base,
         marks: Marks,
         occasion: Occasion,
     ) -> bool {
+        let tuning = self.config.tuning;
         let wants_more = occasion == Occasion::Acks { app_limited: false };
         if let Some(drained) = marks.held_by_limit
             && wants_more
@@ -396,7 +433,15 @@ impl Law {
             && queue.drained != drained
         {
             let time = now.saturating_duration_since(held);
-            let unused = time >= self.srtt.saturating_mul(2).max(STANDING_MIN);
+            let rounds = self.srtt.saturating_mul(tuning.unused_rounds);
+            let overflowed = self.overflowed.is_some_and(|overflowed| {
+                now.saturating_duration_since(overflowed) < tuning.overflow_memory
+            });
+            let app_limited = occasion == Occasion::Acks { app_limited: true };
+            let reach = self.rounds.recent_peak().saturating_mul(tuning.end_growth);
+            let unused = time >= rounds.max(tuning.standing_min)
+                && !overflowed
+                && (app_limited || base.window <= reach);
             let paused = self.in_flight < self.mtu && queue.others_share == 0;
             if unused || paused {
                 self.mode = Mode::Free;
@@ -405,11 +450,15 @@ impl Law {
         false
     }
 
-    /// Lets the cap go, not at once but growing with acknowledgements.
+    /// Lets the cap go, not at once but growing with acknowledgements, from what was in flight
+    /// lately.
     fn let_go(&mut self, now: Instant) {
         if self.mode == Mode::Engaged {
             self.mode = Mode::Releasing {
-                window: self.in_flight.max(MIN_WINDOW_DATAGRAMS * self.mtu),
+                window: self
+                    .in_flight
+                    .max(self.rounds.recent_peak())
+                    .max(self.least_window()),
                 since: now,
             };
         }
@@ -428,7 +477,7 @@ impl Law {
     /// The window from which on base covers the cap even after a reduction.
     fn covered(&self) -> u64 {
         self.cap
-            .max(MIN_WINDOW_DATAGRAMS * self.mtu)
-            .saturating_mul(SLOW_START_COVER)
+            .max(self.least_window())
+            .saturating_mul(self.config.tuning.slow_start_cover)
     }
 }

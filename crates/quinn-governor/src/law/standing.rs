@@ -2,10 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::constants::{
-    DOUBT, OUTGROWN_BURSTS, PACER_BURST, PACER_BURST_DATAGRAMS, STANDING_MAX, STANDING_MIN,
-    WIRE_OVERHEAD,
-};
+use super::constants::{PACER_BURST, PACER_BURST_DATAGRAMS, Tuning, WIRE_OVERHEAD};
 use super::signals::QueueSignals;
 
 /// Follows how long the queue has not run empty.
@@ -27,7 +24,13 @@ struct Busy {
 impl Standing {
     /// Takes note of the queue; whether it stands: it has not run empty for a while, nor become
     /// shorter. A burst that is being sent off makes a queue too, but one that shrinks.
-    pub(crate) fn look(&mut self, now: Instant, queue: &QueueSignals, srtt: Duration) -> bool {
+    pub(crate) fn look(
+        &mut self,
+        now: Instant,
+        queue: &QueueSignals,
+        srtt: Duration,
+        tuning: &Tuning,
+    ) -> bool {
         if self.queue != Some(queue.id) || self.drained != queue.drained || queue.total == 0 {
             self.queue = Some(queue.id);
             self.drained = queue.drained;
@@ -42,7 +45,8 @@ impl Standing {
         };
         let busy = self.busy.get_or_insert(first);
         let time = now.saturating_duration_since(busy.since);
-        time >= srtt.clamp(STANDING_MIN, STANDING_MAX) && queue.total >= busy.first
+        let least = tuning.standing_min.min(tuning.standing_max);
+        time >= srtt.clamp(least, tuning.standing_max) && queue.total >= busy.first
     }
 
     /// For how long the queue has not run empty.
@@ -54,59 +58,17 @@ impl Standing {
 }
 
 /// Whether the flow has more in the queue than bursts of the pacer put there.
-pub(crate) fn outgrows_bursts(queue: &QueueSignals, window: u64, mtu: u64, srtt: Duration) -> bool {
+pub(crate) fn outgrows_bursts(
+    queue: &QueueSignals,
+    window: u64,
+    mtu: u64,
+    srtt: Duration,
+    tuning: &Tuning,
+) -> bool {
     let paced = u128::from(window) * 5 / 4 * PACER_BURST.as_nanos() / srtt.as_nanos().max(1);
     let paced = u64::try_from(paced).unwrap_or(u64::MAX);
     let burst = paced.max(PACER_BURST_DATAGRAMS * (mtu + WIRE_OVERHEAD));
-    queue.own_flow > burst.saturating_mul(OUTGROWN_BURSTS)
-}
-
-/// Notices a sample that stands still although something of ours waits in the queue.
-///
-/// Either the link has stopped, or the source has. Until it is known which, in flight is not let
-/// fall below what it was: as much is sent as is acknowledged. That adds nothing to a queue that
-/// works, and lets a flow go on whose source died until acknowledgements of unobserved datagrams
-/// prove it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Freeze {
-    frozen: Option<Frozen>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Frozen {
-    queue: (u64, u64, u64),
-    since: Instant,
-    in_flight: u64,
-}
-
-impl Freeze {
-    /// Takes note of the queue; the in flight that is to be kept up, 0 for none.
-    pub(crate) fn look(
-        &mut self,
-        now: Instant,
-        queue: &QueueSignals,
-        in_flight: u64,
-        srtt: Duration,
-    ) -> u64 {
-        let key = (queue.own_flow, queue.total, queue.drained);
-        match self.frozen {
-            Some(frozen) if frozen.queue == key && queue.own_flow > 0 => {
-                if now.saturating_duration_since(frozen.since) >= DOUBT.max(srtt / 4) {
-                    frozen.in_flight
-                } else {
-                    0
-                }
-            }
-            _ => {
-                self.frozen = Some(Frozen {
-                    queue: key,
-                    since: now,
-                    in_flight,
-                });
-                0
-            }
-        }
-    }
+    queue.own_flow > burst.saturating_mul(tuning.outgrown_bursts)
 }
 
 #[cfg(test)]
@@ -128,11 +90,13 @@ mod tests {
         };
         let srtt = Duration::from_millis(20);
         // 5/4 of 400 kB a round trip is 50 kB in 2 ms.
-        let outgrows = |bytes| outgrows_bursts(&queue(bytes), 400_000, 1200, srtt);
+        let outgrows =
+            |bytes| outgrows_bursts(&queue(bytes), 400_000, 1200, srtt, &Tuning::STANDARD);
         assert!(!outgrows(100_000));
         assert!(outgrows(100_001));
         // Ten datagrams at least, with their headers.
-        let outgrows = |bytes| outgrows_bursts(&queue(bytes), 10_000, 1200, srtt);
+        let outgrows =
+            |bytes| outgrows_bursts(&queue(bytes), 10_000, 1200, srtt, &Tuning::STANDARD);
         assert!(!outgrows(2 * 10 * 1262));
         assert!(outgrows(2 * 10 * 1262 + 1));
     }

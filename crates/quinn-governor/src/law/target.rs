@@ -1,6 +1,6 @@
 //! How much may stand in the queue: together, and of one controller.
 
-use super::constants::{MATCH_DENOMINATOR, MATCH_NUMERATOR, MAX_WEIGHT, WIRE_OVERHEAD};
+use super::constants::{Tuning, WIRE_OVERHEAD};
 use super::signals::QueueSignals;
 
 /// What the law derives from a queue's state for one controller.
@@ -19,15 +19,12 @@ impl Target {
     /// share of the queue is the share of the link), or the queue's limit where that is more, in
     /// equal parts; but each at least what lets one datagram pass. `rate` is what this controller
     /// sends, bytes a second.
-    pub(crate) fn of(queue: &QueueSignals, mtu: u64, rate: u64) -> Self {
+    pub(crate) fn of(queue: &QueueSignals, mtu: u64, rate: u64, tuning: &Tuning) -> Self {
         let others = queue.total.saturating_sub(queue.shared);
-        let matched = u64::try_from(
-            u128::from(others) * u128::from(MATCH_NUMERATOR) / u128::from(MATCH_DENOMINATOR),
-        )
-        .unwrap_or(u64::MAX);
+        let matched = others - others / tuning.match_margin_divisor;
         let together = queue.limit.max(matched);
         let equal = together / (u64::from(queue.others_share) + 1);
-        let share = weighted(equal, rate, queue.mean_rate).max(mtu + WIRE_OVERHEAD);
+        let share = weighted(equal, rate, queue.mean_rate, tuning).max(mtu + WIRE_OVERHEAD);
         Self {
             share,
             allowance: share.saturating_sub(queue.own),
@@ -41,11 +38,14 @@ impl Target {
 /// Equal parts of a FIFO make equal rates only as long as everybody has something in it. Where the
 /// queue is as short as the limit keeps it, acknowledgements come in trains, one controller's
 /// after the other's; each refills its part while its train passes, and a long train stays long.
-fn weighted(part: u64, rate: u64, mean: u64) -> u64 {
+fn weighted(part: u64, rate: u64, mean: u64, tuning: &Tuning) -> u64 {
     if rate == 0 || mean == 0 {
         return part;
     }
-    let bounded = mean.clamp(rate / MAX_WEIGHT, rate.saturating_mul(MAX_WEIGHT));
+    let bounded = mean.clamp(
+        rate / tuning.max_weight,
+        rate.saturating_mul(tuning.max_weight),
+    );
     let weighted = u128::from(part) * u128::from(bounded) / u128::from(rate);
     u64::try_from(weighted).unwrap_or(u64::MAX)
 }
@@ -77,6 +77,7 @@ mod tests {
             },
             1200,
             0,
+            &Tuning::STANDARD,
         );
         assert_eq!((target.share, target.allowance), (6_000, 4_000));
         assert!(target.limit_decides);
@@ -94,6 +95,7 @@ mod tests {
             },
             1200,
             0,
+            &Tuning::STANDARD,
         );
         assert_eq!((target.share, target.allowance), (43_750, 33_750));
         assert!(!target.limit_decides);
@@ -108,6 +110,7 @@ mod tests {
             },
             1200,
             0,
+            &Tuning::STANDARD,
         );
         assert!(target.allowance > 1200);
     }
@@ -121,6 +124,7 @@ mod tests {
             },
             1200,
             0,
+            &Tuning::STANDARD,
         );
         assert!(target.share > u64::MAX / 2);
     }

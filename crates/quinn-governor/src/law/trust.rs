@@ -5,9 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::constants::{
-    DISTRUST, DOUBT, LAG_DIVISOR, LAG_MIN, LATE_PROBES, MAX_RELAPSES, RELAPSE_FACTOR, TORN_READ,
-};
+use super::constants::Tuning;
+use super::misses::Misses;
 use super::signals::{QueueSignals, Signals};
 
 /// Follows one flow's samples.
@@ -28,15 +27,22 @@ pub(crate) struct Trust {
     relapses: u32,
     /// Since when the flow seems to keep more in the queue than everybody.
     excess_since: Option<Instant>,
+    misses: Misses,
 }
 
 impl Trust {
     /// Takes note of a sample; whether it is to be believed.
-    pub(crate) fn judge(&mut self, now: Instant, signals: &Signals, srtt: Duration) -> bool {
+    pub(crate) fn judge(
+        &mut self,
+        now: Instant,
+        signals: &Signals,
+        srtt: Duration,
+        tuning: &Tuning,
+    ) -> bool {
         if let Some(last) = self.last
             && is_backwards(&last, signals)
         {
-            self.distrust(now, srtt);
+            self.distrust(now, srtt, tuning);
         }
         if self
             .last
@@ -46,28 +52,34 @@ impl Trust {
             self.blind = false;
         }
         self.last = Some(*signals);
-        self.follow_probe(now, signals.observed, srtt);
-        match signals.queue.map(|queue| contradiction(&queue)) {
-            Some(Contradiction::Certain) => self.distrust(now, srtt),
+        if self.misses.look(now, signals.observed, tuning) {
+            self.distrust(now, srtt, tuning);
+        }
+        self.follow_probe(now, signals.observed, srtt, tuning);
+        match signals.queue.map(|queue| contradiction(&queue, tuning)) {
+            Some(Contradiction::Certain) => self.distrust(now, srtt, tuning),
             Some(Contradiction::UnlessBrief) => {
                 let since = *self.excess_since.get_or_insert(now);
-                if now.saturating_duration_since(since) >= DOUBT {
-                    self.distrust(now, srtt);
+                if now.saturating_duration_since(since) >= tuning.doubt {
+                    self.distrust(now, srtt, tuning);
                 }
             }
             Some(Contradiction::None) | None => self.excess_since = None,
         }
         let distrusted = self.distrusted_until.is_some_and(|until| now < until);
-        let lags = self.late >= LATE_PROBES;
+        let lags = self.late >= tuning.late_probes;
         signals.live && !self.blind && !lags && !distrusted
     }
 
     /// Datagrams are being sent; with them the flow has sent `packets`, on the scale of those
     /// observed. Call after [`Trust::judge`].
-    pub(crate) fn on_sent(&mut self, now: Instant, packets: u64, srtt: Duration) {
+    pub(crate) fn on_sent(&mut self, now: Instant, packets: u64, srtt: Duration, tuning: &Tuning) {
         self.probe.get_or_insert((packets, now));
+        if let Some(last) = self.last {
+            self.misses.on_sent(now, last.observed, packets);
+        }
         let since = *self.unobserved_since.get_or_insert(now);
-        if now.saturating_duration_since(since) >= patience(srtt) {
+        if now.saturating_duration_since(since) >= patience(srtt, tuning) {
             self.blind = true;
         }
     }
@@ -75,35 +87,41 @@ impl Trust {
     /// A datagram that was sent at `sent` arrived. If nothing was observed since before that, the
     /// source missed it: an acknowledged datagram did leave this host. Call after
     /// [`Trust::judge`].
-    pub(crate) fn on_ack(&mut self, now: Instant, sent: Instant) {
+    pub(crate) fn on_ack(&mut self, now: Instant, sent: Instant, tuning: &Tuning) {
         if let Some(since) = self.unobserved_since
             && sent >= since
-            && now.saturating_duration_since(since) >= DOUBT
+            && now.saturating_duration_since(since) >= tuning.doubt
         {
             self.blind = true;
         }
     }
 
     /// What tells of packets only long after they were sent tells of a queue that was.
-    fn follow_probe(&mut self, now: Instant, observed: u64, srtt: Duration) {
+    fn follow_probe(&mut self, now: Instant, observed: u64, srtt: Duration, tuning: &Tuning) {
         let Some((packets, sent)) = self.probe else {
             return;
         };
         if observed >= packets {
             self.probe = None;
             self.late = 0;
-        } else if now.saturating_duration_since(sent) >= (srtt / LAG_DIVISOR).max(LAG_MIN) {
+        } else if now.saturating_duration_since(sent)
+            >= (srtt / tuning.lag_divisor).max(tuning.lag_min)
+        {
             self.probe = None;
             self.late = self.late.saturating_add(1);
+            if self.late >= tuning.late_probes {
+                self.distrust(now, srtt, tuning);
+            }
         }
     }
 
     /// Does not believe for a while, each time for twice as long if it has to be again and again.
-    fn distrust(&mut self, now: Instant, srtt: Duration) {
-        let patience = |relapses: u32| patience(srtt) * 2u32.pow(relapses.min(MAX_RELAPSES));
+    fn distrust(&mut self, now: Instant, srtt: Duration, tuning: &Tuning) {
+        let patience =
+            |relapses: u32| patience(srtt, tuning) * 2u32.pow(relapses.min(tuning.max_relapses));
         match self.distrusted_until {
             Some(until) if now < until => return,
-            Some(until) if now < until + patience(self.relapses) * RELAPSE_FACTOR => {
+            Some(until) if now < until + patience(self.relapses) * tuning.relapse_factor => {
                 self.relapses = self.relapses.saturating_add(1);
             }
             _ => self.relapses = 0,
@@ -113,8 +131,9 @@ impl Trust {
 }
 
 /// Long enough for a round trip and its acknowledgement.
-fn patience(srtt: Duration) -> Duration {
-    DISTRUST.max(srtt.saturating_mul(2)).min(DISTRUST * 100)
+fn patience(srtt: Duration, tuning: &Tuning) -> Duration {
+    let longest = tuning.distrust * 100;
+    tuning.distrust.max(srtt.saturating_mul(2)).min(longest)
 }
 
 fn is_backwards(last: &Signals, now: &Signals) -> bool {
@@ -132,10 +151,10 @@ enum Contradiction {
     Certain,
 }
 
-fn contradiction(queue: &QueueSignals) -> Contradiction {
+fn contradiction(queue: &QueueSignals, tuning: &Tuning) -> Contradiction {
     match queue.own_flow.saturating_sub(queue.total) {
         0 => Contradiction::None,
-        excess if excess <= TORN_READ => Contradiction::UnlessBrief,
+        excess if excess <= tuning.torn_read => Contradiction::UnlessBrief,
         _ => Contradiction::Certain,
     }
 }

@@ -1,0 +1,42 @@
+//! How much may leave at once.
+
+use super::constants::Tuning;
+
+/// The window that lets a batch of so much pass over what is in flight: about a millisecond of the
+/// flow's own rate (`rate`, bytes a second), two datagrams at least.
+///
+/// quinn asks for the window before each datagram of a batch and tells what it sent after the last
+/// one, so what is in flight stands still meanwhile and this is a bound on each batch, not on what
+/// is sent at a time: the next follows at once, as far as the cap allows. Nobody has to be woken.
+pub(super) fn batch_window(in_flight: u64, mtu: u64, rate: u64, tuning: &Tuning) -> u64 {
+    let micros = u64::try_from(tuning.batch_time.as_micros()).unwrap_or(u64::MAX);
+    let timed = rate.saturating_mul(micros) / 1_000_000;
+    let batch = timed.max(tuning.batch_datagrams * mtu);
+    // The connection sends while in flight + datagram < window.
+    in_flight.saturating_add(batch).saturating_add(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MTU: u64 = 1_000;
+
+    /// Datagrams that a connection sends in one batch.
+    fn batch(rate: u64) -> u64 {
+        let window = batch_window(50_000, MTU, rate, &Tuning::STANDARD);
+        let mut sent = 0;
+        while 50_000 + (sent + 1) * MTU < window {
+            sent += 1;
+        }
+        sent
+    }
+
+    #[test]
+    fn a_batch_is_a_millisecond_of_the_rate_and_two_datagrams_at_least() {
+        assert_eq!(batch(0), 2);
+        assert_eq!(batch(1_000_000), 2);
+        assert_eq!(batch(5_500_000), 5);
+        assert_eq!(batch(125_000_000), 125);
+    }
+}

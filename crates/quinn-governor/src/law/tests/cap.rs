@@ -1,0 +1,131 @@
+//! The window, and when it is capped.
+
+use super::*;
+
+#[test]
+fn without_a_standing_queue_the_window_is_bases() {
+    let mut scene = Scene::new();
+    for drained in 0..100 {
+        // A burst passes, and the queue runs empty.
+        scene.backlog(20_000);
+        scene.look();
+        scene.wait(MS);
+        scene.backlog(0);
+        scene.queue().drained = drained;
+        scene.look();
+        scene.wait(MS);
+        assert_eq!(scene.window().window, 200_000);
+    }
+}
+
+#[test]
+fn a_burst_that_is_being_sent_off_is_no_standing_queue() {
+    let mut scene = Scene::new();
+    for left in (1..20).rev() {
+        scene.backlog(left * 1000);
+        scene.look();
+        scene.wait(MS);
+    }
+    assert_eq!(scene.law.mode, Mode::Free);
+}
+
+#[test]
+fn a_standing_queue_is_filled_up_to_its_limit_and_no_further() {
+    let mut scene = Scene::new();
+    scene.engage(3_000);
+    let verdict = scene.window();
+    assert_eq!(verdict.window, 120_000 + 2_000);
+    assert!(verdict.capped && !verdict.held);
+
+    scene.backlog(4_900);
+    let verdict = scene.window();
+    assert_eq!(verdict.window, 120_000 + 100);
+    assert!(verdict.held);
+    assert_eq!(verdict.held_by_limit, Some(0));
+}
+
+#[test]
+fn the_window_is_never_above_bases_nor_under_the_least() {
+    let mut scene = Scene::new();
+    scene.engage(30_000);
+    scene.base.window = 100_000;
+    assert_eq!(scene.window().window, 100_000);
+    scene.base.window = 200_000;
+    scene.law.in_flight = 0;
+    assert_eq!(scene.window().window, 4 * MTU);
+    scene.base.window = 3 * MTU;
+    assert_eq!(scene.window().window, 3 * MTU);
+}
+
+#[test]
+fn a_batch_is_bounded_but_not_what_follows_at_once() {
+    let mut scene = Scene::new();
+    scene.queue().limit = 50_000;
+    scene.engage(3_000);
+    // A millisecond of 120,000 bytes in 20 ms.
+    let verdict = scene.window();
+    assert_eq!(verdict.window, 120_000 + 6_000 + 1);
+    assert!(!verdict.held);
+    scene.send(5);
+    assert_eq!(scene.window().window, 126_000 + 6_300 + 1);
+}
+
+#[test]
+fn without_a_queue_there_is_no_cap_but_drops_count() {
+    let mut scene = Scene::new();
+    scene.signals.queue = None;
+    for _ in 0..20 {
+        scene.wait(MS);
+        scene.look();
+    }
+    assert!(scene.law.is_free());
+    scene.signals.drops = 1;
+    assert!(scene.look().local_drop);
+    assert!(scene.law.is_free());
+}
+
+#[test]
+fn each_part_can_be_switched_off() {
+    let mut config = GovernorConfig::default();
+    config.backlog_cap(false);
+    let mut scene = Scene::with(config, BaseKind::LossBased);
+    scene.backlog(100_000);
+    for _ in 0..20 {
+        scene.wait(MS);
+        scene.look();
+    }
+    assert!(scene.law.is_free());
+
+    let mut config = GovernorConfig::default();
+    config.local_drops(false);
+    let mut scene = Scene::with(config, BaseKind::LossBased);
+    scene.signals.drops = 1;
+    assert!(!scene.look().local_drop);
+
+    let mut config = GovernorConfig::default();
+    config.slow_start_exit(false);
+    let mut scene = Scene::with(config, BaseKind::LossBased);
+    scene.engage(3_000);
+    scene.base.slow_start = true;
+    scene.marks.capped = true;
+    scene.look_at_acks();
+    assert!(scene.law.hides_growth(scene.base));
+}
+
+#[test]
+fn another_controller_that_is_held_back_here_is_reason_enough() {
+    let mut scene = Scene::new();
+    scene.queue().others_share = 1;
+    scene.look();
+    assert_eq!(scene.law.mode, Mode::Engaged);
+    assert_eq!(scene.window().window, 120_000 + 2_500);
+}
+
+#[test]
+fn acknowledgements_alone_do_not_count_as_in_flight_without_bound() {
+    let mut scene = Scene::new();
+    for _ in 0..1_000_000 {
+        scene.law.on_sent(scene.now, 40, scene.sent, scene.base);
+    }
+    assert_eq!(scene.law.in_flight, scene.base.window);
+}

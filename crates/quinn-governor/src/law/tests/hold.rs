@@ -1,0 +1,121 @@
+//! When the cap ends, and when its limit is too small.
+
+use super::*;
+
+#[test]
+fn a_queue_that_ran_dry_after_the_limit_held_something_back_asks_for_more() {
+    let mut scene = Scene::new();
+    scene.engage(4_900);
+    scene.queue().drained = 1;
+    assert!(!scene.look_at_acks().ran_dry, "nothing was held back");
+    scene.marks.held = true;
+    scene.marks.held_by_limit = Some(1);
+    assert!(!scene.look_at_acks().ran_dry, "it did not run dry since");
+    scene.queue().drained = 2;
+    assert!(scene.look_at_acks().ran_dry);
+
+    let (base, marks) = (scene.base, scene.marks);
+    let occasion = Occasion::Acks { app_limited: true };
+    let decision = scene
+        .law
+        .look(scene.now, &scene.signals, base, marks, occasion);
+    assert!(!decision.ran_dry, "the application had nothing to send");
+}
+
+#[test]
+fn the_cap_goes_when_it_held_nothing_back_for_two_round_trips_and_the_queue_ran_empty() {
+    let mut scene = Scene::new();
+    scene.engage(3_000);
+    scene.backlog(0);
+    scene.queue().drained = 1;
+    scene.wait(RTT);
+    scene.look();
+    assert_eq!(scene.law.mode, Mode::Engaged);
+    scene.wait(RTT * 2);
+    scene.look();
+    assert_eq!(scene.law.mode, Mode::Free);
+    assert_eq!(scene.window().window, 200_000);
+}
+
+/// Engaged, and nothing was held back for three round trips, in which the queue ran empty.
+fn unused() -> Scene {
+    let mut scene = Scene::new();
+    scene.engage(3_000);
+    scene.backlog(0);
+    scene.queue().drained = 1;
+    scene.wait(RTT * 3);
+    scene
+}
+
+#[test]
+fn the_cap_goes_on_while_base_would_burst() {
+    let mut scene = unused();
+    // 120,000 bytes were in flight.
+    scene.base.window = 240_001;
+    scene.look();
+    assert_eq!(scene.law.mode, Mode::Engaged);
+    scene.base.window = 240_000;
+    scene.look();
+    assert_eq!(scene.law.mode, Mode::Free);
+}
+
+#[test]
+fn the_cap_goes_on_while_an_overflow_is_remembered() {
+    let mut scene = unused();
+    scene.signals.drops = 1;
+    scene.look();
+    scene.wait(Duration::from_millis(9_999));
+    scene.look();
+    assert_eq!(scene.law.mode, Mode::Engaged);
+    scene.wait(MS);
+    scene.look();
+    assert_eq!(scene.law.mode, Mode::Free);
+}
+
+#[test]
+fn the_limit_is_to_blame_only_for_what_overflows_within_it() {
+    let mut scene = Scene::new();
+    scene.engage(4_000);
+    scene.signals.drops = 1;
+    assert!(scene.look().overflowed);
+    scene.backlog(30_000);
+    scene.look();
+    scene.signals.drops = 2;
+    assert!(!scene.look().overflowed, "left from before");
+}
+
+#[test]
+fn the_cap_waits_for_the_first_acknowledgement_after_a_pause() {
+    let mut scene = Scene::new();
+    scene.law.in_flight = 0;
+    scene.send(100);
+    scene.backlog(30_000);
+    for _ in 0..20 {
+        scene.look();
+        scene.wait(MS);
+    }
+    assert_eq!(scene.law.mode, Mode::Free, "nothing would wake the sender");
+    scene.law.end_acks(scene.now, 100 * MTU, scene.base);
+    scene.look();
+    assert_eq!(scene.law.mode, Mode::Engaged);
+}
+
+#[test]
+fn a_sender_that_paused_starts_again_with_bases_window() {
+    let mut scene = Scene::new();
+    scene.engage(4_900);
+    scene.marks.held = true;
+    scene.marks.held_by_limit = Some(0);
+    scene.look_at_acks();
+    scene.law.in_flight = 0;
+    scene.backlog(0);
+    scene.queue().drained = 1;
+    // Not while others of this process want to send.
+    scene.queue().others_share = 1;
+    scene.marks = Marks::default();
+    scene.look();
+    assert_eq!(scene.law.mode, Mode::Engaged);
+    scene.queue().others_share = 0;
+    scene.look();
+    assert_eq!(scene.window().window, 200_000);
+}

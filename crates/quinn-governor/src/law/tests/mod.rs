@@ -1,0 +1,132 @@
+//! The law in scenes: signals, a clock, and what a connection does.
+
+use super::*;
+
+mod base;
+mod cap;
+mod drops;
+mod hold;
+mod trust;
+
+const MTU: u64 = 1200;
+const MS: Duration = Duration::from_millis(1);
+const RTT: Duration = Duration::from_millis(20);
+
+const QUEUE: QueueSignals = QueueSignals {
+    id: 0,
+    own: 0,
+    own_flow: 0,
+    shared: 0,
+    total: 0,
+    drained: 0,
+    limit: 5_000,
+    others_share: 0,
+    mean_rate: 0,
+};
+
+/// A law, the signals it sees and a clock.
+struct Scene {
+    law: Law,
+    signals: Signals,
+    now: Instant,
+    base: Base,
+    marks: Marks,
+    sent: u64,
+}
+
+impl Scene {
+    /// A connection with 100 datagrams in flight and a round trip of 20 ms, in congestion
+    /// avoidance.
+    fn new() -> Self {
+        Self::with(GovernorConfig::default(), BaseKind::LossBased)
+    }
+
+    fn with(config: GovernorConfig, kind: BaseKind) -> Self {
+        let signals = Signals {
+            live: true,
+            observed: 0,
+            drops: 0,
+            queue: Some(QUEUE),
+        };
+        #[expect(clippy::disallowed_methods, reason = "a zero for virtual time")]
+        let now = Instant::now();
+        let mut scene = Self {
+            law: Law::new(config, kind, 1200, &signals),
+            signals,
+            now,
+            base: Base {
+                window: 200_000,
+                slow_start: false,
+            },
+            marks: Marks::default(),
+            sent: 0,
+        };
+        scene.law.srtt = RTT;
+        scene.send(100);
+        scene.law.end_acks(scene.now, 100 * MTU, scene.base);
+        scene
+    }
+
+    fn queue(&mut self) -> &mut QueueSignals {
+        self.signals.queue.get_or_insert(QUEUE)
+    }
+
+    /// This flow alone keeps so much in the queue.
+    fn backlog(&mut self, bytes: u64) {
+        let queue = self.queue();
+        (queue.own, queue.own_flow, queue.shared, queue.total) = (bytes, bytes, bytes, bytes);
+    }
+
+    fn look(&mut self) -> Decision {
+        let (base, marks) = (self.base, self.marks);
+        self.law
+            .look(self.now, &self.signals, base, marks, Occasion::Other)
+    }
+
+    fn look_at_acks(&mut self) -> Decision {
+        let (base, marks) = (self.base, self.marks);
+        let occasion = Occasion::Acks { app_limited: false };
+        self.law
+            .look(self.now, &self.signals, base, marks, occasion)
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.now += time;
+    }
+
+    /// Sends datagrams, which the source observes at once.
+    fn send(&mut self, datagrams: u64) {
+        self.send_unobserved(datagrams);
+        self.signals.observed = self.sent;
+    }
+
+    fn send_unobserved(&mut self, datagrams: u64) {
+        self.look();
+        self.sent += datagrams;
+        self.law
+            .on_sent(self.now, datagrams * MTU, self.sent, self.base);
+    }
+
+    fn ack(&mut self, datagrams: u64, sent: Instant) {
+        self.look_at_acks();
+        for _ in 0..datagrams {
+            self.law.on_ack(self.now, sent, MTU, RTT);
+        }
+        let in_flight = self.law.in_flight;
+        self.law.end_acks(self.now, in_flight, self.base);
+    }
+
+    fn window(&self) -> Verdict {
+        self.law.window(self.base.window, &self.signals)
+    }
+
+    /// The queue stands until the law is in force.
+    fn engage(&mut self, backlog: u64) {
+        self.backlog(backlog);
+        for _ in 0..6 {
+            self.look();
+            self.wait(MS);
+        }
+        assert_eq!(self.law.mode, Mode::Engaged);
+    }
+}
