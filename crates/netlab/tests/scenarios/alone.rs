@@ -35,14 +35,14 @@ fn local_queue_of(base: &Base, bottleneck: Bottleneck, title: &str) {
     let (ours, theirs) = (&governed.flows[0], &stock.flows[0]);
     let idle = idle(&scenario(base.stock()), base.stock());
     table.holds("lost of stock's", lost_ratio(governed, stock), AtMost(0.01));
-    table.goal("p50 over idle, ms", ms(ours.rtt.p50) - idle, AtMost(2.0));
-    table.goal("p99 over idle, ms", ms(ours.rtt.p99) - idle, AtMost(5.0));
+    table.holds("p50 over idle, ms", ms(ours.rtt.p50) - idle, AtMost(2.0));
+    table.holds("p99 over idle, ms", ms(ours.rtt.p99) - idle, AtMost(5.0));
     table.holds(
         "goodput of stock's",
         ours.goodput / theirs.goodput,
         AtLeast(0.99),
     );
-    table.goal(
+    table.holds(
         "use of the link",
         use_of_link(governed, bottleneck.rate),
         AtLeast(0.98),
@@ -61,13 +61,11 @@ fn short_queue() {
             compare(&table, &pair);
             let (stock, governed) = (&pair.stock, &pair.governed);
             let goodput = governed.total_goodput() / stock.total_goodput();
-            table.goal("lost of stock's", lost_ratio(governed, stock), AtMost(0.1));
-            table.goal("goodput of stock's", goodput, AtLeast(1.0));
-            table.holds(
-                "lost of stock's, at least fewer",
-                lost_ratio(governed, stock),
-                AtMost(1.0),
-            );
+            table.holds("lost of stock's", lost_ratio(governed, stock), AtMost(0.1));
+            // BBR fills the link from the first moment on by losing four of five datagrams; the
+            // part of a second in which the governed one looks for the rate is not made good.
+            let bound = if base.name == "bbr" { 0.99 } else { 1.0 };
+            table.aims("goodput of stock's", goodput, AtLeast(1.0), AtLeast(bound));
             table.finish();
         }
     }
@@ -86,7 +84,7 @@ fn deep_queue() {
         let ours = &pair.governed.flows[0];
         let idle = idle(&scenario(base.stock()), base.stock());
         let peak = ours.base_peak_window.unwrap_or_default() as f64;
-        table.goal("p50 over idle, ms", ms(ours.rtt.p50) - idle, AtMost(2.0));
+        table.holds("p50 over idle, ms", ms(ours.rtt.p50) - idle, AtMost(2.0));
         table.holds("base's peak window, MB", peak / 1e6, AtMost(1.0));
         table.finish();
     }
@@ -122,7 +120,7 @@ fn rate_step() {
                     median - idle
                 ));
             } else {
-                table.goal(
+                table.holds(
                     "p50 over idle after the fall, ms",
                     median - idle,
                     AtMost(10.0),
@@ -167,10 +165,11 @@ fn app_limited() {
                 ours.len() as f64,
                 AtLeast(theirs.len() as f64),
             );
-            table.goal(
+            table.aims(
                 "mean time of stock's",
                 ratio(sum(&ours), sum(&theirs)),
                 AtMost(1.01),
+                AtMost(1.02),
             );
             let slower = ours
                 .iter()

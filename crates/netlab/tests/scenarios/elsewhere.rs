@@ -1,7 +1,7 @@
 //! Flows whose host is not the bottleneck: a governor has to do nothing, exactly.
 
 use netlab::sim::scenarios;
-use netlab::sim::{Control, LinkConfig, Scenario};
+use netlab::sim::{Control, LinkConfig, Outcome, Scenario};
 
 use crate::figures::{AtLeast, AtMost, KINDS, Table, lost_ratio, name, summary};
 use crate::senders::{Base, Pair};
@@ -63,7 +63,8 @@ fn remote_queue_behind_a_slow_device() {
         let goodput = pair.governed.total_goodput() / pair.stock.total_goodput();
         table.holds("goodput of stock's", goodput, AtLeast(0.98));
         let lost = lost_ratio(&pair.governed, &pair.stock);
-        table.goal("lost of stock's", lost, AtMost(1.0));
+        // BBR loses half of what it sends here, whoever looks on.
+        table.aims("lost of stock's", lost, AtMost(1.0), AtMost(1.15));
         table.finish();
     }
 }
@@ -74,7 +75,7 @@ fn remote_queue_behind_a_slow_device() {
 #[cfg_attr(debug_assertions, ignore = "slow without optimisation: --release")]
 fn policy_drops_at_a_local_queue() {
     for kind in KINDS {
-        let table = Table::new(name("policy-drops local", kind));
+        let mut table = Table::new(name("policy-drops local", kind));
         let (mut stock, mut governed) = (0.0, 0.0);
         for seed in 1..=20 {
             let pair = Pair::run(&Base::cubic(), |control| {
@@ -87,7 +88,34 @@ fn policy_drops_at_a_local_queue() {
             governed += pair.governed.total_goodput();
         }
         table.note(format!("mean of 20 runs, stock {:.2} Mbit/s", stock / 20e6));
-        table.goal("goodput of stock's", governed / stock, AtLeast(0.98));
+        // A rule drops batches, and smaller ones are more: while the cap bounds them, in slow
+        // start, the first drop comes earlier, and it takes longer than these runs to make good
+        // what window that costs.
+        table.aims(
+            "goodput of stock's",
+            governed / stock,
+            AtLeast(0.98),
+            AtLeast(0.95),
+        );
+        table.finish();
+    }
+}
+
+/// The receiver's socket overflows. Nothing in the sender's host tells of that: it is for the
+/// receiver to close its window.
+#[test]
+#[cfg_attr(debug_assertions, ignore = "slow without optimisation: --release")]
+fn slow_receiver() {
+    for base in Base::all() {
+        let mut table = Table::new(name("slow-receiver", base.name));
+        let pair = Pair::run(&base, scenarios::slow_receiver);
+        table.note(summary("stock", &pair.stock));
+        table.note(summary("governed", &pair.governed));
+        let goodput = pair.governed.total_goodput() / pair.stock.total_goodput();
+        table.holds("goodput of stock's", goodput, AtLeast(1.0));
+        let drops = |outcome: &Outcome| outcome.flows[0].receive_drops as f64;
+        let dropped = drops(&pair.governed) / drops(&pair.stock);
+        table.aims("dropped of stock's", dropped, AtMost(0.99), AtMost(1.0));
         table.finish();
     }
 }

@@ -63,10 +63,13 @@ impl Table {
         }
     }
 
-    /// What is wished for.
-    pub(crate) fn goal(&self, what: &str, figure: f64, bound: Bound) {
-        let verdict = if bound.holds(figure) { "met" } else { "MISSED" };
-        println!("{}  {verdict}", self.line(what, figure, bound));
+    /// A goal that is not reached everywhere, and what must hold all the same.
+    pub(crate) fn aims(&mut self, what: &str, figure: f64, goal: Bound, bound: Bound) {
+        let verdict = if goal.holds(figure) { "met" } else { "MISSED" };
+        println!("{}  {verdict}", self.line(what, figure, goal));
+        if !bound.holds(figure) {
+            self.holds(what, figure, bound);
+        }
     }
 
     /// # Panics

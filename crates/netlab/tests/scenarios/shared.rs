@@ -56,12 +56,19 @@ fn beside_tcp() {
                 compare(&table, &pair);
                 let share = shares(&pair.governed)[0];
                 table.note(format!("stock's share {:.3}", shares(&pair.stock)[0]));
-                let bound = if count == 1 {
+                let goal = if count == 1 {
                     Within(0.4, 0.6)
                 } else {
                     Within(0.2, 0.5)
                 };
-                table.goal("share", share, bound);
+                if title == "linux" {
+                    table.holds("share", share, goal);
+                } else {
+                    // These fill the queue until it overflows. The governed flow hears of that at
+                    // once and makes room, they a round trip later and take it.
+                    let bound = if count == 1 { 0.3 } else { 0.15 };
+                    table.aims("share", share, goal, Within(bound, 0.6));
+                }
                 let used = use_of_link(&pair.governed, scenarios::RATE);
                 table.holds("use of the link", used, AtLeast(0.97));
                 table.finish();
@@ -75,13 +82,21 @@ fn beside_tcp() {
 fn beside_stock() {
     for base in Base::all() {
         for kind in KINDS {
-            let table = Table::new(name("beside-stock", (base.name, kind)));
+            let mut table = Table::new(name("beside-stock", (base.name, kind)));
             let pair = Pair::run(&Base::cubic(), |control| {
                 traced(scenarios::beside(kind, control, &[base.stock()]))
             });
             compare(&table, &pair);
             table.note(format!("stock's share {:.3}", shares(&pair.stock)[0]));
-            table.goal("share", shares(&pair.governed)[0], AtLeast(0.3));
+            let share = shares(&pair.governed)[0];
+            if base.name == "bbr" {
+                // Stock BBR sends several times what the link takes and does not mind the losses,
+                // so whatever answers to loss starves beside it: stock Cubic as well.
+                let stock = shares(&pair.stock)[0];
+                table.aims("share", share, AtLeast(0.3), AtLeast(stock * 0.8));
+            } else {
+                table.holds("share", share, AtLeast(0.3));
+            }
             table.finish();
         }
     }
@@ -95,7 +110,7 @@ fn beside_another_process() {
     for broker in [false, true] {
         for kind in KINDS {
             let title = if broker { "broker" } else { "own probes" };
-            let table = Table::new(name("beside-governed", (title, kind)));
+            let mut table = Table::new(name("beside-governed", (title, kind)));
             let base = Base::cubic();
             let scenario = scenarios::beside(kind, base.governed(), &[base.governed()]);
             let mut scenario = traced(scenario);
@@ -103,10 +118,10 @@ fn beside_another_process() {
             let outcome = scenario.run();
             table.note(summary("governed", &outcome));
             let shares = shares(&outcome);
-            table.goal("share", shares[0], Within(0.4, 0.6));
+            table.holds("share", shares[0], Within(0.4, 0.6));
             let idle = idle(&scenarios::beside(kind, base.stock(), &[]), base.stock());
             let p50 = ms(outcome.flows[0].rtt.p50);
-            table.goal("p50 over idle, ms", p50 - idle, AtMost(4.0));
+            table.holds("p50 over idle, ms", p50 - idle, AtMost(4.0));
             table.finish();
         }
     }
@@ -129,10 +144,10 @@ fn four_flows() {
             "stock's Jain {:.3}",
             fairness(&shares(&pair.stock))
         ));
-        table.goal("Jain's index", fairness(&shares(governed)), AtLeast(0.95));
+        table.holds("Jain's index", fairness(&shares(governed)), AtLeast(0.95));
         table.holds("lost of stock's", lost, AtMost(0.02));
         let p50 = ms(governed.flows[0].rtt.p50);
-        table.goal("p50 over idle, ms", p50 - idle, AtMost(4.0));
+        table.holds("p50 over idle, ms", p50 - idle, AtMost(4.0));
         let used = use_of_link(governed, scenarios::RATE);
         table.holds("use of the link", used, AtLeast(0.98));
         table.finish();
@@ -154,9 +169,9 @@ fn fifty_peers() {
                 fairness(&shares(&pair.stock))
             ));
             let jain = fairness(&shares(&pair.governed));
-            table.goal("Jain's index", jain, AtLeast(0.9));
+            table.holds("Jain's index", jain, AtLeast(0.9));
             let lost = lost_ratio(&pair.governed, &pair.stock);
-            table.goal("lost of stock's", lost, AtMost(0.02));
+            table.holds("lost of stock's", lost, AtMost(0.02));
             table.holds(
                 "goodput of stock's",
                 pair.governed.total_goodput() / pair.stock.total_goodput(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use netlab::sim::scenarios::{self, SOURCE_DIES};
 use netlab::sim::{EndManner, Outcome, SignalConfig};
 
-use crate::figures::{AtLeast, AtMost, KINDS, Table, lost_ratio, name, summary};
+use crate::figures::{AtLeast, AtMost, KINDS, Table, lost_ratio, name, ratio, summary};
 use crate::senders::{Base, Pair};
 
 /// With every fault at once: nothing but the seed decides.
@@ -56,7 +56,7 @@ fn source_dies_so(manner: EndManner, base: &Base, kind: scenarios::Kind) {
         after(&pair.governed) / after(&pair.stock),
         AtLeast(0.98),
     );
-    table.goal(
+    table.holds(
         "burst: in flight after five round trips",
         burst(&pair.governed),
         AtMost(2.0),
@@ -82,7 +82,8 @@ fn burst(outcome: &Outcome) -> f64 {
 #[cfg_attr(debug_assertions, ignore = "slow without optimisation: --release")]
 fn bad_signals() {
     type Change = fn(&mut SignalConfig);
-    let faults: [(&str, Change); 8] = [
+    // A sample that comes twice is one that misses an update.
+    let faults: [(&str, Change); 9] = [
         ("1 ms late", |signals| {
             signals.delay = Duration::from_millis(1)
         }),
@@ -92,7 +93,8 @@ fn bad_signals() {
         ("100 ms late", |signals| {
             signals.delay = Duration::from_millis(100)
         }),
-        ("half lost", |signals| signals.loss = 0.5),
+        ("a tenth lost or doubled", |signals| signals.loss = 0.1),
+        ("half lost or doubled", |signals| signals.loss = 0.5),
         ("10% noise", |signals| signals.noise = 0.1),
         ("50% noise", |signals| signals.noise = 0.5),
         ("1% reordered", |signals| signals.reordering = 0.01),
@@ -100,7 +102,7 @@ fn bad_signals() {
     ];
     for (title, change) in faults {
         for kind in KINDS {
-            let table = Table::new(name("bad-signals", (title, kind)));
+            let mut table = Table::new(name("bad-signals", (title, kind)));
             let pair = Pair::run(&Base::cubic(), |control| {
                 let mut signals = SignalConfig::default();
                 change(&mut signals);
@@ -109,9 +111,16 @@ fn bad_signals() {
             table.note(summary("stock", &pair.stock));
             table.note(summary("governed", &pair.governed));
             let goodput = pair.governed.total_goodput() / pair.stock.total_goodput();
-            table.goal("goodput of stock's", goodput, AtLeast(0.98));
+            table.holds("goodput of stock's", goodput, AtLeast(0.98));
             let lost = lost_ratio(&pair.governed, &pair.stock);
-            table.goal("lost of stock's", lost, AtMost(1.0));
+            // A source that is not believed leaves base alone, in slow start too. Stock's own is
+            // cut short here when its send buffer is full, which a moment's difference decides.
+            table.aims("lost of stock's", lost, AtMost(1.0), AtMost(20.0));
+            let part = ratio(
+                pair.governed.lost_packets() as f64,
+                pair.governed.flows[0].sent_packets as f64,
+            );
+            table.holds("lost of sent", part, AtMost(0.02));
             table.finish();
         }
     }

@@ -152,13 +152,13 @@ tuning! {
     late_probes: u32 = 3;
 
     /// Part of all batches of which the source may fail to tell in time, though it can tell as
-    /// soon of others, as a divisor: one in sixteen. In simulation a source that misses a
-    /// twentieth of its updates costs 3% of the rate, one that misses a tenth 6%; what a firewall
-    /// drops is missing too.
-    missed_divisor: u64 = 16;
+    /// soon of others, as a divisor: one in 32. In simulation a source that misses a fiftieth of
+    /// its updates costs 1% of the rate, one that misses a twentieth 3%. What a firewall's rule
+    /// drops is missing too, and one in a hundred is not to switch the law off.
+    missed_divisor: u64 = 32;
 
-    /// Over how many batches that is averaged: so many that a sixteenth of them is no accident
-    /// where a hundredth is the rule.
+    /// Over how many batches that is averaged: so many that one in 32 of them is no accident (five
+    /// standard deviations) where one in a hundred is the rule.
     missed_memory: u64 = 256;
 
     /// A source that misleads again before it has been right for this many times as long as it was

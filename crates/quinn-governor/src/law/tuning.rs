@@ -1,6 +1,6 @@
 //! Numbers of which a sensitivity can be measured.
 
-/// Makes [`Tuning`] and lists its fields, so that each can be scaled by its name.
+/// Makes `Tuning` and lists its fields, so that each can be scaled by its name.
 macro_rules! tuning {
     ($($(#[$doc:meta])* $name:ident: $kind:ty = $value:expr;)*) => {
         /// The law's numbers. There is one set, [`Tuning::STANDARD`]; others are made only to

@@ -1,0 +1,66 @@
+//! What the law and its controller tell each other.
+
+use std::time::Duration;
+
+/// What the law reads of base.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Base {
+    pub(crate) window: u64,
+    pub(crate) slow_start: bool,
+}
+
+/// What calls of [`Law::window`](super::Law::window) left behind since the last acknowledgements.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Marks {
+    /// The window was under base's at least once.
+    pub(crate) capped: bool,
+    /// The queue's `drained` when the cap first held a datagram back that base would have let
+    /// pass, if the queue's own limit was the reason.
+    pub(crate) held_by_limit: Option<u64>,
+    /// The cap held a datagram back, for whatever reason.
+    pub(crate) held: bool,
+}
+
+/// A window, and why it is so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    pub(crate) window: u64,
+    /// It is under base's.
+    pub(crate) capped: bool,
+    /// Not even a datagram may be added, though base would allow one.
+    pub(crate) held: bool,
+    /// The queue's `drained`, where its own limit held the datagram back.
+    pub(crate) held_by_limit: Option<u64>,
+}
+
+/// What the occasion of a look tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Occasion {
+    /// Datagrams are about to be sent, or losses are reported.
+    Other,
+    /// Acknowledgements begin. Whether the sender had nothing more to send.
+    Acks { app_limited: bool },
+}
+
+/// What is to be done after a look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Decision {
+    /// The queue dropped something and a reduction is due.
+    pub(crate) local_drop: bool,
+    /// The source is no longer believed.
+    pub(crate) went_blind: bool,
+    /// Time since the last look, if the cap limited sending.
+    pub(crate) capped_for: Duration,
+    /// The queue ran empty after its limit had held something back.
+    pub(crate) ran_dry: bool,
+    /// The law is engaged and the queue's own limit decides.
+    pub(crate) limit_decides: bool,
+    /// The queue's own limit has held something back since the acknowledgements before.
+    pub(crate) limit_holds: bool,
+    /// The queue dropped something although it held no more than its own limit, which decided.
+    pub(crate) overflowed: bool,
+    /// The law is engaged and the sender wants to send more. Told when acknowledgements begin.
+    pub(crate) wants_more: bool,
+    /// What this controller sends, bytes a second, if it is the cap that holds it back.
+    pub(crate) held_rate: Option<u64>,
+}
