@@ -117,9 +117,9 @@
 //! **Trust.** The samples carry no heartbeat, and need none. What is acknowledged has left this
 //! host: if the source did not see it, the source is blind; if the source sees it more than half a
 //! round trip late, it is as good as blind. Counters only grow, and a flow cannot have more in the
-//! queue than everybody; a source that misleads again and again is believed ever later. One that is
-//! always as late is allowed for, but one that knows of some batches at once and of one in 32 not
-//! has missed updates, and what it says of the queue is old without looking so. While a sample
+//! queue than everybody; a source that misleads again and again is believed ever later. One that
+//! is always as late is allowed for, but one that knows of some batches at once and of one in 32
+//! not has missed updates, and what it says of the queue is old without looking so. While a sample
 //! stands still though something was sent, or longer than what it tells of can take to leave, as
 //! much is sent as is acknowledged until it is clear what it was. When a source is no longer
 //! believed, the cap starts from what was in flight in the last round trips and grows by an eighth
