@@ -137,7 +137,7 @@
 //! - After the link of this host became many times faster, the window must first grow as base grows
 //!   it in congestion avoidance, as it must without the law.
 //! - A source that misses fewer updates than are noticed (one in 32) makes the cap too small now
-//!   and then: in simulation one in fifty costs 1% of the rate, one in twenty 3% at most.
+//!   and then: in simulation one in fifty costs less than 1% of the rate.
 //! - Beside a sender that loses most of what it sends without slowing down (quinn's BBR behind a
 //!   queue of this host does) a connection starves as it does without the law: whatever answers to
 //!   loss gives way to what does not.

@@ -129,9 +129,11 @@ tuning! {
     doubt: Duration = Duration::from_millis(10);
 
     /// The same for gauges that stand still, where that is less: in times of what all that is in
-    /// the queue takes at this flow's own rate. The link is at least as fast, so after once that
-    /// long all of it has left unless the link became slower; twice, for a link that did.
-    stand_still_times: u32 = 2;
+    /// the queue takes at this flow's own rate: once (half of it rounds to
+    /// that again). The link is at least as fast, so all of it
+    /// has left by then, unless the link became slower; and then what is let pass until the next
+    /// datagram leaves is no more than what is acknowledged meanwhile.
+    stand_still_times: u32 = 1;
 
     /// How long a source that misled is not believed, at least, and how long sends may go
     /// unobserved before it counts as blind when no acknowledgement tells earlier; twice the round
@@ -153,8 +155,8 @@ tuning! {
 
     /// Part of all batches of which the source may fail to tell in time, though it can tell as
     /// soon of others, as a divisor: one in 32. In simulation a source that misses a fiftieth of
-    /// its updates costs 1% of the rate, one that misses a twentieth 3%. What a firewall's rule
-    /// drops is missing too, and one in a hundred is not to switch the law off.
+    /// its updates costs 0.3% of the rate, one that misses a tenth and is believed 1.5%. What a
+    /// firewall's rule drops is missing too, and one in a hundred is not to switch the law off.
     missed_divisor: u64 = 32;
 
     /// Over how many batches that is averaged: so many that one in 32 of them is no accident (five

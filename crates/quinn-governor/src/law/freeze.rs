@@ -149,12 +149,12 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_that_stands_still_is_doubted_after_twice_the_time_it_takes() {
+    fn a_queue_that_stands_still_is_doubted_after_the_time_it_takes() {
         let (mut freeze, now) = start();
         assert_eq!(look(&mut freeze, now, &SIGNALS, 100_000), 0);
         // 10,000 bytes take 2 ms.
-        assert_eq!(look(&mut freeze, now + 3 * MS, &SIGNALS, 90_000), 0);
-        assert_eq!(look(&mut freeze, now + 4 * MS, &SIGNALS, 80_000), 100_000);
+        assert_eq!(look(&mut freeze, now + MS, &SIGNALS, 90_000), 0);
+        assert_eq!(look(&mut freeze, now + 2 * MS, &SIGNALS, 80_000), 100_000);
         let moved = Signals {
             observed: 11,
             ..SIGNALS
