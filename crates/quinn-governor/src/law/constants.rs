@@ -129,10 +129,10 @@ tuning! {
     doubt: Duration = Duration::from_millis(10);
 
     /// The same for gauges that stand still, where that is less: in times of what all that is in
-    /// the queue takes at this flow's own rate: once (half of it rounds to
-    /// that again). The link is at least as fast, so all of it
-    /// has left by then, unless the link became slower; and then what is let pass until the next
-    /// datagram leaves is no more than what is acknowledged meanwhile.
+    /// the queue takes at this flow's own rate: once (half of it rounds to that again). The link is
+    /// at least as fast, so all of it has left by then, unless the link became slower; and then
+    /// what is let pass until the next datagram leaves is no more than what is acknowledged
+    /// meanwhile.
     stand_still_times: u32 = 1;
 
     /// How long a source that misled is not believed, at least, and how long sends may go
