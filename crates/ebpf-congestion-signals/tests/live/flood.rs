@@ -28,7 +28,7 @@ const PAYLOAD: usize = 100;
 /// Some thousand datagrams a second pass, of hundreds of thousands. What waits is far from filling
 /// a send buffer, which would be an event too.
 const BUCKET: TokenBucket = TokenBucket {
-    rate: 5_000_000,
+    rate: 1_000_000,
     burst: 15_000,
     limit: 10_000,
 };

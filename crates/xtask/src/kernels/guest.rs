@@ -43,7 +43,7 @@ pub(super) fn run(
     qemu.args(["-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", CPU])
         .args(["-smp", CPUS, "-m", MEMORY])
         .args(["-nodefaults", "-no-reboot", "-display", "none"])
-        .args(["-monitor", "none", "-netdev", "hubport,id=nowhere,hubid=0"])
+        .args(["-monitor", "none", "-netdev", "user,id=nowhere,restrict=on"])
         .args(["-device", BUSY_DEVICE])
         .arg("-serial")
         .arg(format!("file:{}", console.display()))
