@@ -10,6 +10,7 @@ use quinn_proto::RttEstimator;
 use quinn_proto::congestion::{Controller, ControllerMetrics};
 
 use crate::base::BaseKind;
+use crate::decisions::{Decisions, State, Trigger};
 use crate::flow::Leak;
 use crate::governor::Governed;
 use crate::law::constants::WIRE_OVERHEAD;
@@ -29,11 +30,17 @@ pub struct GovernedController {
     in_acks: bool,
     sharing: Sharing,
     marks: AtomicMarks,
+    decisions: Decisions,
     place: Place,
 }
 
 impl GovernedController {
-    pub(crate) fn new(base: Box<dyn Controller>, governed: Arc<Governed>, mtu: u16) -> Self {
+    pub(crate) fn new(
+        base: Box<dyn Controller>,
+        governed: Arc<Governed>,
+        mtu: u16,
+        decisions: Decisions,
+    ) -> Self {
         let place = Place::take(governed);
         let (recent, sharing) = (RecentSends::default(), Sharing::default());
         let start = place.signals(&recent, &sharing, u64::from(mtu));
@@ -46,6 +53,7 @@ impl GovernedController {
             in_acks: false,
             sharing,
             marks: AtomicMarks::default(),
+            decisions,
             place,
         }
     }
@@ -98,6 +106,11 @@ impl GovernedController {
             self.place
                 .governed
                 .count(crate::report::Counters::local_drop_reduction);
+            self.decisions
+                .note(now, State::Recovery, Trigger::LocalDrop);
+        }
+        if decision.went_blind {
+            self.decisions.note(now, self.state(), Trigger::SignalsLost);
         }
         let governed = &self.place.governed;
         governed.flow.on_observed(signals.observed);
@@ -124,6 +137,15 @@ impl GovernedController {
                 }
                 _ => self.sharing.leave(&governed.queues),
             }
+        }
+    }
+
+    /// What bounds the window, but for a reduction.
+    fn state(&self) -> State {
+        if self.law.is_free() {
+            State::Base
+        } else {
+            State::Capped
         }
     }
 
@@ -194,6 +216,7 @@ impl Controller for GovernedController {
         }
         self.in_acks = false;
         self.marks.clear();
+        self.decisions.note(now, self.state(), Trigger::LocalQueue);
     }
 
     fn on_congestion_event(
@@ -245,6 +268,7 @@ impl Controller for GovernedController {
             in_acks: false,
             sharing: Sharing::default(),
             marks: AtomicMarks::default(),
+            decisions: self.decisions.clone(),
             place: Place::take(Arc::clone(&self.place.governed)),
         })
     }

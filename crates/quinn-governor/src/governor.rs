@@ -9,6 +9,7 @@ use quinn_proto::congestion::{Controller, ControllerFactory};
 
 use crate::config::GovernorConfig;
 use crate::controller::GovernedController;
+use crate::decisions::Decisions;
 use crate::flow::Flow;
 use crate::queue_limit::QueueLimit;
 use crate::report::{Counters, GovernorReport};
@@ -25,6 +26,7 @@ pub type BaseFactory = Arc<dyn ControllerFactory + Send + Sync>;
 pub struct Governor {
     base: BaseFactory,
     governed: Option<Arc<Governed>>,
+    decisions: Decisions,
 }
 
 impl Governor {
@@ -33,6 +35,7 @@ impl Governor {
         Arc::new(Self {
             base,
             governed: None,
+            decisions: Decisions::default(),
         })
     }
 
@@ -40,6 +43,17 @@ impl Governor {
         Arc::new(Self {
             base,
             governed: Some(Arc::new(governed)),
+            decisions: Decisions::default(),
+        })
+    }
+
+    /// The same, for the next connection, whose decisions go to this log.
+    #[cfg(feature = "qlog")]
+    pub fn logged(&self, log: &crate::DecisionLog) -> Arc<Self> {
+        Arc::new(Self {
+            base: Arc::clone(&self.base),
+            governed: self.governed.clone(),
+            decisions: Decisions::logged(Some(log.clone())),
         })
     }
 
@@ -74,6 +88,7 @@ impl ControllerFactory for Governor {
                 base,
                 Arc::clone(governed),
                 current_mtu,
+                self.decisions.clone(),
             )),
             None => base,
         }

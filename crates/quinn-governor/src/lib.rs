@@ -149,11 +149,14 @@
 mod base;
 mod config;
 mod controller;
+mod decisions;
 mod flow;
 mod governor;
 mod governors;
 mod idle;
 mod law;
+#[cfg(feature = "qlog")]
+mod qlog;
 mod queue_limit;
 mod report;
 
@@ -169,4 +172,6 @@ pub use governors::{Governors, GovernorsBuilder, Socket};
 #[cfg(feature = "tuning")]
 #[doc(hidden)]
 pub use law::constants::Tuning;
+#[cfg(feature = "qlog")]
+pub use qlog::DecisionLog;
 pub use report::GovernorReport;

@@ -157,7 +157,12 @@ impl World {
         let governor = governors.watch(mock.watch());
         let (now, _) = environment();
         let governed = Arc::clone(governor.governed().expect("it watches a flow"));
-        let controller = GovernedController::new(base.factory().build(*now, 1200), governed, 1200);
+        let controller = GovernedController::new(
+            base.factory().build(*now, 1200),
+            governed,
+            1200,
+            crate::decisions::Decisions::default(),
+        );
         Self {
             base,
             governor,

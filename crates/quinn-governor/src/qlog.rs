@@ -1,0 +1,150 @@
+//! The governor's decisions in a connection's qlog.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use quinn_proto::QlogConfig;
+
+use crate::decisions::{State, Trigger};
+
+/// A connection's qlog that both quinn and the governor write to, so that a viewer shows what the
+/// governor decided beside what it came to.
+///
+/// The window that quinn logs in `recovery:metrics_updated` is the governed one in any case. On top
+/// of it, each change of what bounds it is a `recovery:congestion_state_updated` event (the main
+/// event of draft-ietf-quic-qlog-quic-events, section 7.4), whose states are:
+///
+/// | state | the window is |
+/// | --- | --- |
+/// | `base` | the base controller's |
+/// | `capped` | bounded by what this host's queue holds |
+///
+/// | `recovery` | reduced by the base, which was told of a drop in this host's queue |
+///
+/// with what made it so in `trigger`: `local_queue`, `local_drop`, or `signals_lost` where the
+/// governor no longer believes its signals.
+///
+/// Writing happens where quinn's own does, in the connection's path: it is for looking into a
+/// connection, not for all of a busy server's. One log is for one connection: the events carry no
+/// connection ID, which a controller is not told.
+#[derive(Clone)]
+pub struct DecisionLog {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    out: Mutex<Box<dyn Write + Send + Sync>>,
+    start: Instant,
+}
+
+impl DecisionLog {
+    /// A log in the JSON text sequences format (RFC 7464) that quinn writes. Hand it a
+    /// [`BufWriter`](io::BufWriter) over a file, whose name by custom ends in `.sqlog`. Times in it
+    /// count from `start`.
+    pub fn new(start: Instant, out: impl Write + Send + Sync + 'static) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                out: Mutex::new(Box::new(out)),
+                start,
+            }),
+        }
+    }
+
+    /// quinn's end of the log: give it to `TransportConfig::qlog_stream` as
+    /// `log.config().into_stream()`, with a title if you like.
+    pub fn config(&self) -> QlogConfig {
+        let mut config = QlogConfig::default();
+        config
+            .writer(Box::new(WholeRecords {
+                shared: Arc::clone(&self.shared),
+                record: Vec::new(),
+            }))
+            .start_time(self.shared.start);
+        config
+    }
+
+    pub(crate) fn changed(&self, now: Instant, [old, new]: [State; 2], trigger: Trigger) {
+        let time = now.saturating_duration_since(self.shared.start);
+        let (old, new, trigger) = (old.name(), new.name(), trigger.name());
+        let record = format!(
+            "\x1e{{\"time\":{:.3},\"name\":\"recovery:congestion_state_updated\",\"data\":\
+             {{\"old\":\"{old}\",\"new\":\"{new}\",\"trigger\":\"{trigger}\"}}}}\n",
+            1e3 * time.as_secs_f64()
+        );
+        // A log that cannot be written is no reason to stop a connection; quinn says so itself.
+        let _ = self.shared.out.lock().write_all(record.as_bytes());
+    }
+}
+
+impl fmt::Debug for DecisionLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DecisionLog")
+            .field("start", &self.shared.start)
+            .finish_non_exhaustive()
+    }
+}
+
+/// quinn writes a record in pieces; they come to the log together.
+struct WholeRecords {
+    shared: Arc<Shared>,
+    record: Vec<u8>,
+}
+
+impl Write for WholeRecords {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.record.extend_from_slice(bytes);
+        // Text within a record has its line breaks escaped.
+        if let Some(end) = self.record.iter().rposition(|byte| *byte == b'\n') {
+            let whole = self.record.drain(..=end).collect::<Vec<u8>>();
+            self.shared.out.lock().write_all(&whole)?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.shared.out.lock().flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_decision_never_comes_into_the_middle_of_a_record() {
+        let kept = Kept::default();
+        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+        let start = Instant::now();
+        let log = DecisionLog::new(start, kept.clone());
+        let mut quinn = WholeRecords {
+            shared: Arc::clone(&log.shared),
+            record: Vec::new(),
+        };
+        quinn.write_all(b"\x1e{\"a\":").unwrap();
+        let states = [State::Base, State::Capped];
+        log.changed(start, states, Trigger::LocalQueue);
+        quinn.write_all(b"1}\n\x1e{").unwrap();
+        let text = String::from_utf8(kept.0.lock().clone()).unwrap();
+        let records: Vec<_> = text.split('\x1e').skip(1).collect();
+        assert_eq!(records.len(), 2, "{text}");
+        assert!(records[0].contains("\"old\":\"base\",\"new\":\"capped\""));
+        assert_eq!(records[1], "{\"a\":1}\n");
+    }
+}
