@@ -29,6 +29,7 @@ struct Args {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
+    args.load.check()?;
     program::init_logs();
     let trust = match &args.cert {
         Some(file) => Trust::from_file(file)?,

@@ -27,6 +27,7 @@ struct Args {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
+    args.load.check()?;
     program::init_logs();
     let session = Session::start(&args.common).await?;
 

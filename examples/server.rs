@@ -29,6 +29,10 @@ struct Args {
     /// End after this many uploads.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     flows: Option<u16>,
+    /// Size of the socket's receive buffer in bytes; the system's default without it. A small one
+    /// overflows where the receiver is busy.
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=1 << 30))]
+    receive_buffer: Option<u32>,
     #[command(flatten)]
     common: Common,
 }
@@ -41,6 +45,9 @@ async fn main() -> anyhow::Result<()> {
 
     let (made, tls) = certificate::generate()?;
     let socket = endpoint::bind(args.listen)?;
+    if let Some(bytes) = args.receive_buffer {
+        endpoint::set_receive_buffer(&socket, bytes)?;
+    }
     let again = socket.try_clone().context("cannot clone the socket")?;
     let (endpoint, config) = endpoint::server(tls, socket)?;
     let server = Server::new(endpoint, config, again);

@@ -1,9 +1,10 @@
 //! The options, as the programs share them.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How congestion is controlled and by whose signals, and how to print the result.
 #[derive(Args, Clone, Debug)]
@@ -23,8 +24,8 @@ pub struct Common {
     pub json: bool,
 }
 
-/// How much a sender sends.
-#[derive(Args, Clone, Copy, Debug)]
+/// How much a sender sends, and what is written down meanwhile.
+#[derive(Args, Clone, Debug)]
 pub struct Load {
     /// How long to send.
     #[arg(long, default_value = "10", value_parser = parse_seconds)]
@@ -32,10 +33,62 @@ pub struct Load {
     /// Connections, each from a socket of its own.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=512))]
     pub flows: u16,
+    /// Let each connection begin to send this much later than the one before.
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    pub stagger: Option<Duration>,
+    /// Bursts and pauses, if not all the time.
+    #[command(flatten)]
+    pub bursts: Option<Bursts>,
+    /// Take the probes out of the kernel after this time and go on, to see what then happens.
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    pub detach_after: Option<Duration>,
+    /// Write what each connection does over time to this file: a JSON object a line, every 10 ms
+    /// (the module `trace` of this package describes it).
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+}
+
+/// A sender that has not always something to send.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Bursts {
+    /// Send bursts of so many bytes, with pauses between, and report how long each took to be
+    /// acknowledged.
+    #[arg(long = "burst", value_name = "BYTES", requires = "pause", required = false,
+        value_parser = clap::value_parser!(u32).range(1..))]
+    pub bytes: u32,
+    /// How long to pause after a burst.
+    #[arg(long, value_name = "SECONDS", requires = "bytes", required = false,
+        value_parser = parse_seconds)]
+    pub pause: Duration,
+}
+
+impl Load {
+    /// As much as the path takes, from so many connections at once.
+    pub fn new(seconds: Duration, flows: u16) -> Self {
+        Self {
+            seconds,
+            flows,
+            stagger: None,
+            bursts: None,
+            detach_after: None,
+            trace: None,
+        }
+    }
+
+    /// Whether what was asked for can be had together; else what to change.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let stagger = self.stagger.unwrap_or_default();
+        anyhow::ensure!(
+            stagger * u32::from(self.flows - 1) < self.seconds,
+            "the last flow would begin after the end: give a longer --seconds or a shorter \
+             --stagger"
+        );
+        Ok(())
+    }
 }
 
 /// A controller of quinn's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 #[value(rename_all = "lower")]
 #[expect(missing_docs, reason = "the names say it")]
@@ -46,7 +99,7 @@ pub enum Base {
 }
 
 /// On or off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Switch {
@@ -91,6 +144,15 @@ mod tests {
     #[test]
     fn seconds_may_have_decimals() {
         assert_eq!(parse_seconds("0.25"), Ok(Duration::from_millis(250)));
+    }
+
+    #[test]
+    fn the_last_flow_must_begin_before_the_end() {
+        let mut load = Load::new(Duration::from_secs(3), 4);
+        load.stagger = Some(Duration::from_millis(900));
+        assert!(load.check().is_ok());
+        load.stagger = Some(Duration::from_secs(1));
+        assert!(load.check().is_err());
     }
 
     #[test]

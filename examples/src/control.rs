@@ -7,7 +7,7 @@ use anyhow::Context;
 use ebpf_congestion_signals::{Watch, WatchTarget};
 use quinn::TransportConfig;
 use quinn::congestion::{BbrConfig, CubicConfig, NewRenoConfig};
-use quinn_governor::{BaseFactory, GovernorReport, Governors};
+use quinn_governor::{BaseFactory, Governor, GovernorReport, Governors};
 
 use crate::args::{Base, Common, Switch};
 use crate::endpoint;
@@ -25,6 +25,7 @@ pub struct Control {
 /// The controller of one flow.
 pub struct Controlled {
     factory: BaseFactory,
+    governor: Option<Arc<Governor>>,
     watch: Option<Watch>,
 }
 
@@ -89,6 +90,7 @@ impl Control {
     pub fn unwatched(&self) -> Controlled {
         Controlled {
             factory: factory(self.base),
+            governor: None,
             watch: None,
         }
     }
@@ -102,7 +104,8 @@ impl Control {
             .context("cannot watch the flow")?;
             let watch = governor.watch().cloned();
             return Ok(Controlled {
-                factory: governor,
+                factory: Arc::clone(&governor) as BaseFactory,
+                governor: Some(governor),
                 watch,
             });
         }
@@ -121,6 +124,7 @@ impl Control {
             .context("cannot watch the flow")?;
         Ok(Controlled {
             factory: factory(self.base),
+            governor: None,
             watch,
         })
     }
@@ -132,6 +136,11 @@ impl Controlled {
         let mut transport = endpoint::transport();
         transport.congestion_controller_factory(Arc::clone(&self.factory));
         transport
+    }
+
+    /// What governs the flow, if it is governed.
+    pub fn governor(&self) -> Option<&Arc<Governor>> {
+        self.governor.as_ref()
     }
 
     /// The flow as the source watches it; `None` without a source.

@@ -34,6 +34,15 @@ pub fn bind_for(peer: SocketAddr) -> anyhow::Result<UdpSocket> {
     bind(SocketAddr::new(any, 0))
 }
 
+/// Makes the buffer for what arrived and was not read yet so large. The kernel doubles it for its
+/// own books, and takes no more than `net.core.rmem_max`.
+pub fn set_receive_buffer(socket: &UdpSocket, bytes: u32) -> anyhow::Result<()> {
+    let bytes = usize::try_from(bytes)?;
+    socket2::SockRef::from(socket)
+        .set_recv_buffer_size(bytes)
+        .context("cannot set the size of the receive buffer")
+}
+
 /// An endpoint that connects.
 pub fn client(socket: UdpSocket) -> anyhow::Result<Endpoint> {
     endpoint(None, socket)
@@ -62,7 +71,8 @@ pub fn transport() -> TransportConfig {
         .stream_receive_window(RECEIVE_WINDOW.into())
         .receive_window(RECEIVE_WINDOW.into())
         .send_window(RECEIVE_WINDOW.into())
-        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        // A burst is a stream of its own; one at a time, and the next while the last is ended.
+        .max_concurrent_uni_streams(VarInt::from_u32(4))
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))));
     transport
 }

@@ -19,6 +19,7 @@ pub mod serve;
 pub mod signals;
 pub mod source;
 pub mod table;
+pub mod trace;
 pub mod units;
 pub mod upload;
 

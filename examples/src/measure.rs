@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use quinn::Connection;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::units::micros;
 
@@ -28,7 +28,7 @@ pub struct Distributions {
 
 /// Round trip times in microseconds: the least that any connection ever saw, and quantiles of
 /// the estimate that loss recovery works with, which is smoothed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoundTrips {
     /// The least. quinn reads the clock once for a batch of datagrams, so that over loopback it
     /// can be 0.
@@ -40,7 +40,7 @@ pub struct RoundTrips {
 }
 
 /// Congestion windows in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Windows {
     /// The median.
     pub p50: u64,

@@ -54,6 +54,7 @@ impl Session {
         others: impl FnOnce(&Observation) -> Vec<FlowTotals>,
     ) -> anyhow::Result<()> {
         let uploads = Uploads::connect(server, trust, load, &self.control).await?;
+        println!("connected to {server}, sending");
         let measured = uploads
             .run(&self.control, self.observation.as_mut())
             .await?;

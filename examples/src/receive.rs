@@ -9,7 +9,7 @@ use quinn::{Connection, ReadError, RecvStream, SendStream};
 use tokio::time::MissedTickBehavior;
 
 /// How often the sender is told. One small packet each: next to nothing beside acknowledgements.
-const REPORT_INTERVAL: Duration = Duration::from_millis(100);
+const REPORT_INTERVAL: Duration = Duration::from_millis(20);
 
 /// An upload as its receiver counted it.
 #[derive(Clone, Debug, Default)]
@@ -38,21 +38,28 @@ impl Upload {
     /// Receives the one upload of `connection` until its sender ends it, then waits for it to
     /// close the connection.
     ///
-    /// On the way back it tells the running total as eight bytes, most significant first, ten
+    /// On the way back it tells the running total as eight bytes, most significant first, fifty
     /// times a second and at the end.
     pub async fn receive(&self, connection: &Connection) -> anyhow::Result<()> {
         let (mut totals, mut data) = connection.accept_bi().await.context("no upload began")?;
-        self.count(&mut data, &mut totals)
-            .await
-            .context("the upload broke off")?;
+        let began = Instant::now();
+        let counted = tokio::select! {
+            counted = self.count(began, &mut data, &mut totals) => counted,
+            Err(error) = self.count_bursts(began, connection) => Err(error),
+        };
+        counted.context("the upload broke off")?;
         self.tell(&mut totals).await?;
         totals.finish()?;
         connection.closed().await;
         Ok(())
     }
 
-    async fn count(&self, data: &mut RecvStream, totals: &mut SendStream) -> anyhow::Result<()> {
-        let began = Instant::now();
+    async fn count(
+        &self,
+        began: Instant,
+        data: &mut RecvStream,
+        totals: &mut SendStream,
+    ) -> anyhow::Result<()> {
         let mut report = tokio::time::interval(REPORT_INTERVAL);
         report.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
@@ -65,6 +72,16 @@ impl Upload {
                     Ok(None) | Err(ReadError::Reset(_)) => return Ok(()),
                     Err(error) => return Err(error.into()),
                 },
+            }
+        }
+    }
+
+    /// Counts what comes in streams of its own, one after the other; goes on until it fails.
+    async fn count_bursts(&self, began: Instant, connection: &Connection) -> anyhow::Result<()> {
+        loop {
+            let mut burst = connection.accept_uni().await?;
+            while let Some(chunk) = burst.read_chunk(usize::MAX, false).await? {
+                self.add(chunk.bytes.len(), began.elapsed());
             }
         }
     }

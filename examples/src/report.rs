@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use quinn_governor::GovernorReport;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::args::{Base, Switch};
 use crate::control::Control;
@@ -14,10 +14,10 @@ use crate::units::{bytes, megabits_per_second, micros, rounded, short_time};
 use crate::upload::Measured;
 
 /// A sender's report.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SenderReport {
     /// Where signals came from: `ebpf`, `mock` or `none`.
-    pub source: &'static str,
+    pub source: String,
     /// The controller that worked alone, or under the governor.
     pub base: Base,
     /// Whether flows were governed: asked for, and there were signals to govern by.
@@ -44,17 +44,42 @@ pub struct SenderReport {
     pub cwnd: Windows,
     /// Goodput of each flow, in the order in which they connected.
     pub per_flow_goodput_mbps: Vec<f64>,
+    /// How long bursts took to be acknowledged; null for a sender that sent all the time.
+    pub bursts_us: Option<BurstTimes>,
     /// What the source told.
     pub signals: SignalsReport,
     /// What the governor did.
     pub governor_actions: GovernorActions,
     /// Times that it found the signals untrue and let the base decide alone.
-    #[serde(skip)]
     pub blind_periods: u64,
 }
 
+/// Times from the beginning of a burst until all of it was acknowledged, in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BurstTimes {
+    /// Bursts that were acknowledged within the time.
+    pub count: usize,
+    /// The median.
+    pub p50: u64,
+    /// The longest.
+    pub max: u64,
+}
+
+impl BurstTimes {
+    /// Of all bursts; `None` when there was none.
+    fn of(bursts: impl IntoIterator<Item = Duration>) -> Option<Self> {
+        let mut times: Vec<u64> = bursts.into_iter().map(micros).collect();
+        times.sort_unstable();
+        Some(Self {
+            count: times.len(),
+            p50: *times.get(times.len() / 2)?,
+            max: *times.last()?,
+        })
+    }
+}
+
 /// What the governor did, all flows together; all zero without one.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct GovernorActions {
     /// Reductions because this host's queue had dropped a packet.
     pub local_drop_reductions: u64,
@@ -99,7 +124,7 @@ impl SenderReport {
             observation.report(&totals)
         });
         Self {
-            source: control.source().name(),
+            source: control.source().name().to_owned(),
             base: control.base(),
             governor: control.governor(),
             seconds: rounded(time.as_secs_f64()),
@@ -113,6 +138,7 @@ impl SenderReport {
             rtt_us: measured.distributions.round_trips(),
             cwnd: measured.distributions.windows(),
             per_flow_goodput_mbps: goodputs.collect(),
+            bursts_us: BurstTimes::of(flows.iter().flat_map(|flow| flow.bursts.iter().copied())),
             signals: signals.unwrap_or_default(),
             governor_actions: control.report().into(),
             blind_periods: control.report().blind_periods,
@@ -164,6 +190,11 @@ impl fmt::Display for SenderReport {
                 self.sent_packets, self.lost_packets, self.congestion_events
             ),
         )?;
+        if let Some(bursts) = self.bursts_us {
+            let times = [bursts.p50, bursts.max].map(short_time);
+            let [p50, max] = times;
+            line("bursts", format!("{}, p50 {p50}, max {max}", bursts.count))?;
+        }
         let trips = self.rtt_us;
         line(
             "round trip",
@@ -212,4 +243,22 @@ impl fmt::Display for SenderReport {
 pub fn print_json(report: &impl Serialize) -> anyhow::Result<()> {
     println!("{}", serde_json::to_string(report)?);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bursts_are_told_by_median_and_maximum() {
+        let times = [30, 10, 20].map(Duration::from_millis);
+        let told = BurstTimes::of(times);
+        let expected = BurstTimes {
+            count: 3,
+            p50: 20_000,
+            max: 30_000,
+        };
+        assert_eq!(told, Some(expected));
+        assert_eq!(BurstTimes::of([]), None);
+    }
 }

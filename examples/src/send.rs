@@ -6,15 +6,16 @@
 //! is what arrived of all that was sent within the time.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use quinn::{ClientConfig, Connection, Endpoint, ReadExactError, RecvStream, VarInt};
+use quinn::{ClientConfig, Connection, Endpoint, ReadExactError, RecvStream, SendStream, VarInt};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::args::Bursts;
 use crate::certificate::SERVER_NAME;
 
 /// How long a server may take to answer before it counts as not there.
@@ -35,6 +36,8 @@ pub struct Upload {
     connection: Connection,
     /// Bytes that the receiver told of last.
     delivered: Arc<AtomicU64>,
+    /// How long each burst took to be acknowledged.
+    bursts: Arc<Mutex<Vec<Duration>>>,
 }
 
 impl Upload {
@@ -58,6 +61,7 @@ impl Upload {
         Ok(Self {
             connection,
             delivered: Arc::default(),
+            bursts: Arc::default(),
         })
     }
 
@@ -71,9 +75,19 @@ impl Upload {
         self.delivered.load(Ordering::Relaxed)
     }
 
-    /// Sends until `stop` becomes true; the time that it sent. [`Upload::delivered`] is final
-    /// when this returns.
-    pub async fn send(&self, mut stop: watch::Receiver<bool>) -> anyhow::Result<Duration> {
+    /// How long each burst took from its beginning until all of it was acknowledged.
+    pub fn bursts(&self) -> Vec<Duration> {
+        let bursts = self.bursts.lock();
+        bursts.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sends until `stop` becomes true, all the time or in bursts; the time that it sent.
+    /// [`Upload::delivered`] is final when this returns.
+    pub async fn send(
+        &self,
+        mut stop: watch::Receiver<bool>,
+        bursts: Option<Bursts>,
+    ) -> anyhow::Result<Duration> {
         let (mut data, totals) = self.connection.open_bi().await?;
         let began = Instant::now();
         let follow = self.follow(totals);
@@ -81,11 +95,12 @@ impl Upload {
         tokio::select! {
             // An error says that nobody is left to stop it, which is the same.
             _ = stop.wait_for(|stop| *stop) => {}
-            error = async { loop {
-                if let Err(error) = data.write_all(&ZEROS).await {
-                    break error;
+            Err(error) = async {
+                match bursts {
+                    Some(bursts) => self.write_bursts(bursts).await,
+                    None => write_always(&mut data).await,
                 }
-            }} => return Err(error).context("the upload broke off"),
+            } => return Err(error).context("the upload broke off"),
             ended = &mut follow => {
                 ended.context("the upload broke off")?;
                 bail!("the server ended the upload before its time");
@@ -104,6 +119,30 @@ impl Upload {
         Ok(sent_for)
     }
 
+    /// Writes bursts, each into a stream of its own, until that fails.
+    async fn write_bursts(&self, bursts: Bursts) -> anyhow::Result<()> {
+        loop {
+            let began = Instant::now();
+            let mut burst = self.connection.open_uni().await?;
+            let mut left = usize::try_from(bursts.bytes)?;
+            while left > 0 {
+                let next = left.min(ZEROS.len());
+                burst.write_all(&ZEROS[..next]).await?;
+                left -= next;
+            }
+            burst.finish()?;
+            // Ends when all of it has been acknowledged.
+            burst.stopped().await?;
+            self.note_burst(began.elapsed());
+            tokio::time::sleep(bursts.pause).await;
+        }
+    }
+
+    fn note_burst(&self, time: Duration) {
+        let mut bursts = self.bursts.lock().unwrap_or_else(PoisonError::into_inner);
+        bursts.push(time);
+    }
+
     /// Takes note of the receiver's totals until the last.
     async fn follow(&self, mut totals: RecvStream) -> anyhow::Result<()> {
         loop {
@@ -117,5 +156,12 @@ impl Upload {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+}
+
+/// Writes as much as the stream takes, until that fails.
+async fn write_always(data: &mut SendStream) -> anyhow::Result<()> {
+    loop {
+        data.write_all(&ZEROS).await?;
     }
 }

@@ -10,7 +10,7 @@ use ebpf_congestion_signals::{
     DropsByReason, Event, EventStream, FlowId, HostSample, KernelSymbols, SignalSource,
     SoftirqSample, Watch,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
 use crate::table::Table;
@@ -158,7 +158,7 @@ impl FlowTotals {
 }
 
 /// The signals of a report. `None` (null) is what the source, or the lack of one, cannot tell.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct SignalsReport {
     /// UDP payload bytes that the flows handed to a network device's queue.
     pub send_bytes: Option<u64>,

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+#[cfg(target_os = "linux")]
+use ebpf_congestion_signals::EbpfSource;
 use ebpf_congestion_signals::{MockSource, SignalSource};
 
 use crate::args::SourceChoice;
@@ -11,7 +13,8 @@ use crate::args::SourceChoice;
 #[derive(Clone, Debug)]
 pub enum Source {
     /// Probes in the kernel.
-    Ebpf(Arc<dyn SignalSource>),
+    #[cfg(target_os = "linux")]
+    Ebpf(Arc<EbpfSource>),
     /// Invented signals.
     Mock(Arc<MockSource>),
     /// None: and why, where one was wished for.
@@ -22,12 +25,11 @@ impl Source {
     /// The source of this choice. Fails only where probes were demanded and cannot be had.
     pub fn choose(choice: SourceChoice) -> anyhow::Result<Self> {
         match choice {
-            SourceChoice::Auto => Ok(load().map_or_else(
+            SourceChoice::Auto => {
                 // Causes follow on the same line.
-                |refused| Self::None(Some(format!("{refused:#}"))),
-                Self::Ebpf,
-            )),
-            SourceChoice::Ebpf => load().map(Self::Ebpf).context(
+                Ok(load().unwrap_or_else(|refused| Self::None(Some(format!("{refused:#}")))))
+            }
+            SourceChoice::Ebpf => load().context(
                 "--source ebpf cannot be had (auto runs without signals where that is so)",
             ),
             SourceChoice::Mock => Ok(Self::Mock(Arc::new(MockSource::new()))),
@@ -38,9 +40,18 @@ impl Source {
     /// The source as its readers know it.
     pub fn signals(&self) -> Option<Arc<dyn SignalSource>> {
         match self {
-            Self::Ebpf(source) => Some(Arc::clone(source)),
+            #[cfg(target_os = "linux")]
+            Self::Ebpf(source) => Some(Arc::clone(source) as Arc<dyn SignalSource>),
             Self::Mock(source) => Some(Arc::clone(source) as Arc<dyn SignalSource>),
             Self::None(_) => None,
+        }
+    }
+
+    /// Takes the probes out of the kernel, if there are any.
+    pub fn detach(&self) {
+        #[cfg(target_os = "linux")]
+        if let Self::Ebpf(source) = self {
+            source.detach();
         }
     }
 
@@ -52,6 +63,7 @@ impl Source {
     /// What this choice means for the run, in one line.
     pub fn notice(&self) -> String {
         match self {
+            #[cfg(target_os = "linux")]
             Self::Ebpf(source) => {
                 let missing: Vec<_> = source
                     .capabilities()
@@ -77,12 +89,12 @@ impl Source {
 }
 
 #[cfg(target_os = "linux")]
-fn load() -> anyhow::Result<Arc<dyn SignalSource>> {
-    Ok(Arc::new(ebpf_congestion_signals::EbpfSource::load()?))
+fn load() -> anyhow::Result<Source> {
+    Ok(Source::Ebpf(Arc::new(EbpfSource::load()?)))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn load() -> anyhow::Result<Arc<dyn SignalSource>> {
+fn load() -> anyhow::Result<Source> {
     anyhow::bail!("probes are for the Linux kernel: run this on Linux")
 }
 

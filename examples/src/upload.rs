@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use ebpf_congestion_signals::Watch;
 use quinn::{ClientConfig, ConnectionStats, Endpoint};
+use quinn_governor::Governor;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -21,6 +22,8 @@ use crate::measure::Distributions;
 use crate::send::Upload;
 use crate::signals::Observation;
 use crate::source::Source;
+use crate::trace::{self, Row};
+use crate::units::micros;
 
 /// How often round trips and windows are sampled.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(10);
@@ -40,6 +43,7 @@ struct Flow {
     upload: Upload,
     endpoint: Endpoint,
     watch: Option<Watch>,
+    governor: Option<Arc<Governor>>,
     invention: Option<Invention>,
 }
 
@@ -63,6 +67,8 @@ pub struct MeasuredFlow {
     pub sent_for: Duration,
     /// quinn's counters.
     pub stats: ConnectionStats,
+    /// How long each burst took to be acknowledged; empty if it sent all the time.
+    pub bursts: Vec<Duration>,
     /// The flow as the source watches it.
     pub watch: Option<Watch>,
 }
@@ -97,11 +103,18 @@ impl Uploads {
     ) -> anyhow::Result<Measured> {
         let mut distributions = Distributions::new()?;
         let mut lines = Lines::default();
+        let trace = self.load.trace.as_deref();
+        let mut trace = trace.map(trace::Writer::create).transpose()?;
         let (stop, stopped) = watch::channel(false);
         let mut sending = JoinSet::new();
         for (index, flow) in self.flows.iter().enumerate() {
             let (upload, stopped) = (flow.upload.clone(), stopped.clone());
-            sending.spawn(async move { (index, upload.send(stopped).await) });
+            let bursts = self.load.bursts;
+            let wait = self.load.stagger.unwrap_or_default() * u32::try_from(index)?;
+            sending.spawn(async move {
+                sleep(wait).await;
+                (index, upload.send(stopped, bursts).await)
+            });
         }
         let mut sent_for = vec![None; self.flows.len()];
         let mut failure = None;
@@ -119,7 +132,15 @@ impl Uploads {
         let began = Instant::now();
         let over = sleep(self.load.seconds);
         let interrupted = interrupt::requested();
-        tokio::pin!(over, interrupted);
+        let detach_after = self.load.detach_after;
+        let detach = async {
+            match detach_after {
+                Some(time) => sleep(time).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(over, interrupted, detach);
+        let mut detached = false;
         let mut sample = interval(SAMPLE_INTERVAL);
         sample.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut second = interval(Duration::from_secs(1));
@@ -128,7 +149,15 @@ impl Uploads {
             tokio::select! {
                 _ = sample.tick() => {
                     self.sample(&mut distributions);
+                    if let Some(trace) = &mut trace {
+                        self.trace(began.elapsed(), trace)?;
+                    }
                     self.invent(control, began.elapsed());
+                }
+                () = &mut detach, if !detached => {
+                    detached = true;
+                    control.source().detach();
+                    println!("probes detached");
                 }
                 _ = second.tick() => {
                     let signals = observation.as_mut().map(|observed| observed.interval());
@@ -161,11 +190,13 @@ impl Uploads {
                 delivered: flow.upload.delivered(),
                 sent_for: sent_for.unwrap_or(elapsed),
                 stats: flow.upload.connection().stats(),
+                bursts: flow.upload.bursts(),
                 watch: flow.watch,
             });
             // Elapsed or not, there is nothing more to do for it.
             let _ = timeout(CLOSE_TIMEOUT, flow.endpoint.wait_idle()).await;
         }
+        trace.map_or(Ok(()), trace::Writer::finish)?;
         Ok(Measured {
             flows,
             distributions,
@@ -177,6 +208,19 @@ impl Uploads {
         for flow in &self.flows {
             distributions.sample(flow.upload.connection());
         }
+    }
+
+    fn trace(&self, elapsed: Duration, trace: &mut trace::Writer) -> anyhow::Result<()> {
+        for (index, flow) in self.flows.iter().enumerate() {
+            let stats = flow.upload.connection().stats();
+            let governor = flow.governor.as_ref().map(|governor| governor.report());
+            trace.write(&Row {
+                delivered_bytes: flow.upload.delivered(),
+                capped_ms: governor.map_or(0, |report| micros(report.capped) / 1000),
+                ..Row::new(elapsed, index, &stats, flow.watch.as_ref())
+            })?;
+        }
+        Ok(())
     }
 
     fn invent(&mut self, control: &Control, elapsed: Duration) {
@@ -222,6 +266,7 @@ impl Flow {
         let endpoint = endpoint::client(socket)?;
         let upload = Upload::connect(&endpoint, config, server).await?;
         let watch = controlled.watch().cloned();
+        let governor = controlled.governor().cloned();
         let invention = match (control.source(), &watch) {
             (Source::Mock(mock), Some(watch)) => Invention::new(mock, watch),
             _ => None,
@@ -230,6 +275,7 @@ impl Flow {
             upload,
             endpoint,
             watch,
+            governor,
             invention,
         })
     }

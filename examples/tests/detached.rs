@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ebpf_congestion_signals::{EbpfSource, SignalSource};
+use ebpf_congestion_signals::EbpfSource;
 use examples::args::{Base, Load, Switch};
 use examples::certificate::{self, Trust};
 use examples::control::Control;
@@ -57,10 +57,7 @@ fn transfer(control: &Control, middle: impl FnOnce() + Send) -> anyhow::Result<T
             }
         }
     });
-    let load = Load {
-        seconds: Duration::from_secs(SECONDS),
-        flows: 1,
-    };
+    let load = Load::new(Duration::from_secs(SECONDS), 1);
     let sender = Runtime::new()?;
     let (measured, lost_first_half) = path.sender().run(|| -> anyhow::Result<_> {
         sender.block_on(async {
@@ -94,7 +91,7 @@ fn a_transfer_whose_probes_are_detached_ends_as_base_would() -> anyhow::Result<(
     let stock = transfer(&stock, || {})?;
 
     let probes = Arc::new(EbpfSource::load()?);
-    let source = Source::Ebpf(Arc::clone(&probes) as Arc<dyn SignalSource>);
+    let source = Source::Ebpf(Arc::clone(&probes));
     let control = Control::over(source, Base::Cubic, Switch::On)?;
     let detached = transfer(&control, || probes.detach())?;
     println!("stock: {stock:?}; governed for half the time: {detached:?}");

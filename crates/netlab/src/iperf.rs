@@ -1,29 +1,18 @@
 use std::{
-    fs::File,
-    io::{self, Read, Seek},
     net::SocketAddr,
-    os::unix::process::CommandExt,
-    process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc::{self, RecvTimeoutError},
-    thread::{self, JoinHandle},
+    process::Command,
+    thread,
     time::{Duration, Instant},
 };
 
-use nix::sys::{
-    memfd::{MFdFlags, memfd_create},
-    prctl,
-    signal::Signal,
-};
 use serde::Deserialize;
 
 use crate::{
     error::Error,
     namespace::{Namespace, start_error},
     path::{Family, Path},
+    process::{POLL, Process},
 };
-
-/// How often the state of a child is looked at.
-const POLL: Duration = Duration::from_millis(20);
 
 /// How long the receiver may take to listen, and how much longer than planned a run may last.
 const GRACE: Duration = Duration::from_secs(10);
@@ -59,8 +48,11 @@ impl Default for Iperf3Config {
     }
 }
 
+/// Seconds between the competitor's own reports.
+const INTERVAL: f64 = 0.25;
+
 /// What the competitor got, all its connections together.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct TcpReport {
     /// Payload bytes that arrived.
@@ -71,6 +63,19 @@ pub struct TcpReport {
     pub goodput: f64,
     /// Segments sent again.
     pub retransmits: u64,
+    /// What was sent over time: intervals that follow each other.
+    pub intervals: Vec<TcpInterval>,
+}
+
+/// What a competitor sent in a part of its time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct TcpInterval {
+    /// When it ended, in seconds since the competitor began.
+    pub end: f64,
+    /// Payload that was written to the sockets, in bits per second: what the send buffers took
+    /// included.
+    pub rate: f64,
 }
 
 /// A running competitor: an iperf3 receiver and sender at the ends of a [`Path`]. Both are
@@ -78,8 +83,8 @@ pub struct TcpReport {
 #[derive(Debug)]
 pub struct Iperf3 {
     // In this order: the sender is killed first.
-    sender: Running,
-    _receiver: Running,
+    sender: Process,
+    _receiver: Process,
     deadline: Instant,
     limit: Duration,
 }
@@ -113,16 +118,19 @@ impl Iperf3 {
         let receiver_address = path.addresses(config.family).receiver;
         let limit = config.duration + GRACE;
         let idle = limit.as_secs();
-        let mut receiver = Running::spawn(
+        let receiver = Process::start(
             path.receiver(),
-            format!("-s -1 -B {receiver_address} -p {port} --idle-timeout {idle} -i 0"),
+            "iperf3",
+            &format!("-s -1 -B {receiver_address} -p {port} --idle-timeout {idle} -i 0"),
         )?;
-        receiver.wait_until_listening(path.receiver(), SocketAddr::new(receiver_address, *port))?;
-        let sender = Running::spawn(
+        let address = SocketAddr::new(receiver_address, *port);
+        wait_until_listening(&receiver, path.receiver(), address)?;
+        let sender = Process::start(
             path.sender(),
-            format!(
+            "iperf3",
+            &format!(
                 "-c {receiver_address} -p {port} -t {seconds} -P {connections} -C {congestion} \
-                 -i 0 -J"
+                 -i {INTERVAL} -J"
             ),
         )?;
         Ok(Self {
@@ -138,176 +146,76 @@ impl Iperf3 {
     /// # Errors
     ///
     /// [`Error::CommandFailed`] with what iperf3 said, or [`Error::TimedOut`].
-    pub fn finish(mut self) -> Result<TcpReport, Error> {
-        while !self.sender.has_ended()? {
+    pub fn finish(self) -> Result<TcpReport, Error> {
+        while !self.sender.has_ended() {
             if Instant::now() > self.deadline {
                 return Err(Error::TimedOut {
-                    what: format!("`{}`", self.sender.command),
+                    what: format!("`{}`", self.sender.command()),
                     seconds: self.limit.as_secs(),
                 });
             }
             thread::sleep(POLL);
         }
         let output = self.sender.output()?;
+        // With -J it tells what went wrong there, and may end as if all was well.
+        let failed = |status, said| Error::CommandFailed {
+            command: self.sender.command().to_owned(),
+            status,
+            stderr: said,
+            advice: ADVICE,
+        };
+        let status = self.sender.status()?.unwrap_or_default();
         if let Some(said) = parse_error(&output) {
-            // With -J it ends as if all was well.
+            return Err(failed(status, said));
+        }
+        if !status.success() {
+            return Err(failed(status, self.sender.complaint()?));
+        }
+        parse(&output).map_err(|detail| Error::unreadable(self.sender.command(), detail))
+    }
+}
+
+fn wait_until_listening(
+    receiver: &Process,
+    namespace: &Namespace,
+    address: SocketAddr,
+) -> Result<(), Error> {
+    let deadline = Instant::now() + GRACE;
+    let filter = format!("-H -l -n -t src {address}");
+    while namespace.execute("ss", &filter)?.trim().is_empty() {
+        if receiver.has_ended() {
             return Err(Error::CommandFailed {
-                command: self.sender.command.clone(),
-                status: ExitStatus::default(),
-                stderr: said,
+                command: receiver.command().to_owned(),
+                status: receiver.status()?.unwrap_or_default(),
+                stderr: receiver.complaint()?,
                 advice: ADVICE,
             });
         }
-        parse(&output).map_err(|detail| Error::unreadable(&self.sender.command, detail))
-    }
-}
-
-/// A child that is killed when dropped.
-#[derive(Debug)]
-struct Running {
-    command: String,
-    /// What it wrote, both streams. A file and not a pipe, so that it never has to wait for us.
-    output: File,
-    /// Dropped to have the child killed.
-    keep: Option<mpsc::Sender<()>>,
-    /// Ends with the child.
-    keeper: Option<JoinHandle<io::Result<ExitStatus>>>,
-}
-
-impl Running {
-    fn spawn(namespace: &Namespace, arguments: String) -> Result<Self, Error> {
-        let system = |e| Error::system("prepare to run iperf3", e, "free some memory");
-        let file = memfd_create(c"netlab-iperf3", MFdFlags::MFD_CLOEXEC);
-        let output = File::from(file.map_err(|e| system(e.into()))?);
-        let (stdout, stderr) = (output.try_clone(), output.try_clone());
-        let command = format!("iperf3 {arguments}");
-        let mut child = namespace.command("iperf3");
-        child
-            .args(arguments.split_whitespace())
-            .stdin(Stdio::null())
-            .stdout(stdout.map_err(system)?)
-            .stderr(stderr.map_err(system)?);
-        // The kernel counts the end of the thread that made the child as the parent's death: so
-        // this thread must stay as long as the child.
-        let die_with_parent = || prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from);
-        // SAFETY: between fork and exec the closure makes one system call, prctl, and neither
-        // allocates nor takes a lock.
-        unsafe { child.pre_exec(die_with_parent) };
-        let (keep, released) = mpsc::channel();
-        let (spawned, started) = mpsc::channel();
-        let keeper = thread::Builder::new()
-            .name("netlab-iperf3".to_owned())
-            .spawn(move || {
-                let result = child.spawn();
-                // Closes what of the output it still holds.
-                drop(child);
-                match result {
-                    Ok(child) => {
-                        let _ = spawned.send(Ok(()));
-                        keep_child(child, &released)
-                    }
-                    Err(e) => {
-                        let kind = e.kind();
-                        let _ = spawned.send(Err(e));
-                        Err(kind.into())
-                    }
-                }
-            })
-            .map_err(system)?;
-        started
-            .recv()
-            .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
-            .map_err(|e| start_error(command.clone(), e))?;
-        Ok(Self {
-            command,
-            output,
-            keep: Some(keep),
-            keeper: Some(keeper),
-        })
-    }
-
-    /// Whether it ended well; an error if it failed.
-    fn has_ended(&mut self) -> Result<bool, Error> {
-        if self.keeper.as_ref().is_some_and(|k| !k.is_finished()) {
-            return Ok(false);
+        if Instant::now() > deadline {
+            return Err(Error::TimedOut {
+                what: format!("`{}` to listen", receiver.command()),
+                seconds: GRACE.as_secs(),
+            });
         }
-        let Some(keeper) = self.keeper.take() else {
-            return Ok(true);
-        };
-        let ended = keeper.join();
-        let status = ended.unwrap_or_else(|_| Err(io::ErrorKind::Other.into()));
-        let status = status.map_err(|e| {
-            let action = format!("wait for `{}`", self.command);
-            Error::system(action, e, "leave SIGCHLD alone in this process")
-        })?;
-        if status.success() {
-            return Ok(true);
-        }
-        let output = self.output()?;
-        Err(Error::CommandFailed {
-            command: self.command.clone(),
-            status,
-            stderr: parse_error(&output).unwrap_or(output),
-            advice: ADVICE,
-        })
+        thread::sleep(POLL);
     }
-
-    fn output(&mut self) -> Result<String, Error> {
-        let mut text = String::new();
-        self.output
-            .rewind()
-            .and_then(|()| self.output.read_to_string(&mut text))
-            .map_err(|e| Error::unreadable(&self.command, e))?;
-        Ok(text)
-    }
-
-    fn wait_until_listening(
-        &mut self,
-        namespace: &Namespace,
-        address: SocketAddr,
-    ) -> Result<(), Error> {
-        let deadline = Instant::now() + GRACE;
-        let filter = format!("-H -l -n -t src {address}");
-        while namespace.execute("ss", &filter)?.trim().is_empty() {
-            if self.has_ended()? || Instant::now() > deadline {
-                return Err(Error::TimedOut {
-                    what: format!("`{}` to listen", self.command),
-                    seconds: GRACE.as_secs(),
-                });
-            }
-            thread::sleep(POLL);
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        drop(self.keep.take());
-        if let Some(keeper) = self.keeper.take() {
-            // How a child that nobody wants any more ended does not matter.
-            let _ = keeper.join();
-        }
-    }
-}
-
-/// Waits for the end of `child`, and kills it when `released` closes first.
-fn keep_child(mut child: Child, released: &mpsc::Receiver<()>) -> io::Result<ExitStatus> {
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status);
-        }
-        if released.recv_timeout(POLL) == Err(RecvTimeoutError::Disconnected) {
-            child.kill()?;
-            return child.wait();
-        }
-    }
+    Ok(())
 }
 
 fn parse(json: &str) -> Result<TcpReport, String> {
     #[derive(Deserialize)]
     struct Report {
+        intervals: Vec<Interval>,
         end: End,
+    }
+    #[derive(Deserialize)]
+    struct Interval {
+        sum: IntervalSum,
+    }
+    #[derive(Deserialize)]
+    struct IntervalSum {
+        end: f64,
+        bits_per_second: f64,
     }
     #[derive(Deserialize)]
     struct End {
@@ -324,12 +232,19 @@ fn parse(json: &str) -> Result<TcpReport, String> {
         seconds: f64,
         bits_per_second: f64,
     }
-    let Report { end } = serde_json::from_str(json).map_err(|e| e.to_string())?;
+    let Report { intervals, end } = serde_json::from_str(json).map_err(|e| e.to_string())?;
     Ok(TcpReport {
         received_bytes: end.sum_received.bytes,
         seconds: end.sum_received.seconds,
         goodput: end.sum_received.bits_per_second,
         retransmits: end.sum_sent.retransmits,
+        intervals: intervals
+            .into_iter()
+            .map(|Interval { sum }| TcpInterval {
+                end: sum.end,
+                rate: sum.bits_per_second,
+            })
+            .collect(),
     })
 }
 
@@ -349,7 +264,8 @@ mod tests {
 
     #[test]
     fn goodput_is_what_arrived_not_what_was_sent() {
-        let json = r#"{"start":{},"intervals":[],"end":{"streams":[],
+        let json = r#"{"start":{},"intervals":[{"streams":[],
+            "sum":{"start":0,"end":0.25,"seconds":0.25,"bytes":25,"bits_per_second":900.0}}],"end":{"streams":[],
             "sum_sent":{"bytes":200,"seconds":1.0,"bits_per_second":1600.0,"retransmits":3},
             "sum_received":{"bytes":100,"seconds":1.0,"bits_per_second":800.5}}}"#;
         let expected = TcpReport {
@@ -357,6 +273,10 @@ mod tests {
             seconds: 1.0,
             goodput: 800.5,
             retransmits: 3,
+            intervals: vec![TcpInterval {
+                end: 0.25,
+                rate: 900.0,
+            }],
         };
         assert_eq!(parse(json), Ok(expected));
     }

@@ -39,6 +39,8 @@
 pub mod sim;
 
 #[cfg(target_os = "linux")]
+mod busy;
+#[cfg(target_os = "linux")]
 mod delay_line;
 #[cfg(target_os = "linux")]
 mod error;
@@ -51,6 +53,8 @@ mod path;
 #[cfg(target_os = "linux")]
 mod privilege;
 #[cfg(target_os = "linux")]
+mod process;
+#[cfg(target_os = "linux")]
 mod qdisc;
 #[cfg(target_os = "linux")]
 mod relay;
@@ -60,15 +64,19 @@ mod stats;
 mod tun;
 
 #[cfg(target_os = "linux")]
+pub use busy::BusyProcessors;
+#[cfg(target_os = "linux")]
 pub use error::Error;
 #[cfg(target_os = "linux")]
-pub use iperf::{Iperf3, Iperf3Config, TcpReport};
+pub use iperf::{Iperf3, Iperf3Config, TcpInterval, TcpReport};
 #[cfg(target_os = "linux")]
 pub use namespace::Namespace;
 #[cfg(target_os = "linux")]
 pub use path::{Addresses, Bottleneck, Family, Path, PathConfig};
 #[cfg(target_os = "linux")]
 pub use privilege::{REQUIRE_PRIVILEGE, missing_privilege, require, require_privilege};
+#[cfg(target_os = "linux")]
+pub use process::Process;
 #[cfg(target_os = "linux")]
 pub use qdisc::{QdiscStats, TokenBucket};
 #[cfg(target_os = "linux")]
