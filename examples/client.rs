@@ -1,4 +1,4 @@
-//! Uploads to a `server` on another machine, or in another namespace.
+//! Uploads to a `server` on another machine, or in another namespace; or downloads from it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,6 +20,9 @@ struct Args {
     /// --cert. Without it any server is taken.
     #[arg(long, value_name = "FILE")]
     cert: Option<PathBuf>,
+    /// Let the server send, which is then the one to be governed. Its report tells of losses.
+    #[arg(long, conflicts_with_all = ["stagger", "bytes", "detach_after", "trace"])]
+    download: bool,
     #[command(flatten)]
     load: Load,
     #[command(flatten)]
@@ -29,7 +32,7 @@ struct Args {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    args.load.check()?;
+    args.load.check::<Args>();
     program::init_logs();
     let trust = match &args.cert {
         Some(file) => Trust::from_file(file)?,
@@ -37,6 +40,9 @@ async fn main() -> anyhow::Result<()> {
         None => Trust::Any,
     };
     let session = Session::start(&args.common).await?;
+    if args.download {
+        return session.download(args.connect, &trust, &args.load).await;
+    }
     let others = |_: &_| Vec::new();
     session
         .upload(args.connect, &trust, args.load, others)

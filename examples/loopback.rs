@@ -8,7 +8,7 @@ use examples::args::{Common, Load};
 use examples::certificate::{self, Trust};
 use examples::endpoint;
 use examples::program::{self, Session};
-use examples::receive::Upload;
+use examples::receive::Receiving;
 use examples::signals::Observation;
 use quinn::Endpoint;
 
@@ -27,7 +27,7 @@ struct Args {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    args.load.check()?;
+    args.load.check::<Args>();
     program::init_logs();
     let session = Session::start(&args.common).await?;
 
@@ -56,7 +56,7 @@ async fn serve(server: Endpoint) {
         tokio::spawn(async move {
             let received = async {
                 let connection = incoming.await?;
-                Upload::default().receive(&connection).await
+                Receiving::default().receive(&connection).await
             };
             if let Err(error) = received.await {
                 tracing::warn!("a connection failed: {error:#}");

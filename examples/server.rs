@@ -1,4 +1,5 @@
-//! Receives the uploads of `client`s on other machines, or in other namespaces.
+//! Receives the uploads of `client`s on other machines, or in other namespaces, and sends what
+//! they download.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,7 +12,8 @@ use examples::program::{self, Session, print_drops};
 use examples::serve::{End, Server};
 use examples::{certificate, endpoint};
 
-/// Receives uploads until Ctrl-C and tells each sender what arrived. Each peer is a flow of its
+/// Receives uploads until Ctrl-C and tells each sender what arrived; sends to those who ask for
+/// downloads. Each peer is a flow of its
 /// own: what the kernel drops of it is told apart, and what the server sends to it is governed.
 #[derive(Debug, Parser)]
 #[command(name = "server")]
@@ -26,13 +28,17 @@ struct Args {
     /// End after this time.
     #[arg(long, value_parser = parse_seconds)]
     seconds: Option<Duration>,
-    /// End after this many uploads.
+    /// End after this many uploads and downloads.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     flows: Option<u16>,
     /// Size of the socket's receive buffer in bytes; the system's default without it. A small one
     /// overflows where the receiver is busy.
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=1 << 30))]
     receive_buffer: Option<u32>,
+    /// Write what each download does over time to this file: a JSON object a line, every 10 ms
+    /// (the module `trace` of this package describes it).
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     #[command(flatten)]
     common: Common,
 }
@@ -60,7 +66,7 @@ async fn main() -> anyhow::Result<()> {
         time: args.seconds,
         uploads: args.flows.map(usize::from),
     };
-    let report = server.run(&session, end).await?;
+    let report = server.run(&session, end, args.trace.as_deref()).await?;
     println!("\nSummary: {report}");
     if let Some(observation) = &session.observation {
         print_drops(observation, &report.totals);

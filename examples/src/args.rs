@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 /// How congestion is controlled and by whose signals, and how to print the result.
@@ -75,15 +76,22 @@ impl Load {
         }
     }
 
-    /// Whether what was asked for can be had together; else what to change.
-    pub fn check(&self) -> anyhow::Result<()> {
+    /// Ends the program with advice, as for any wrong option, if what was asked for cannot be had
+    /// together.
+    pub fn check<Program: CommandFactory>(&self) {
+        if let Some(advice) = self.advice() {
+            let wrong = ErrorKind::ArgumentConflict;
+            Program::command().error(wrong, advice).exit();
+        }
+    }
+
+    fn advice(&self) -> Option<&'static str> {
         let stagger = self.stagger.unwrap_or_default();
-        anyhow::ensure!(
-            stagger * u32::from(self.flows - 1) < self.seconds,
+        let last = stagger * u32::from(self.flows - 1);
+        (last >= self.seconds).then_some(
             "the last flow would begin after the end: give a longer --seconds or a shorter \
-             --stagger"
-        );
-        Ok(())
+             --stagger",
+        )
     }
 }
 
@@ -150,9 +158,9 @@ mod tests {
     fn the_last_flow_must_begin_before_the_end() {
         let mut load = Load::new(Duration::from_secs(3), 4);
         load.stagger = Some(Duration::from_millis(900));
-        assert!(load.check().is_ok());
+        assert_eq!(load.advice(), None);
         load.stagger = Some(Duration::from_secs(1));
-        assert!(load.check().is_err());
+        assert!(load.advice().is_some());
     }
 
     #[test]

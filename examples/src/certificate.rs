@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::Connection;
+use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
@@ -14,8 +15,37 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, S
 /// The name that certificates are made for.
 pub const SERVER_NAME: &str = "localhost";
 
-/// Both ends must name the same protocol, so that nothing else is taken for it.
-const PROTOCOL: &[u8] = b"governed-upload/1";
+/// Who sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transfer {
+    /// The client.
+    Upload,
+    /// The server.
+    Download,
+}
+
+impl Transfer {
+    /// Both ends must name the same protocol, so that nothing else is taken for it; and the server
+    /// learns by it what the client wants.
+    fn protocol(self) -> &'static [u8] {
+        match self {
+            Self::Upload => b"governed-upload/1",
+            Self::Download => b"governed-download/1",
+        }
+    }
+
+    /// What the client of this connection wants.
+    pub fn of(connection: &Connection) -> Self {
+        let data = connection.handshake_data();
+        let data = data.and_then(|data| data.downcast::<HandshakeData>().ok());
+        let named = data.and_then(|data| data.protocol);
+        if named.as_deref() == Some(Self::Download.protocol()) {
+            Self::Download
+        } else {
+            Self::Upload
+        }
+    }
+}
 
 /// Which server a client talks to.
 #[derive(Clone, Debug)]
@@ -38,7 +68,7 @@ impl Trust {
     }
 
     /// The client's side of TLS.
-    pub fn client(&self) -> anyhow::Result<QuicClientConfig> {
+    pub fn client(&self, transfer: Transfer) -> anyhow::Result<QuicClientConfig> {
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&rustls::version::TLS13])?;
@@ -55,7 +85,7 @@ impl Trust {
                 .with_custom_certificate_verifier(Arc::new(AcceptAny(provider))),
         }
         .with_no_client_auth();
-        tls.alpn_protocols = vec![PROTOCOL.to_vec()];
+        tls.alpn_protocols = vec![transfer.protocol().to_vec()];
         Ok(QuicClientConfig::try_from(tls)?)
     }
 }
@@ -70,7 +100,8 @@ pub fn generate() -> anyhow::Result<(CertificateDer<'static>, QuicServerConfig)>
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()
         .with_single_cert(vec![certificate.clone()], key.into())?;
-    tls.alpn_protocols = vec![PROTOCOL.to_vec()];
+    let both = [Transfer::Upload, Transfer::Download];
+    tls.alpn_protocols = both.map(|transfer| transfer.protocol().to_vec()).into();
     Ok((certificate, QuicServerConfig::try_from(tls)?))
 }
 

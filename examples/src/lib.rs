@@ -6,6 +6,7 @@
 pub mod args;
 pub mod certificate;
 pub mod control;
+pub mod download;
 pub mod endpoint;
 pub mod interrupt;
 pub mod invented;
@@ -16,6 +17,7 @@ pub mod receive;
 pub mod report;
 pub mod send;
 pub mod serve;
+mod served;
 pub mod signals;
 pub mod source;
 pub mod table;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use crate::args::{Common, Load};
 use crate::certificate::Trust;
 use crate::control::Control;
+use crate::download::Downloads;
 use crate::report::{SenderReport, print_json, sender_totals};
 use crate::signals::{FlowTotals, Observation};
 use crate::upload::Uploads;
@@ -69,6 +70,20 @@ impl Session {
         }
         self.finish(&report)?;
         measured.failure.map_or(Ok(()), Err)
+    }
+
+    /// Downloads as `load` says and reports. What is sent, and so governed, is the server's.
+    pub async fn download(
+        self,
+        server: SocketAddr,
+        trust: &Trust,
+        load: &Load,
+    ) -> anyhow::Result<()> {
+        let downloads = Downloads::connect(server, trust, load).await?;
+        println!("connected to {server}, receiving");
+        let report = downloads.run().await?;
+        println!("\nSummary: {report}");
+        self.finish(&report)
     }
 
     /// Prints the report as JSON if that was asked for.

@@ -1,36 +1,40 @@
-//! The receiving half of an upload: counts what arrives and tells the sender.
+//! The receiving half of a transfer: counts what arrives and tells the sender.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
-use quinn::{Connection, ReadError, RecvStream, SendStream};
+use anyhow::{Context, bail};
+use quinn::{Connection, ReadError, RecvStream, SendStream, VarInt};
+use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 /// How often the sender is told. One small packet each: next to nothing beside acknowledgements.
 const REPORT_INTERVAL: Duration = Duration::from_millis(20);
 
-/// An upload as its receiver counted it.
+/// The code with which a receiver ends a stream: the time is over.
+const TIME_IS_OVER: VarInt = VarInt::from_u32(0);
+
+/// A transfer as its receiver counted it.
 #[derive(Clone, Debug, Default)]
-pub struct Upload {
+pub struct Receiving {
     counts: Arc<Counts>,
 }
 
 #[derive(Debug, Default)]
 struct Counts {
     bytes: AtomicU64,
-    /// From the beginning of the upload to the last byte.
+    /// From the beginning of the transfer to the last byte.
     micros: AtomicU64,
 }
 
-impl Upload {
+impl Receiving {
     /// Bytes of the stream that arrived, each counted once.
     pub fn bytes(&self) -> u64 {
         self.counts.bytes.load(Ordering::Relaxed)
     }
 
-    /// Time from the beginning of the upload to the last byte.
+    /// Time from the beginning of the transfer to the last byte.
     pub fn elapsed(&self) -> Duration {
         Duration::from_micros(self.counts.micros.load(Ordering::Relaxed))
     }
@@ -48,6 +52,29 @@ impl Upload {
             Err(error) = self.count_bursts(began, connection) => Err(error),
         };
         counted.context("the upload broke off")?;
+        self.tell(&mut totals).await?;
+        totals.finish()?;
+        connection.closed().await;
+        Ok(())
+    }
+
+    /// Downloads over `connection` until `stop` becomes true, then waits for the sender to close
+    /// the connection. It tells totals as [`Receiving::receive`] does.
+    pub async fn fetch(
+        &self,
+        connection: &Connection,
+        mut stop: watch::Receiver<bool>,
+    ) -> anyhow::Result<()> {
+        let (mut totals, mut data) = connection.open_bi().await?;
+        tokio::select! {
+            // An error says that nobody is left to stop it, which is the same.
+            _ = stop.wait_for(|stop| *stop) => {}
+            counted = self.count(Instant::now(), &mut data, &mut totals) => {
+                counted.context("the download broke off")?;
+                bail!("the server ended the download before its time");
+            }
+        }
+        data.stop(TIME_IS_OVER)?;
         self.tell(&mut totals).await?;
         totals.finish()?;
         connection.closed().await;

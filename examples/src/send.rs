@@ -1,4 +1,4 @@
-//! The sending half of an upload.
+//! The sending half of a transfer: the client's of an upload, the server's of a download.
 //!
 //! What counts as delivered is what the receiver says that it has: not what was written into a
 //! buffer, nor what left the host. A sender writes until its time is over and then resets the
@@ -11,7 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use quinn::{ClientConfig, Connection, Endpoint, ReadExactError, RecvStream, SendStream, VarInt};
+use quinn::{
+    ClientConfig, Connection, Endpoint, ReadExactError, RecvStream, SendStream, VarInt, WriteError,
+};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -30,9 +32,9 @@ static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 /// The code of a stream's reset: the time is over.
 const TIME_IS_OVER: VarInt = VarInt::from_u32(0);
 
-/// An upload in progress, as its sender knows it.
+/// A transfer in progress, as its sender knows it.
 #[derive(Clone, Debug)]
-pub struct Upload {
+pub struct Sending {
     connection: Connection,
     /// Bytes that the receiver told of last.
     delivered: Arc<AtomicU64>,
@@ -40,7 +42,7 @@ pub struct Upload {
     bursts: Arc<Mutex<Vec<Duration>>>,
 }
 
-impl Upload {
+impl Sending {
     /// Connects to a server.
     pub async fn connect(
         endpoint: &Endpoint,
@@ -58,11 +60,16 @@ impl Upload {
                 CONNECT_TIMEOUT.as_secs()
             ),
         };
-        Ok(Self {
+        Ok(Self::over(connection))
+    }
+
+    /// Over a connection that is there.
+    pub fn over(connection: Connection) -> Self {
+        Self {
             connection,
             delivered: Arc::default(),
             bursts: Arc::default(),
-        })
+        }
     }
 
     /// The connection that carries it.
@@ -82,7 +89,7 @@ impl Upload {
     }
 
     /// Sends until `stop` becomes true, all the time or in bursts; the time that it sent.
-    /// [`Upload::delivered`] is final when this returns.
+    /// [`Sending::delivered`] is final when this returns.
     pub async fn send(
         &self,
         mut stop: watch::Receiver<bool>,
@@ -97,7 +104,11 @@ impl Upload {
             _ = stop.wait_for(|stop| *stop) => {}
             Err(error) = async {
                 match bursts {
-                    Some(bursts) => self.write_bursts(bursts).await,
+                    Some(bursts) => {
+                        // Until something is sent, the receiver knows of no transfer.
+                        data.write_all(&ZEROS[..1]).await?;
+                        self.write_bursts(bursts).await
+                    }
                     None => write_always(&mut data).await,
                 }
             } => return Err(error).context("the upload broke off"),
@@ -115,6 +126,29 @@ impl Upload {
                 TOTAL_TIMEOUT.as_secs()
             ),
         }
+        self.connection.close(VarInt::from_u32(0), b"done");
+        Ok(sent_for)
+    }
+
+    /// Sends what the peer asked for until it wants no more; the time that it sent.
+    /// [`Sending::delivered`] is final when this returns.
+    pub async fn serve(&self) -> anyhow::Result<Duration> {
+        let accepted = self.connection.accept_bi().await;
+        let (mut data, totals) = accepted.context("no download was asked for")?;
+        let began = Instant::now();
+        let follow = self.follow(totals);
+        tokio::pin!(follow);
+        let followed = tokio::select! {
+            // The peer's last total comes with its request to stop, which a sender that waits for
+            // room may not hear of.
+            followed = &mut follow => followed,
+            Err(error) = write_always(&mut data) => match error.downcast_ref() {
+                Some(WriteError::Stopped(_)) => follow.await,
+                _ => return Err(error).context("the download broke off"),
+            }
+        };
+        followed.context("the client did not tell what it received")?;
+        let sent_for = began.elapsed();
         self.connection.close(VarInt::from_u32(0), b"done");
         Ok(sent_for)
     }

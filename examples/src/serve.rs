@@ -1,25 +1,31 @@
-//! Receives uploads of any number of peers, each controlled and watched as a flow of its own.
+//! Serves any number of peers, each controlled and watched as a flow of its own: receives what they
+//! upload, sends what they download.
 
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ebpf_congestion_signals::Watch;
 use quinn::{Endpoint, Incoming, ServerConfig, VarInt};
-use serde::Serialize;
+use quinn_governor::Governor;
+use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::args::{Base, Switch};
+use crate::certificate::Transfer;
 use crate::control::Control;
 use crate::interrupt;
 use crate::program::Session;
-use crate::receive::Upload;
-use crate::report::GovernorActions;
+use crate::receive::Receiving;
+use crate::report::{GovernorActions, SenderReport};
+use crate::served::{Download, Samples};
 use crate::signals::{FlowTotals, SignalsReport};
 use crate::units::{bytes, megabits_per_second, rounded};
+use crate::upload::SAMPLE_INTERVAL;
 
 /// How long to wait at the end for peers to hear that their connections are closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -29,7 +35,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct End {
     /// After this time.
     pub time: Option<Duration>,
-    /// After this many uploads.
+    /// After this many uploads and downloads.
     pub uploads: Option<usize>,
 }
 
@@ -43,11 +49,12 @@ pub struct Server {
     peers: Vec<Peer>,
 }
 
-/// A peer and its upload, which may still go on.
-#[derive(Debug)]
+/// A peer and its upload or download, which may still go on.
 struct Peer {
     address: SocketAddr,
-    upload: Upload,
+    upload: Receiving,
+    download: Download,
+    governor: Option<Arc<Governor>>,
     /// Since the server began.
     accepted: Duration,
     state: State,
@@ -78,9 +85,18 @@ impl Server {
         self.endpoint.local_addr()
     }
 
-    /// Receives until `end` or until the user asks for an end; prints a line an upload.
-    pub async fn run(mut self, session: &Session, end: End) -> anyhow::Result<ServerReport> {
-        let mut receiving = JoinSet::new();
+    /// Serves until `end` or until the user asks for an end; prints a line a peer. What downloads
+    /// do over time is written to `trace`.
+    pub async fn run(
+        mut self,
+        session: &Session,
+        end: End,
+        trace: Option<&Path>,
+    ) -> anyhow::Result<ServerReport> {
+        let mut samples = Samples::new(trace)?;
+        let mut sample = interval(SAMPLE_INTERVAL);
+        sample.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut serving = JoinSet::new();
         let over = async {
             match end.time {
                 Some(time) => tokio::time::sleep(time).await,
@@ -95,14 +111,24 @@ impl Server {
                 Some(incoming) = self.endpoint.accept() => {
                     let index = self.peers.len();
                     let (config, peer) = self.admit(&incoming, &session.control);
-                    let upload = peer.upload.clone();
+                    let (upload, download) = (peer.upload.clone(), peer.download.clone());
                     self.peers.push(peer);
-                    receiving.spawn(async move { (index, receive(incoming, config, upload).await) });
+                    serving.spawn(async move {
+                        (index, serve(incoming, config, upload, download).await)
+                    });
                 }
-                Some(received) = receiving.join_next() => {
-                    let (index, received) = received?;
+                _ = sample.tick() => {
+                    for (index, peer) in self.peers.iter().enumerate() {
+                        if let State::Running(watch) = &peer.state {
+                            let governor = peer.governor.as_deref();
+                            samples.take(index, &peer.download, watch.as_ref(), governor)?;
+                        }
+                    }
+                }
+                Some(served) = serving.join_next() => {
+                    let (index, served) = served?;
                     self.end(index, session);
-                    match received {
+                    match served {
                         Ok(()) => {
                             ended += 1;
                             println!("{}", self.peers[index]);
@@ -126,7 +152,7 @@ impl Server {
         self.endpoint.close(VarInt::from_u32(0), b"the server ends");
         // Elapsed or not, there is nothing more to do.
         let _ = timeout(CLOSE_TIMEOUT, self.endpoint.wait_idle()).await;
-        Ok(self.report(session))
+        self.report(session, samples)
     }
 
     /// The configuration that makes a connection a flow of its own.
@@ -140,7 +166,9 @@ impl Server {
         config.transport_config(Arc::new(controlled.transport()));
         let peer = Peer {
             address,
-            upload: Upload::default(),
+            upload: Receiving::default(),
+            download: Download::default(),
+            governor: controlled.governor().cloned(),
             accepted: self.began.elapsed(),
             state: State::Running(controlled.watch().cloned()),
         };
@@ -160,7 +188,7 @@ impl Server {
         }
     }
 
-    fn report(&self, session: &Session) -> ServerReport {
+    fn report(&self, session: &Session, samples: Samples) -> anyhow::Result<ServerReport> {
         let first = self.peers.iter().map(|peer| peer.accepted).min();
         let last = self.peers.iter().map(Peer::last_byte).max();
         let time = last
@@ -169,8 +197,11 @@ impl Server {
         let received_bytes = self.peers.iter().map(|peer| peer.upload.bytes()).sum();
         let totals = self.totals();
         let signals = session.observation.as_ref();
-        ServerReport {
-            source: session.control.source().name(),
+        let signals = signals.map(|observation| observation.report(&totals));
+        let signals = signals.unwrap_or_default();
+        let downloads = self.peers.iter().map(|peer| &peer.download);
+        Ok(ServerReport {
+            source: session.control.source().name().to_owned(),
             base: session.control.base(),
             governor: session.control.governor(),
             seconds: rounded(time.as_secs_f64()),
@@ -178,12 +209,11 @@ impl Server {
             received_bytes,
             goodput_mbps: rounded(megabits_per_second(received_bytes, time)),
             per_flow_goodput_mbps: self.peers.iter().map(|peer| rounded(peer.rate())).collect(),
-            signals: signals
-                .map(|observation| observation.report(&totals))
-                .unwrap_or_default(),
+            downloads: samples.finish(downloads, &session.control, &signals)?,
+            signals,
             governor_actions: session.control.report().into(),
             totals,
-        }
+        })
     }
 
     fn totals(&self) -> Vec<FlowTotals> {
@@ -195,14 +225,18 @@ impl Server {
     }
 }
 
-/// Accepts a connection and receives its upload.
-async fn receive(
+/// Accepts a connection, and receives or sends as its client wants.
+async fn serve(
     incoming: Incoming,
     config: Arc<ServerConfig>,
-    upload: Upload,
+    upload: Receiving,
+    download: Download,
 ) -> anyhow::Result<()> {
     let connection = incoming.accept_with(config)?.await?;
-    upload.receive(&connection).await
+    match Transfer::of(&connection) {
+        Transfer::Upload => upload.receive(&connection).await,
+        Transfer::Download => download.serve(connection).await,
+    }
 }
 
 impl Peer {
@@ -217,6 +251,16 @@ impl Peer {
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((delivered, time)) = self.download.ended() {
+            return write!(
+                f,
+                "{}: downloaded {} in {:.2} s, {:.1} Mbit/s",
+                self.address,
+                bytes(delivered),
+                time.as_secs_f64(),
+                megabits_per_second(delivered, time)
+            );
+        }
         write!(
             f,
             "{}: {} in {:.2} s, {:.1} Mbit/s",
@@ -228,11 +272,11 @@ impl fmt::Display for Peer {
     }
 }
 
-/// A receiver's report.
-#[derive(Clone, Debug, Serialize)]
+/// A server's report.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ServerReport {
     /// Where signals came from: `ebpf`, `mock` or `none`.
-    pub source: &'static str,
+    pub source: String,
     /// The controller of what the server sends, alone or under the governor.
     pub base: Base,
     /// Whether what the server sends is governed.
@@ -247,6 +291,8 @@ pub struct ServerReport {
     pub goodput_mbps: f64,
     /// Each upload's bytes by its own time, in the order of connecting.
     pub per_flow_goodput_mbps: Vec<f64>,
+    /// What was downloaded, as its sender knows it; null when nothing was.
+    pub downloads: Option<SenderReport>,
     /// What the source told of the peers and the host.
     pub signals: SignalsReport,
     /// What the governor did.
@@ -258,6 +304,9 @@ pub struct ServerReport {
 
 impl fmt::Display for ServerReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(downloads) = &self.downloads {
+            return write!(f, "{} downloads:\n{downloads}", downloads.flows);
+        }
         write!(
             f,
             "{} uploads, {} in {:.2} s: {:.1} Mbit/s",

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use ebpf_congestion_signals::Watch;
-use quinn::ConnectionStats;
+use quinn_governor::Governor;
 use serde::{Deserialize, Serialize};
 
+use crate::send::Sending;
 use crate::units::micros;
 
 /// A connection at a time. Totals count from the connection's beginning.
@@ -45,13 +46,16 @@ pub struct Row {
 }
 
 impl Row {
-    /// Of a connection now: its counters, and the signals of its flow if there are any.
+    /// Of a transfer now: the connection's counters, and what the source and the governor tell of
+    /// its flow.
     pub fn new(
         elapsed: Duration,
         flow: usize,
-        stats: &ConnectionStats,
+        sending: &Sending,
         watch: Option<&Watch>,
+        governor: Option<&Governor>,
     ) -> Self {
+        let stats = sending.connection().stats();
         let signals = watch.map(Watch::congestion);
         let queue = signals.and_then(|signals| signals.queue);
         Self {
@@ -60,12 +64,12 @@ impl Row {
             window: stats.path.cwnd,
             rtt_us: micros(stats.path.rtt),
             sent_bytes: stats.udp_tx.bytes,
-            delivered_bytes: 0,
+            delivered_bytes: sending.delivered(),
             lost_packets: stats.path.lost_packets,
             queue_drops: signals.map(|signals| signals.queue_drops),
             own_backlog: queue.map(|queue| queue.own),
             backlog: queue.map(|queue| queue.total),
-            capped_ms: 0,
+            capped_ms: governor.map_or(0, |governor| micros(governor.report().capped) / 1000),
         }
     }
 }

@@ -12,21 +12,20 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::args::Load;
-use crate::certificate::Trust;
+use crate::certificate::{Transfer, Trust};
 use crate::control::Control;
 use crate::endpoint;
 use crate::interrupt;
 use crate::invented::Invention;
 use crate::lines::{Lines, Now};
 use crate::measure::Distributions;
-use crate::send::Upload;
+use crate::send::Sending;
 use crate::signals::Observation;
 use crate::source::Source;
 use crate::trace::{self, Row};
-use crate::units::micros;
 
 /// How often round trips and windows are sampled.
-const SAMPLE_INTERVAL: Duration = Duration::from_millis(10);
+pub(crate) const SAMPLE_INTERVAL: Duration = Duration::from_millis(10);
 
 /// How long to wait at the end for the peer to hear that a connection is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -40,7 +39,7 @@ pub struct Uploads {
 /// A connection from a socket of its own, as separate programs would have: the kernel tells its
 /// packets from the others'.
 struct Flow {
-    upload: Upload,
+    upload: Sending,
     endpoint: Endpoint,
     watch: Option<Watch>,
     governor: Option<Arc<Governor>>,
@@ -212,13 +211,8 @@ impl Uploads {
 
     fn trace(&self, elapsed: Duration, trace: &mut trace::Writer) -> anyhow::Result<()> {
         for (index, flow) in self.flows.iter().enumerate() {
-            let stats = flow.upload.connection().stats();
-            let governor = flow.governor.as_ref().map(|governor| governor.report());
-            trace.write(&Row {
-                delivered_bytes: flow.upload.delivered(),
-                capped_ms: governor.map_or(0, |report| micros(report.capped) / 1000),
-                ..Row::new(elapsed, index, &stats, flow.watch.as_ref())
-            })?;
+            let (watch, governor) = (flow.watch.as_ref(), flow.governor.as_deref());
+            trace.write(&Row::new(elapsed, index, &flow.upload, watch, governor))?;
         }
         Ok(())
     }
@@ -261,10 +255,10 @@ impl Flow {
         control: &Control,
     ) -> anyhow::Result<Self> {
         let controlled = control.socket(&socket)?;
-        let mut config = ClientConfig::new(Arc::new(trust.client()?));
+        let mut config = ClientConfig::new(Arc::new(trust.client(Transfer::Upload)?));
         config.transport_config(Arc::new(controlled.transport()));
         let endpoint = endpoint::client(socket)?;
-        let upload = Upload::connect(&endpoint, config, server).await?;
+        let upload = Sending::connect(&endpoint, config, server).await?;
         let watch = controlled.watch().cloned();
         let governor = controlled.governor().cloned();
         let invention = match (control.source(), &watch) {

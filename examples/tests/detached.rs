@@ -10,7 +10,7 @@ use examples::args::{Base, Load, Switch};
 use examples::certificate::{self, Trust};
 use examples::control::Control;
 use examples::endpoint;
-use examples::receive::Upload;
+use examples::receive::Receiving;
 use examples::source::Source;
 use examples::upload::{Measured, Uploads};
 use netlab::{Bottleneck, Family, Path, PathConfig, RelayConfig, TokenBucket};
@@ -53,7 +53,7 @@ fn transfer(control: &Control, middle: impl FnOnce() + Send) -> anyhow::Result<T
         while let Some(incoming) = server.accept().await {
             if let Ok(connection) = incoming.await {
                 // Its end is the sender's to judge.
-                let _ = Upload::default().receive(&connection).await;
+                let _ = Receiving::default().receive(&connection).await;
             }
         }
     });

@@ -11,6 +11,17 @@ fn wrong_arguments_are_named_with_what_would_be_right() {
         ("loopback", "--base reno", "cubic, newreno, bbr"),
         ("loopback", "--governor maybe", "on, off"),
         ("loopback", "--source guess", "auto, ebpf, mock, none"),
+        ("loopback", "--burst 1000", "--pause <SECONDS>"),
+        (
+            "loopback",
+            "--seconds 2 --flows 3 --stagger 1",
+            "a longer --seconds",
+        ),
+        (
+            "client",
+            "--connect 127.0.0.1:9 --download --stagger 1",
+            "cannot be used with",
+        ),
         ("client", "--seconds 1", "--connect <ADDR>"),
         ("client", "--connect nowhere", "--connect <ADDR>"),
         ("server", "--json", "--listen <ADDR>"),
@@ -27,8 +38,20 @@ fn wrong_arguments_are_named_with_what_would_be_right() {
 fn help_names_every_option() {
     for (program, own) in [
         ("loopback", ["--seconds", "--flows"].as_slice()),
-        ("client", &["--seconds", "--flows", "--connect", "--cert"]),
-        ("server", &["--seconds", "--flows", "--listen", "--cert"]),
+        (
+            "client",
+            &["--seconds", "--trace", "--connect", "--cert", "--download"],
+        ),
+        (
+            "server",
+            &[
+                "--seconds",
+                "--flows",
+                "--listen",
+                "--cert",
+                "--receive-buffer",
+            ],
+        ),
     ] {
         let ended = run(command(program, "--help"));
         assert!(ended.status.success());

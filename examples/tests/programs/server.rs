@@ -34,6 +34,62 @@ fn both_ends_agree_on_what_arrived() {
 }
 
 #[test]
+fn both_ends_agree_on_what_was_downloaded() {
+    let _turn = turn();
+    let directory = tempfile::tempdir().unwrap();
+    let trace = file(&directory, "trace");
+    let (server, address) = server(&format!("--flows 3 --json --trace {trace}"));
+    let options = format!("--connect {address} --flows 3 --seconds 1 --download --json");
+    let received = run(command("client", &options)).json();
+    let sent = server.end().json();
+    let sent = &sent["downloads"];
+    check(sent, 3);
+    // What arrived while the server heard of the end.
+    let more = number(sent, "/acked_bytes") / number(&received, "/received_bytes");
+    assert!((1.0..1.2).contains(&more), "{sent} {received}");
+
+    let rows = examples::trace::read(Path::new(&trace)).unwrap();
+    let flows = rows.iter().map(|row| row.flow).max();
+    assert_eq!(flows, Some(2));
+    let last = |flow| rows.iter().rfind(|row| row.flow == flow).unwrap();
+    let traced: u64 = (0..3).map(|flow| last(flow).delivered_bytes).sum();
+    let share = traced as f64 / number(sent, "/acked_bytes");
+    assert!((0.5..=1.0).contains(&share), "{share}");
+}
+
+#[test]
+fn bursts_and_staggered_flows_are_sent_as_asked_for() {
+    let _turn = turn();
+    let directory = tempfile::tempdir().unwrap();
+    let trace = file(&directory, "trace");
+    let (_server, address) = server("");
+    let options = format!(
+        "--connect {address} --seconds 1.5 --flows 2 --stagger 0.5 --burst 20000 --pause 0.05 \
+         --trace {trace} --json"
+    );
+    let sent = run(command("client", &options)).json();
+    let bursts = number(&sent, "/bursts_us/count");
+    assert!((5.0..60.0).contains(&bursts), "{sent}");
+    assert!(number(&sent, "/bursts_us/max") >= number(&sent, "/bursts_us/p50"));
+    // The last may have been cut short.
+    let whole = bursts * 20_000.0;
+    assert!(
+        (whole..whole + 40_003.0).contains(&number(&sent, "/acked_bytes")),
+        "{sent}"
+    );
+
+    let rows = examples::trace::read(Path::new(&trace)).unwrap();
+    let began = |flow| {
+        let arrived = rows
+            .iter()
+            .find(|row| row.flow == flow && row.delivered_bytes > 0);
+        arrived.unwrap().t
+    };
+    assert!(began(1) >= 0.5, "{}", began(1));
+    assert!(began(0) < began(1));
+}
+
+#[test]
 fn a_server_ends_with_its_summary_when_interrupted() {
     let _turn = turn();
     let (mut server, address) = server("--json");

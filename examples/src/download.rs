@@ -1,0 +1,128 @@
+//! Downloads for a time over a number of connections.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use quinn::{ClientConfig, Endpoint};
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::args::Load;
+use crate::certificate::{Transfer, Trust};
+use crate::endpoint;
+use crate::interrupt;
+use crate::receive::Receiving;
+use crate::send::Sending;
+use crate::units::{bytes, megabits_per_second, rounded};
+
+/// How long to wait at the end for the server to close a connection.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What arrived, as the receiver counted it.
+#[derive(Clone, Debug, Serialize)]
+pub struct DownloadReport {
+    /// For how long was received.
+    pub seconds: f64,
+    /// Connections.
+    pub flows: usize,
+    /// Bytes of their streams.
+    pub received_bytes: u64,
+    /// These by the time.
+    pub goodput_mbps: f64,
+    /// Goodput of each flow, in the order in which they connected.
+    pub per_flow_goodput_mbps: Vec<f64>,
+}
+
+/// Connections to a server, ready to download.
+pub struct Downloads {
+    flows: Vec<(Endpoint, quinn::Connection)>,
+    seconds: Duration,
+}
+
+impl Downloads {
+    /// Connects as often as the load says, each time from a socket of its own.
+    pub async fn connect(server: SocketAddr, trust: &Trust, load: &Load) -> anyhow::Result<Self> {
+        let mut flows = Vec::new();
+        for _ in 0..load.flows {
+            let endpoint = endpoint::client(endpoint::bind_for(server)?)?;
+            let mut config = ClientConfig::new(Arc::new(trust.client(Transfer::Download)?));
+            config.transport_config(Arc::new(endpoint::transport()));
+            let connected = Sending::connect(&endpoint, config, server).await?;
+            flows.push((endpoint, connected.connection().clone()));
+        }
+        Ok(Self {
+            flows,
+            seconds: load.seconds,
+        })
+    }
+
+    /// Downloads over all of them until the time is over, one fails or the user asks for an end.
+    pub async fn run(self) -> anyhow::Result<DownloadReport> {
+        let (stop, stopped) = watch::channel(false);
+        let mut fetching = JoinSet::new();
+        let mut received = Vec::new();
+        for (_, connection) in &self.flows {
+            let receiving = Receiving::default();
+            received.push(receiving.clone());
+            let (connection, stopped) = (connection.clone(), stopped.clone());
+            fetching.spawn(async move { receiving.fetch(&connection, stopped).await });
+        }
+        let began = Instant::now();
+        tokio::select! {
+            () = sleep(self.seconds) => {}
+            asked = interrupt::requested() => {
+                asked?;
+                println!("interrupted: what was received so far");
+            }
+            // Before its time: it failed.
+            Some(ended) = fetching.join_next() => ended??,
+        }
+        let time = began.elapsed();
+        let report = DownloadReport::new(time, &received);
+        stop.send_replace(true);
+        let ended = timeout(CLOSE_TIMEOUT, async {
+            while let Some(ended) = fetching.join_next().await {
+                ended??;
+            }
+            anyhow::Ok(())
+        });
+        ended.await.unwrap_or(Ok(()))?;
+        for (endpoint, _) in self.flows {
+            // Elapsed or not, there is nothing more to do for it.
+            let _ = timeout(Duration::from_secs(1), endpoint.wait_idle()).await;
+        }
+        Ok(report)
+    }
+}
+
+impl DownloadReport {
+    fn new(time: Duration, received: &[Receiving]) -> Self {
+        let rate = |bytes| rounded(megabits_per_second(bytes, time));
+        let received: Vec<u64> = received.iter().map(Receiving::bytes).collect();
+        let received_bytes = received.iter().sum();
+        Self {
+            seconds: rounded(time.as_secs_f64()),
+            flows: received.len(),
+            received_bytes,
+            goodput_mbps: rate(received_bytes),
+            per_flow_goodput_mbps: received.into_iter().map(rate).collect(),
+        }
+    }
+}
+
+impl fmt::Display for DownloadReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} downloads, {} in {:.2} s: {:.1} Mbit/s",
+            self.flows,
+            bytes(self.received_bytes),
+            self.seconds,
+            self.goodput_mbps
+        )
+    }
+}
