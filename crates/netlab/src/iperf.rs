@@ -49,7 +49,7 @@ impl Default for Iperf3Config {
 }
 
 /// Seconds between the competitor's own reports.
-const INTERVAL: f64 = 0.25;
+const INTERVAL: f64 = 0.5;
 
 /// What the competitor got, all its connections together.
 #[derive(Clone, Debug, PartialEq)]

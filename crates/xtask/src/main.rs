@@ -4,6 +4,10 @@
 
 mod bpf;
 mod kernels;
+#[cfg(all(feature = "lab", target_os = "linux"))]
+mod lab;
+#[cfg(not(all(feature = "lab", target_os = "linux")))]
+mod lab_apart;
 mod toolchain;
 
 use std::path::PathBuf;
@@ -41,11 +45,18 @@ enum Task {
     },
     /// Run the privileged tests on Debian's kernels, and print which signals are right on which.
     Kernels(kernels::Options),
+    /// Run scenarios on real queues: stock flows and governed ones in turn.
+    #[cfg(all(feature = "lab", target_os = "linux"))]
+    Lab(Box<lab::Options>),
+    /// Run scenarios on real queues: stock flows and governed ones in turn.
+    #[cfg(not(all(feature = "lab", target_os = "linux")))]
+    #[command(disable_help_flag = true)]
+    Lab(lab_apart::Options),
 }
 
 fn main() -> ExitCode {
     match run(Args::parse().task) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -53,22 +64,24 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(task: Task) -> Result<()> {
+fn run(task: Task) -> Result<ExitCode> {
     match task {
-        Task::Bpf { lint: true, .. } => bpf::lint(&workspace(), &Toolchain::find()?),
-        Task::Bpf { check: true, .. } => bpf::check(&workspace(), &Toolchain::find()?),
-        Task::Bpf { .. } => bpf::build(&workspace(), &Toolchain::find()?),
-        Task::Toolchain { install_commands } => {
-            match (Toolchain::find(), install_commands) {
-                (Ok(_), true) => {}
-                (Ok(found), false) => println!("{found}"),
-                (Err(incomplete), true) => print!("{}", incomplete.install_commands()),
-                (Err(incomplete), false) => return Err(incomplete.into()),
-            }
-            Ok(())
-        }
-        Task::Kernels(options) => kernels::run(&workspace(), &options),
+        Task::Bpf { lint: true, .. } => bpf::lint(&workspace(), &Toolchain::find()?)?,
+        Task::Bpf { check: true, .. } => bpf::check(&workspace(), &Toolchain::find()?)?,
+        Task::Bpf { .. } => bpf::build(&workspace(), &Toolchain::find()?)?,
+        Task::Toolchain { install_commands } => match (Toolchain::find(), install_commands) {
+            (Ok(_), true) => {}
+            (Ok(found), false) => println!("{found}"),
+            (Err(incomplete), true) => print!("{}", incomplete.install_commands()),
+            (Err(incomplete), false) => return Err(incomplete.into()),
+        },
+        Task::Kernels(options) => kernels::run(&workspace(), &options)?,
+        #[cfg(all(feature = "lab", target_os = "linux"))]
+        Task::Lab(options) => return lab::run(&workspace(), &options),
+        #[cfg(not(all(feature = "lab", target_os = "linux")))]
+        Task::Lab(options) => lab_apart::run(&workspace(), &options)?,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The checkout at hand.

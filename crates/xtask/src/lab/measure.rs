@@ -1,0 +1,90 @@
+//! From what came of a run to its figures.
+
+use netlab::sim::fairness;
+
+use super::figures::{Figure, Figures, Side};
+use super::parameters::{Parameters, Place};
+use super::run::Outcome;
+
+/// The part of the bottleneck's rate that is payload: of a full packet, 1,494 bytes with all
+/// headers, quinn fills about 1,425.
+const PAYLOAD: f64 = 0.95;
+
+/// The figures of a run; those that mean something in its scenario.
+pub(super) fn figures(
+    outcome: &Outcome,
+    parameters: &Parameters,
+    side: Side,
+    idle_ms: f64,
+) -> Figures {
+    let report = &outcome.report;
+    let over_time = &outcome.over_time;
+    let mut figures = Figures::from([
+        (Figure::GoodputMbps, report.goodput_mbps),
+        (Figure::LostPackets, count(report.lost_packets)),
+        (Figure::RttP50Ms, count(report.rtt_us.p50) / 1e3),
+        (Figure::RttP99Ms, count(report.rtt_us.p99) / 1e3),
+        (Figure::WindowP50Kb, count(report.cwnd.p50) / 1e3),
+        (Figure::WindowMaxKb, count(report.cwnd.max) / 1e3),
+    ]);
+    let mut add = |figure, value| figures.insert(figure, value);
+    if side == Side::Governed {
+        let actions = report.governor_actions;
+        add(
+            Figure::LocalReductions,
+            count(actions.local_drop_reductions),
+        );
+        add(Figure::CappedSeconds, count(actions.capped_ms) / 1e3);
+    }
+    if let Some(queue) = &outcome.queue {
+        let bits = count(queue.sent_bytes) * 8.0;
+        let share = bits / parameters.capacity(report.seconds);
+        add(Figure::LinkUsePercent, 100.0 * share);
+        add(Figure::QueueDrops, count(queue.dropped));
+    }
+    if parameters.bottleneck == Place::SameHost || parameters.receive_buffer_kb.is_some() {
+        add(Figure::ReceiverDrops, count(outcome.receiver_drops));
+    }
+    let tcp = outcome.tcp.as_ref().map(|tcp| tcp.goodput / 1e6);
+    if tcp.is_some() || outcome.rivals_mbps.is_some() {
+        let others = tcp.unwrap_or(0.0) + outcome.rivals_mbps.unwrap_or(0.0);
+        let all = report.goodput_mbps + others;
+        add(Figure::OthersMbps, others);
+        add(Figure::SharePercent, 100.0 * report.goodput_mbps / all);
+    }
+    let end = report.seconds.min(over_time.end());
+    if parameters.flows > 1 || parameters.peers > 1 {
+        let begun = parameters.stagger_s * f64::from(parameters.flows - 1);
+        add(Figure::Fairness, fairness(&over_time.goodputs(begun, end)));
+    }
+    if let Some(bursts) = report.bursts_us {
+        add(Figure::BurstP50Ms, count(bursts.p50) / 1e3);
+        add(Figure::BurstMaxMs, count(bursts.max) / 1e3);
+    } else {
+        add(Figure::StallMs, over_time.stall() * 1e3);
+    }
+    if parameters.step_mbps.is_some() {
+        let (fall, rise) = parameters.step_times();
+        let trips = |trips: f64| fall + trips * idle_ms / 1e3;
+        let to = trips(20.0).min(rise);
+        if let Some(trip) = over_time.round_trip(trips(10.0), to) {
+            add(Figure::RttAfterFallMs, trip);
+        }
+        let rate = 0.9 * PAYLOAD * parameters.rate_mbps;
+        let rise = over_time.time_to_reach(rise, rate);
+        add(Figure::RiseSeconds, rise.unwrap_or(f64::INFINITY));
+    }
+    if let Some(share) = parameters.detach {
+        let gone = share * parameters.seconds;
+        let later = over_time.goodputs(gone, end).iter().sum();
+        add(Figure::LaterGoodputMbps, later);
+        let from = if side == Side::Governed { gone } else { 0.0 };
+        add(Figure::WorstSecondLost, over_time.worst_second(from));
+    }
+    figures
+}
+
+#[expect(clippy::cast_precision_loss, reason = "no count comes near 2^53")]
+fn count(value: u64) -> f64 {
+    value as f64
+}

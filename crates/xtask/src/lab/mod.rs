@@ -1,0 +1,309 @@
+//! The live lab: scenarios on real queues, stock flows and governed ones in turn.
+//!
+//! A run lays a path of network namespaces with a token bucket of the kernel as the bottleneck and
+//! a relay in user space for delay and loss, starts the examples at its ends, and takes everything
+//! away again. Nothing has a name outside this process: namespaces and devices go with it, and
+//! programs are killed with it, however it ends.
+
+mod check;
+mod figures;
+mod interrupt;
+mod measure;
+mod over_time;
+mod parameters;
+mod plot;
+mod programs;
+mod report;
+mod run;
+mod scenarios;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::thread;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use examples::args::Base;
+
+use figures::Side;
+use interrupt::{Interrupt, Interrupted};
+use over_time::Course;
+use parameters::{Overrides, Parameters, Place};
+use plot::{Half, Picture};
+use programs::Programs;
+use report::{Report, Run, ScenarioReport};
+use run::{Bench, Outcome, load_average};
+use scenarios::Scenario;
+
+/// Where pictures and results go when nothing else is said, in the workspace.
+const DIRECTORY: &str = "target/lab";
+
+/// Runs scenarios on real queues: stock flows and governed ones in turn, and what must hold of
+/// them.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// Scenarios, or `all`; --list names them.
+    #[arg(required_unless_present = "list")]
+    names: Vec<String>,
+    /// Say which scenarios there are, what each is and what must hold, and run none.
+    #[arg(long)]
+    list: bool,
+    /// Congestion controllers of the base; each is a run of the scenario for itself.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "cubic")]
+    base: Vec<Base>,
+    /// Print nothing on standard output but one JSON object, when all is done.
+    #[arg(long)]
+    json: bool,
+    /// Fail when something that must hold does not.
+    #[arg(long)]
+    check: bool,
+    /// Hold figures against wide bounds, for a machine that is busy with other things.
+    #[arg(long)]
+    wide: bool,
+    /// Where pictures (NAME.svg) and results (lab.json) go; default: target/lab.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    overrides: Overrides,
+}
+
+/// What a scenario is to be run with.
+struct Plan {
+    scenario: &'static Scenario,
+    parameters: Parameters,
+    /// Of its files.
+    name: String,
+}
+
+/// Runs what the options say. The exit code tells of interruption and, if asked to, of checks that
+/// do not hold.
+pub(crate) fn run(workspace: &Path, options: &Options) -> Result<ExitCode> {
+    if options.list {
+        list();
+        return Ok(ExitCode::SUCCESS);
+    }
+    let plans = plan(options)?;
+    if let Some(missing) = netlab::missing_privilege() {
+        bail!("the lab makes network namespaces and loads probes: {missing}");
+    }
+    let interrupt = Interrupt::catch()?;
+    let mut report = Report {
+        load_average: load_average()?,
+        processors: thread::available_parallelism()?.get(),
+        kernel: kernel()?,
+        wide: options.wide,
+        scenarios: Vec::new(),
+    };
+    let directory = options
+        .out
+        .clone()
+        .unwrap_or_else(|| workspace.join(DIRECTORY));
+    fs::create_dir_all(&directory)
+        .with_context(|| format!("cannot make the directory {}", directory.display()))?;
+    eprintln!("building the examples");
+    let programs = Programs::build(workspace)?;
+    let scratch = tempfile::tempdir().context("cannot make a directory for traces")?;
+    eprintln!(
+        "Linux {}, {} processors, load average {:.2}",
+        report.kernel, report.processors, report.load_average
+    );
+    let mut interrupted = false;
+    for plan in &plans {
+        let bench = Bench {
+            programs: &programs,
+            parameters: &plan.parameters,
+            interrupt: &interrupt,
+            scratch: scratch.path(),
+        };
+        let measured = plan.measure(&bench, &directory, options.wide);
+        interrupted = measured
+            .as_ref()
+            .is_err_and(|error| error.is::<Interrupted>());
+        if interrupted {
+            eprintln!("interrupted; everything it made is gone");
+            break;
+        }
+        let measured = measured.with_context(|| plan.name.clone())?;
+        if !options.json {
+            println!("\n{measured}");
+        }
+        report.scenarios.push(measured);
+    }
+    let json = serde_json::to_string(&report)?;
+    let file = directory.join("lab.json");
+    fs::write(&file, &json).with_context(|| format!("cannot write {}", file.display()))?;
+    if options.json {
+        println!("{json}");
+    }
+    let missed: usize = report.scenarios.iter().map(ScenarioReport::missed).sum();
+    Ok(if interrupted {
+        ExitCode::from(interrupt::EXIT_CODE)
+    } else if options.check && missed > 0 {
+        eprintln!("{missed} of what must hold did not");
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// The scenarios asked for, each with each base.
+fn plan(options: &Options) -> Result<Vec<Plan>> {
+    let mut plans = Vec::new();
+    for name in &options.names {
+        let named = Scenario::named(name);
+        let asked: Vec<&'static Scenario> = match (name.as_str(), named) {
+            ("all", _) => scenarios::ALL.iter().collect(),
+            (_, Some(scenario)) => vec![scenario],
+            _ => {
+                let names: Vec<_> = scenarios::ALL.iter().map(|known| known.name).collect();
+                bail!(
+                    "there is no scenario {name}; there are: all, {}",
+                    names.join(", ")
+                );
+            }
+        };
+        for (scenario, base) in asked
+            .into_iter()
+            .flat_map(|scenario| options.base.iter().map(move |base| (scenario, *base)))
+        {
+            let own = Parameters {
+                base,
+                ..scenario.own()
+            };
+            let name = match base {
+                Base::Cubic => scenario.name.to_owned(),
+                other => format!("{}-{other:?}", scenario.name).to_lowercase(),
+            };
+            plans.push(Plan {
+                scenario,
+                parameters: options
+                    .overrides
+                    .apply(own)
+                    .with_context(|| format!("scenario {}", scenario.name))?,
+                name,
+            });
+        }
+    }
+    Ok(plans)
+}
+
+impl Plan {
+    fn measure(&self, bench: &Bench<'_>, directory: &Path, wide: bool) -> Result<ScenarioReport> {
+        let parameters = &self.parameters;
+        let idle_ms = bench.idle().context("on the idle path")?;
+        let mut runs = Vec::new();
+        let mut notes = Vec::new();
+        let mut first = [None, None];
+        for round in 1..=parameters.rounds {
+            let mut sides = Side::BOTH;
+            // In turn, so that neither is always the one that comes after the other.
+            if round % 2 == 0 {
+                sides.reverse();
+            }
+            for side in sides {
+                let what = format!("{}: round {round}, {side}", self.name);
+                let outcome = bench.run(side).context(what.clone())?;
+                let figures = measure::figures(&outcome, parameters, side, idle_ms);
+                eprintln!("{what}: {}", summary(&outcome));
+                if outcome.relay_drops > 0 {
+                    let drops = outcome.relay_drops;
+                    notes.push(format!(
+                        "round {round}, {side}: the relay dropped {drops} packets unasked: it was \
+                         a bottleneck itself"
+                    ));
+                }
+                if side == Side::Governed && outcome.report.source != "ebpf" {
+                    bail!("the probes could not be had: {what}");
+                }
+                runs.push(Run {
+                    round,
+                    side,
+                    figures,
+                });
+                first[side as usize].get_or_insert(outcome);
+            }
+        }
+        let parameters = *parameters;
+        let mut report = ScenarioReport::new(self.scenario, parameters, idle_ms, runs, notes, wide);
+        let [Some(stock), Some(governed)] = &first else {
+            bail!("there was no round");
+        };
+        let file = directory.join(format!("{}.svg", self.name));
+        self.picture(&report, idle_ms, stock, governed)
+            .draw(&file)?;
+        report.plot = Some(file);
+        Ok(report)
+    }
+
+    /// The first round of each.
+    fn picture<'a>(
+        &self,
+        report: &ScenarioReport,
+        idle_ms: f64,
+        stock: &'a Outcome,
+        governed: &'a Outcome,
+    ) -> Picture<'a> {
+        let half = |outcome: &'a Outcome| Half {
+            over_time: &outcome.over_time,
+            tcp: tcp_course(outcome),
+        };
+        let local = self.parameters.bottleneck == Place::Local;
+        Picture {
+            title: format!("{}: {}", self.name, self.scenario.about),
+            path: format!("{}; the first is drawn", self.parameters),
+            headline: report.headline(),
+            idle_ms,
+            queue_kb: local.then_some(self.parameters.queue_kb),
+            stock: half(stock),
+            governed: half(governed),
+        }
+    }
+}
+
+/// A run in a line.
+fn summary(outcome: &Outcome) -> String {
+    let report = &outcome.report;
+    let mut line = format!(
+        "{:.1} Mbit/s, {} lost, round trip p50 {:.1} ms",
+        report.goodput_mbps,
+        report.lost_packets,
+        report.rtt_us.p50 as f64 / 1e3
+    );
+    if let Some(tcp) = &outcome.tcp {
+        line += &format!(", TCP {:.1} Mbit/s", tcp.goodput / 1e6);
+    }
+    if let Some(rivals) = outcome.rivals_mbps {
+        line += &format!(", the others {rivals:.1} Mbit/s");
+    }
+    line
+}
+
+fn tcp_course(outcome: &Outcome) -> Course {
+    let intervals = outcome.tcp.iter().flat_map(|tcp| &tcp.intervals);
+    let end = outcome.over_time.end();
+    intervals
+        .map(|interval| (interval.end, interval.rate / 1e6))
+        .filter(|(time, _)| *time <= end)
+        .collect()
+}
+
+fn kernel() -> Result<String> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease");
+    Ok(release
+        .context("cannot read the kernel's release")?
+        .trim()
+        .to_owned())
+}
+
+/// Prints what there is.
+fn list() {
+    for scenario in scenarios::ALL {
+        let own = scenario.own();
+        println!("{}: {}", scenario.name, scenario.about);
+        println!("    {own}");
+        for check in (scenario.checks)(&own) {
+            println!("    {}: {}", check.quantity, check.goal);
+        }
+    }
+}
