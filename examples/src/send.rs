@@ -130,11 +130,12 @@ impl Sending {
         Ok(sent_for)
     }
 
-    /// Sends what the peer asked for until it wants no more; the time that it sent.
-    /// [`Sending::delivered`] is final when this returns.
-    pub async fn serve(&self) -> anyhow::Result<Duration> {
-        let accepted = self.connection.accept_bi().await;
-        let (mut data, totals) = accepted.context("no download was asked for")?;
+    /// Sends into the stream by which the peer asked for it until it wants no more; the time that
+    /// it sent. [`Sending::delivered`] is final when this returns.
+    pub async fn serve(
+        &self,
+        (mut data, totals): (SendStream, RecvStream),
+    ) -> anyhow::Result<Duration> {
         let began = Instant::now();
         let follow = self.follow(totals);
         tokio::pin!(follow);

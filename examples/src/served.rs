@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use ebpf_congestion_signals::Watch;
 use quinn_governor::Governor;
 
@@ -26,8 +27,10 @@ pub(crate) struct Download {
 impl Download {
     /// Sends until the peer has enough.
     pub(crate) async fn serve(&self, connection: quinn::Connection) -> anyhow::Result<()> {
+        let asked = connection.accept_bi().await;
+        let streams = asked.context("no download was asked for")?;
         let sending = self.sending.get_or_init(|| Sending::over(connection));
-        let sent_for = sending.serve().await?;
+        let sent_for = sending.serve(streams).await?;
         // It is served once.
         let _ = self.sent_for.set(sent_for);
         Ok(())

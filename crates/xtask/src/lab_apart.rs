@@ -21,16 +21,16 @@ pub(crate) fn run(workspace: &Path, options: &Options) -> Result<()> {
 
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let failed = std::process::Command::new(cargo)
-        .current_dir(workspace)
         .args([
             "run",
             "--release",
             "--quiet",
             "--locked",
             "--package=xtask",
-            "--",
-            "lab",
+            "--manifest-path",
         ])
+        .arg(workspace.join("Cargo.toml"))
+        .args(["--", "lab"])
         .args(&options.arguments)
         .exec();
     Err(anyhow::Error::from(failed).context("cannot start cargo"))

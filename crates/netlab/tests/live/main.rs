@@ -3,6 +3,7 @@
 
 mod batches;
 mod competitor;
+mod program;
 mod queue;
 mod relay;
 mod traffic;

@@ -27,7 +27,7 @@ use clap::Args;
 use examples::args::Base;
 
 use figures::Side;
-use interrupt::{Interrupt, Interrupted};
+use interrupt::Interrupt;
 use over_time::Course;
 use parameters::{Overrides, Parameters, Place};
 use plot::{Half, Picture};
@@ -117,9 +117,8 @@ pub(crate) fn run(workspace: &Path, options: &Options) -> Result<ExitCode> {
             scratch: scratch.path(),
         };
         let measured = plan.measure(&bench, &directory, options.wide);
-        interrupted = measured
-            .as_ref()
-            .is_err_and(|error| error.is::<Interrupted>());
+        // Ctrl-C reaches programs that the lab runs too: then it is theirs that fails first.
+        interrupted = measured.is_err() && interrupt.check().is_err();
         if interrupted {
             eprintln!("interrupted; everything it made is gone");
             break;

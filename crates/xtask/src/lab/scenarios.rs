@@ -294,6 +294,15 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_lists_the_scenarios() {
+        let readme = include_str!("../../../../README.md");
+        for Scenario { name, about, .. } in ALL {
+            let line = format!("| `{name}` | {about} |");
+            assert!(readme.contains(&line), "{line}");
+        }
+    }
+
+    #[test]
     fn wide_bounds_are_wider_than_goals() {
         for scenario in ALL {
             for check in (scenario.checks)(&scenario.own()) {
