@@ -6,7 +6,9 @@
 //! programs are killed with it, however it ends.
 
 mod check;
+mod endpoints;
 mod figures;
+mod ground;
 mod interrupt;
 mod measure;
 mod over_time;

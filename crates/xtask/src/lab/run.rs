@@ -1,7 +1,6 @@
 //! One run: a path with the traffic of a scenario on it, and what came of that.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path as File;
 use std::time::{Duration, Instant};
 
@@ -10,19 +9,17 @@ use examples::report::SenderReport;
 use examples::serve::ServerReport;
 use examples::trace;
 use netlab::{
-    Bottleneck, BusyProcessors, Family, Impairment, Iperf3, Iperf3Config, Namespace, Path,
-    PathConfig, Process, QdiscStats, RelayConfig, TcpReport, TokenBucket,
+    BusyProcessors, Family, Iperf3, Iperf3Config, Namespace, Path, Process, QdiscStats, TcpReport,
 };
-
 use serde::de::DeserializeOwned;
 
+use super::endpoints::Ends;
 use super::figures::Side;
+use super::ground::{Ground, bucket, drop_by_policy};
 use super::interrupt::Interrupt;
 use super::over_time::OverTime;
-use super::parameters::{Parameters, Place};
+use super::parameters::Parameters;
 use super::programs::Programs;
-
-const PORT: u16 = 4433;
 
 /// How long a program may take to get ready, and to report at its end.
 const GRACE: Duration = Duration::from_secs(20);
@@ -51,78 +48,6 @@ pub(super) struct Bench<'a> {
     pub(super) interrupt: &'a Interrupt,
     /// For what programs write.
     pub(super) scratch: &'a File,
-}
-
-/// Where the ends of the connections are.
-enum Ground {
-    Path(Box<Path>),
-    Host(Namespace),
-}
-
-/// The two programs of a run.
-struct Ends<'a> {
-    server: &'a Namespace,
-    server_options: String,
-    client: &'a Namespace,
-    client_options: String,
-}
-
-impl Ground {
-    fn lay(parameters: &Parameters) -> Result<Self> {
-        let bucket = bucket(parameters, parameters.rate_mbps);
-        let bottleneck = match parameters.bottleneck {
-            Place::SameHost => return Ok(Self::Host(Namespace::new()?)),
-            Place::Local => Bottleneck::Local(bucket),
-            Place::Remote => Bottleneck::Remote(bucket),
-        };
-        let way = |loss| Impairment {
-            delay: millis(parameters.delay_ms / 2.0),
-            jitter: millis(parameters.jitter_ms / 2.0),
-            loss,
-        };
-        let path = Path::new(&PathConfig {
-            bottleneck,
-            relay: Some(RelayConfig {
-                forward: way(parameters.loss_percent / 100.0),
-                backward: way(0.0),
-                ..RelayConfig::symmetric(Duration::ZERO)
-            }),
-            ..PathConfig::default()
-        })?;
-        Ok(Self::Path(Box::new(path)))
-    }
-
-    fn sender(&self) -> &Namespace {
-        match self {
-            Self::Path(path) => path.sender(),
-            Self::Host(host) => host,
-        }
-    }
-
-    fn receiver(&self) -> &Namespace {
-        match self {
-            Self::Path(path) => path.receiver(),
-            Self::Host(host) => host,
-        }
-    }
-
-    fn path(&self) -> Option<&Path> {
-        match self {
-            Self::Path(path) => Some(path),
-            Self::Host(_) => None,
-        }
-    }
-
-    /// The addresses of sender and receiver.
-    fn addresses(&self) -> (IpAddr, IpAddr) {
-        match self {
-            Self::Path(path) => {
-                let ends = path.addresses(Family::V4);
-                (ends.sender, ends.receiver)
-            }
-            Self::Host(_) => (Ipv4Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()),
-        }
-    }
 }
 
 impl Bench<'_> {
@@ -163,7 +88,7 @@ impl Bench<'_> {
             drop_by_policy(ground.sender(), parameters.policy_percent)?;
         }
         let trace = self.scratch.join("trace");
-        let ends = self.ends(&ground, side, &trace);
+        let ends = Ends::of(parameters, &ground, side, &trace);
         let server = self.start(ends.server, &self.programs.server, &ends.server_options)?;
         self.wait_for(&server, "listening at")?;
         let _busy = BusyProcessors::start(parameters.busy.into(), 0)?;
@@ -214,87 +139,11 @@ impl Bench<'_> {
         Ok(Process::start(namespace, program, options)?)
     }
 
-    /// Who serves and who connects, and how. The one that sends is measured: it stands before the
-    /// bottleneck, is governed or not, and writes the trace.
-    fn ends<'b>(&self, ground: &'b Ground, side: Side, trace: &File) -> Ends<'b> {
-        let parameters = self.parameters;
-        let (sender_address, receiver_address) = ground.addresses();
-        let base = base_name(parameters);
-        let measured = format!(
-            "--source ebpf --governor {} --base {base} --json --trace {}",
-            switch(side),
-            trace.display()
-        );
-        if parameters.peers > 0 {
-            let address = SocketAddr::new(sender_address, PORT);
-            let (peers, seconds) = (parameters.peers, parameters.seconds);
-            return Ends {
-                server: ground.sender(),
-                server_options: format!("--listen {address} --flows {peers} {measured}"),
-                client: ground.receiver(),
-                client_options: format!(
-                    "--connect {address} --seconds {seconds} --flows {peers} --download \
-                     --source none --json"
-                ),
-            };
-        }
-        let address = SocketAddr::new(receiver_address, PORT);
-        Ends {
-            server: ground.receiver(),
-            server_options: format!("--listen {address} {}", self.receiving(side)),
-            client: ground.sender(),
-            client_options: format!("--connect {address} {measured} {}", self.sending()),
-        }
-    }
-
-    /// A receiving server's options.
-    fn receiving(&self, side: Side) -> String {
-        let parameters = self.parameters;
-        let mut options = if parameters.bottleneck == Place::SameHost {
-            // There the receiving side can do something about it.
-            format!("--source ebpf --governor {}", switch(side))
-        } else {
-            "--source none".to_owned()
-        };
-        if let Some(buffer) = parameters.receive_buffer_kb {
-            options += &format!(" --receive-buffer {}", bytes(buffer));
-        }
-        options
-    }
-
-    /// A sending client's options.
-    fn sending(&self) -> String {
-        let parameters = self.parameters;
-        let mut options = format!(
-            "--seconds {} --flows {}",
-            parameters.seconds, parameters.flows
-        );
-        if parameters.stagger_s > 0.0 {
-            options += &format!(" --stagger {}", parameters.stagger_s);
-        }
-        if let Some(burst) = parameters.burst_kb {
-            let pause = parameters.pause_ms / 1e3;
-            options += &format!(" --burst {} --pause {pause}", bytes(burst));
-        }
-        if let Some(share) = parameters.detach {
-            options += &format!(" --detach-after {}", share * parameters.seconds);
-        }
-        options
-    }
-
     fn start_rivals(&self, ground: &Ground) -> Result<Option<Process>> {
-        let Parameters {
-            rivals, seconds, ..
-        } = *self.parameters;
-        if rivals == 0 {
+        if self.parameters.rivals == 0 {
             return Ok(None);
         }
-        let address = SocketAddr::new(ground.addresses().1, PORT);
-        let base = base_name(self.parameters);
-        let options = format!(
-            "--connect {address} --seconds {seconds} --flows {rivals} --base {base} \
-             --governor off --source none --json"
-        );
+        let options = Ends::rivals(self.parameters, ground);
         let rivals = self.start(ground.sender(), &self.programs.client, &options)?;
         Ok(Some(rivals))
     }
@@ -364,58 +213,6 @@ fn report<Report: DeserializeOwned>(process: &Process) -> Result<Report> {
 fn failure(process: &Process) -> String {
     let said = process.complaint().unwrap_or_default();
     format!("`{}` failed: {}", process.command(), said.trim())
-}
-
-/// Lets nftables drop a share of the datagrams that leave a namespace.
-fn drop_by_policy(namespace: &Namespace, percent: f64) -> Result<()> {
-    // In ten-thousandths; what the filter drops it drops as it was sent, batches whole.
-    let of_ten_thousand = (percent * 100.0).round();
-    let rules = format!(
-        "add table inet lab; \
-         add chain inet lab leaving {{ type filter hook output priority 0; }}; \
-         add rule inet lab leaving meta l4proto udp numgen random mod 10000 < {of_ten_thousand} drop"
-    );
-    let output = namespace.command("nft").arg(rules).output();
-    let output = output.context("cannot start nft: install nftables")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "nft refused its rules: {said}");
-    Ok(())
-}
-
-fn bucket(parameters: &Parameters, rate_mbps: f64) -> TokenBucket {
-    TokenBucket {
-        rate: whole(rate_mbps * 1e6),
-        burst: bytes(parameters.bucket_kb),
-        limit: bytes(parameters.queue_kb),
-    }
-}
-
-fn switch(side: Side) -> &'static str {
-    match side {
-        Side::Stock => "off",
-        Side::Governed => "on",
-    }
-}
-
-fn base_name(parameters: &Parameters) -> String {
-    format!("{:?}", parameters.base).to_lowercase()
-}
-
-fn millis(millis: f64) -> Duration {
-    Duration::from_secs_f64(millis / 1e3)
-}
-
-fn bytes(kilobytes: f64) -> u32 {
-    u32::try_from(whole(kilobytes * 1e3)).unwrap_or(u32::MAX)
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "parameters are positive and far below 2^53, which was checked"
-)]
-fn whole(value: f64) -> u64 {
-    value.round() as u64
 }
 
 /// The load of this machine: processes that ran or wanted to, the mean of the last minute.

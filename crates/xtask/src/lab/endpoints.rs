@@ -1,0 +1,119 @@
+//! The programs at the ends of a run, and what they are told.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use netlab::Namespace;
+
+use super::figures::Side;
+use super::ground::{Ground, bytes};
+use super::parameters::{Parameters, Place};
+
+const PORT: u16 = 4433;
+
+/// The two programs of a run.
+pub(super) struct Ends<'a> {
+    pub(super) server: &'a Namespace,
+    pub(super) server_options: String,
+    pub(super) client: &'a Namespace,
+    pub(super) client_options: String,
+}
+
+impl<'a> Ends<'a> {
+    /// Who serves and who connects, and how. The one that sends is measured: it stands before the
+    /// bottleneck, is governed or not, and writes the trace.
+    pub(super) fn of(
+        parameters: &Parameters,
+        ground: &'a Ground,
+        side: Side,
+        trace: &Path,
+    ) -> Self {
+        let (sender_address, receiver_address) = ground.addresses();
+        let base = base_name(parameters);
+        let measured = format!(
+            "--source ebpf --governor {} --base {base} --json --trace {}",
+            switch(side),
+            trace.display()
+        );
+        if parameters.peers > 0 {
+            let address = SocketAddr::new(sender_address, PORT);
+            let (peers, seconds) = (parameters.peers, parameters.seconds);
+            return Self {
+                server: ground.sender(),
+                server_options: format!("--listen {address} --flows {peers} {measured}"),
+                client: ground.receiver(),
+                client_options: format!(
+                    "--connect {address} --seconds {seconds} --flows {peers} --download \
+                     --source none --json"
+                ),
+            };
+        }
+        let address = SocketAddr::new(receiver_address, PORT);
+        Self {
+            server: ground.receiver(),
+            server_options: format!("--listen {address} {}", Self::receiving(parameters, side)),
+            client: ground.sender(),
+            client_options: format!(
+                "--connect {address} {measured} {}",
+                Self::sending(parameters)
+            ),
+        }
+    }
+
+    /// A receiving server's options.
+    fn receiving(parameters: &Parameters, side: Side) -> String {
+        let mut options = if parameters.bottleneck == Place::SameHost {
+            // There the receiving side can do something about it.
+            format!("--source ebpf --governor {}", switch(side))
+        } else {
+            "--source none".to_owned()
+        };
+        if let Some(buffer) = parameters.receive_buffer_kb {
+            options += &format!(" --receive-buffer {}", bytes(buffer));
+        }
+        options
+    }
+
+    /// A sending client's options.
+    fn sending(parameters: &Parameters) -> String {
+        let mut options = format!(
+            "--seconds {} --flows {}",
+            parameters.seconds, parameters.flows
+        );
+        if parameters.stagger_s > 0.0 {
+            options += &format!(" --stagger {}", parameters.stagger_s);
+        }
+        if let Some(burst) = parameters.burst_kb {
+            let pause = parameters.pause_ms / 1e3;
+            options += &format!(" --burst {} --pause {pause}", bytes(burst));
+        }
+        if let Some(share) = parameters.detach {
+            options += &format!(" --detach-after {}", share * parameters.seconds);
+        }
+        options
+    }
+
+    /// Options of stock clients beside the measured ones.
+    pub(super) fn rivals(parameters: &Parameters, ground: &Ground) -> String {
+        let address = SocketAddr::new(ground.addresses().1, PORT);
+        let base = base_name(parameters);
+        let Parameters {
+            rivals, seconds, ..
+        } = parameters;
+        format!(
+            "--connect {address} --seconds {seconds} --flows {rivals} --base {base} \
+             --governor off --source none --json"
+        )
+    }
+}
+
+fn switch(side: Side) -> &'static str {
+    match side {
+        Side::Stock => "off",
+        Side::Governed => "on",
+    }
+}
+
+fn base_name(parameters: &Parameters) -> String {
+    format!("{:?}", parameters.base).to_lowercase()
+}

@@ -1,0 +1,118 @@
+//! Where the ends of the connections are: a path, or a single host.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use netlab::{
+    Bottleneck, Family, Impairment, Namespace, Path, PathConfig, RelayConfig, TokenBucket,
+};
+
+use super::parameters::{Parameters, Place};
+
+/// Where the ends of the connections are.
+pub(super) enum Ground {
+    Path(Box<Path>),
+    Host(Namespace),
+}
+
+impl Ground {
+    pub(super) fn lay(parameters: &Parameters) -> Result<Self> {
+        let bucket = bucket(parameters, parameters.rate_mbps);
+        let bottleneck = match parameters.bottleneck {
+            Place::SameHost => return Ok(Self::Host(Namespace::new()?)),
+            Place::Local => Bottleneck::Local(bucket),
+            Place::Remote => Bottleneck::Remote(bucket),
+        };
+        let way = |loss| Impairment {
+            delay: millis(parameters.delay_ms / 2.0),
+            jitter: millis(parameters.jitter_ms / 2.0),
+            loss,
+        };
+        let path = Path::new(&PathConfig {
+            bottleneck,
+            relay: Some(RelayConfig {
+                forward: way(parameters.loss_percent / 100.0),
+                backward: way(0.0),
+                ..RelayConfig::symmetric(Duration::ZERO)
+            }),
+            ..PathConfig::default()
+        })?;
+        Ok(Self::Path(Box::new(path)))
+    }
+
+    pub(super) fn sender(&self) -> &Namespace {
+        match self {
+            Self::Path(path) => path.sender(),
+            Self::Host(host) => host,
+        }
+    }
+
+    pub(super) fn receiver(&self) -> &Namespace {
+        match self {
+            Self::Path(path) => path.receiver(),
+            Self::Host(host) => host,
+        }
+    }
+
+    pub(super) fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Path(path) => Some(path),
+            Self::Host(_) => None,
+        }
+    }
+
+    /// The addresses of sender and receiver.
+    pub(super) fn addresses(&self) -> (IpAddr, IpAddr) {
+        match self {
+            Self::Path(path) => {
+                let ends = path.addresses(Family::V4);
+                (ends.sender, ends.receiver)
+            }
+            Self::Host(_) => (Ipv4Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()),
+        }
+    }
+}
+
+/// Lets nftables drop a share of the datagrams that leave a namespace.
+pub(super) fn drop_by_policy(namespace: &Namespace, percent: f64) -> Result<()> {
+    // In ten-thousandths; what the filter drops it drops as it was sent, batches whole.
+    let of_ten_thousand = (percent * 100.0).round();
+    let rules = format!(
+        "add table inet lab; \
+         add chain inet lab leaving {{ type filter hook output priority 0; }}; \
+         add rule inet lab leaving meta l4proto udp numgen random mod 10000 < {of_ten_thousand} drop"
+    );
+    let output = namespace.command("nft").arg(rules).output();
+    let output = output.context("cannot start nft: install nftables")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "nft refused its rules: {said}");
+    Ok(())
+}
+
+/// The bottleneck at this rate.
+pub(super) fn bucket(parameters: &Parameters, rate_mbps: f64) -> TokenBucket {
+    TokenBucket {
+        rate: whole(rate_mbps * 1e6),
+        burst: bytes(parameters.bucket_kb),
+        limit: bytes(parameters.queue_kb),
+    }
+}
+
+fn millis(millis: f64) -> Duration {
+    Duration::from_secs_f64(millis / 1e3)
+}
+
+/// Whole bytes.
+pub(super) fn bytes(kilobytes: f64) -> u32 {
+    u32::try_from(whole(kilobytes * 1e3)).unwrap_or(u32::MAX)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "parameters are positive and far below 2^53, which was checked"
+)]
+fn whole(value: f64) -> u64 {
+    value.round() as u64
+}
