@@ -34,7 +34,7 @@ use over_time::Course;
 use parameters::{Overrides, Parameters, Place};
 use plot::{Half, Picture};
 use programs::Programs;
-use report::{Report, Run, ScenarioReport};
+use report::{Before, Report, Run, ScenarioReport};
 use run::{Bench, Outcome, load_average};
 use scenarios::Scenario;
 
@@ -192,9 +192,17 @@ fn plan(options: &Options) -> Result<Vec<Plan>> {
 impl Plan {
     fn measure(&self, bench: &Bench<'_>, directory: &Path, wide: bool) -> Result<ScenarioReport> {
         let parameters = &self.parameters;
+        let load_average = load_average()?;
         let idle_ms = bench.idle().context("on the idle path")?;
         let mut runs = Vec::new();
         let mut notes = Vec::new();
+        let processors = thread::available_parallelism()?.get() as f64;
+        if load_average > processors {
+            notes.push(format!(
+                "the machine was busy with other things (load average {load_average:.1}, \
+                 {processors} processors): goodput and round trips are worth less than they seem"
+            ));
+        }
         let mut first = [None, None];
         for round in 1..=parameters.rounds {
             let mut sides = Side::BOTH;
@@ -225,8 +233,11 @@ impl Plan {
                 first[side as usize].get_or_insert(outcome);
             }
         }
-        let parameters = *parameters;
-        let mut report = ScenarioReport::new(self.scenario, parameters, idle_ms, runs, notes, wide);
+        let before = Before {
+            load_average,
+            idle_ms,
+        };
+        let mut report = ScenarioReport::new(self.scenario, *parameters, before, runs, notes, wide);
         let [Some(stock), Some(governed)] = &first else {
             bail!("there was no round");
         };

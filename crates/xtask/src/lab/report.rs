@@ -24,6 +24,15 @@ pub(super) struct Report {
     pub(super) scenarios: Vec<ScenarioReport>,
 }
 
+/// What was before the first run of a scenario.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Before {
+    /// Of this machine, in the last minute.
+    pub(super) load_average: f64,
+    /// Round trip of the idle path, the median.
+    pub(super) idle_ms: f64,
+}
+
 /// One run.
 #[derive(Debug, Serialize)]
 pub(super) struct Run {
@@ -48,6 +57,8 @@ pub(super) struct ScenarioReport {
     name: &'static str,
     about: &'static str,
     parameters: Parameters,
+    /// Of the last minute before the first run.
+    load_average: f64,
     /// Round trip of the idle path, the median.
     idle_ms: f64,
     figures: BTreeMap<Figure, Comparison>,
@@ -63,11 +74,15 @@ impl ScenarioReport {
     pub(super) fn new(
         scenario: &Scenario,
         parameters: Parameters,
-        idle_ms: f64,
+        before: Before,
         runs: Vec<Run>,
         notes: Vec<String>,
         wide: bool,
     ) -> Self {
+        let Before {
+            load_average,
+            idle_ms,
+        } = before;
         let of = |side: Side| {
             let runs = runs.iter().filter(move |run| run.side == side);
             summarise(runs.map(|run| &run.figures))
@@ -85,6 +100,7 @@ impl ScenarioReport {
             name: scenario.name,
             about: scenario.about,
             parameters,
+            load_average,
             idle_ms,
             checks: verdicts.collect(),
             figures: compare(&measured),
@@ -139,7 +155,11 @@ fn compare(measured: &Measured) -> BTreeMap<Figure, Comparison> {
 impl fmt::Display for ScenarioReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}: {}", self.name, self.about)?;
-        writeln!(f, "{}, idle {:.1} ms", self.parameters, self.idle_ms)?;
+        writeln!(
+            f,
+            "{}; idle path {:.1} ms, load average {:.1}",
+            self.parameters, self.idle_ms, self.load_average
+        )?;
         let labels = self.figures.keys().map(|figure| figure.label());
         let width = labels.map(str::len).max().unwrap_or(0);
         let mut table = Table::new(["", "stock", "governed", "ratio"]);
@@ -263,14 +283,18 @@ mod tests {
         let mut runs = of(Side::Stock, stock);
         runs.extend(of(Side::Governed, governed));
         let scenario = Scenario::named("local-queue").unwrap();
-        ScenarioReport::new(scenario, scenario.own(), 20.5, runs, Vec::new(), false)
+        let before = Before {
+            load_average: 0.5,
+            idle_ms: 20.5,
+        };
+        ScenarioReport::new(scenario, scenario.own(), before, runs, Vec::new(), false)
     }
 
     #[test]
     fn the_table_shows_medians_spreads_ratios_and_verdicts() {
         let shown = report(&[300.0, 340.0, 350.0], &[0.0, 1.0, 2.0]).to_string();
         for part in [
-            "idle 20.5 ms",
+            "idle path 20.5 ms, load average 0.5",
             "340 (300..350)",
             "1 (0..2)",
             "0.003",
