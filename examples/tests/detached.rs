@@ -13,23 +13,10 @@ use examples::endpoint;
 use examples::receive::Receiving;
 use examples::source::Source;
 use examples::upload::{Measured, Uploads};
-use netlab::{Bottleneck, Family, Path, PathConfig, RelayConfig, TokenBucket};
+use netlab::{Family, Path, PathConfig};
 use tokio::runtime::Runtime;
 
 const SECONDS: u64 = 6;
-
-/// 50 Mbit/s, of which 24 ms can wait, and 20 ms there and back.
-fn path() -> Result<Path, netlab::Error> {
-    Path::new(&PathConfig {
-        bottleneck: Bottleneck::Local(TokenBucket {
-            rate: 50_000_000,
-            burst: 20_000,
-            limit: 150_000,
-        }),
-        relay: Some(RelayConfig::symmetric(Duration::from_millis(10))),
-        ..PathConfig::default()
-    })
-}
 
 /// Packets lost up to the middle and in all, and what was delivered.
 #[derive(Debug)]
@@ -41,7 +28,7 @@ struct Transfer {
 
 /// One upload over a new path; `middle` is called at half its time.
 fn transfer(control: &Control, middle: impl FnOnce() + Send) -> anyhow::Result<Transfer> {
-    let path = path()?;
+    let path = Path::new(&PathConfig::local_queue())?;
     let address = SocketAddr::from((path.addresses(Family::V4).receiver, 4433));
     let (certificate, tls) = certificate::generate()?;
     let receiver = Runtime::new()?;

@@ -1,6 +1,4 @@
-use std::time::Duration;
-
-use netlab::{Bottleneck, Family, Path, PathConfig, RelayConfig, TokenBucket};
+use netlab::{Family, Path, PathConfig};
 use serde_json::Value;
 
 use crate::process::{Running, program, run, turn, with};
@@ -8,19 +6,6 @@ use crate::report::{check, number, text};
 
 const PORT: u16 = 4433;
 const SECONDS: u32 = 8;
-
-/// 50 Mbit/s, of which 24 ms can wait, and 20 ms there and back.
-fn path() -> Result<Path, netlab::Error> {
-    Path::new(&PathConfig {
-        bottleneck: Bottleneck::Local(TokenBucket {
-            rate: 50_000_000,
-            burst: 20_000,
-            limit: 150_000,
-        }),
-        relay: Some(RelayConfig::symmetric(Duration::from_millis(10))),
-        ..PathConfig::default()
-    })
-}
 
 /// Goodput depends on a processor that others use too; losses do not. So the former may be tried
 /// this often, always both senders anew, and the latter must hold each time.
@@ -45,7 +30,7 @@ fn governed_senders_lose_a_tenth_of_what_stock_ones_do_at_the_same_goodput() {
 
 /// Sends without and with the governor, and compares all but goodput; the ratio of that.
 fn compare() -> f64 {
-    let path = path().expect("the path can be laid");
+    let path = Path::new(&PathConfig::local_queue()).expect("the path can be laid");
     let address = path.addresses(Family::V4).receiver;
     let receiver = path.receiver().command(&path_of("server"));
     let options = format!("--listen {address}:{PORT} --flows 2 --source none --json");

@@ -203,7 +203,7 @@ impl Plan {
                  {processors} processors): goodput and round trips are worth less than they seem"
             ));
         }
-        let mut first = [None, None];
+        let mut outcomes = Vec::new();
         for round in 1..=parameters.rounds {
             let mut sides = Side::BOTH;
             // In turn, so that neither is always the one that comes after the other.
@@ -230,7 +230,7 @@ impl Plan {
                     side,
                     figures,
                 });
-                first[side as usize].get_or_insert(outcome);
+                outcomes.push(outcome);
             }
         }
         let before = Before {
@@ -238,9 +238,11 @@ impl Plan {
             idle_ms,
         };
         let mut report = ScenarioReport::new(self.scenario, *parameters, before, runs, notes, wide);
-        let [Some(stock), Some(governed)] = &first else {
-            bail!("there was no round");
+        let typical = |side| {
+            let index = report.typical(side).context("there was no round")?;
+            Ok::<_, anyhow::Error>(&outcomes[index])
         };
+        let (stock, governed) = (typical(Side::Stock)?, typical(Side::Governed)?);
         let file = directory.join(format!("{}.svg", self.name));
         self.picture(&report, idle_ms, stock, governed)
             .draw(&file)?;
@@ -248,7 +250,7 @@ impl Plan {
         Ok(report)
     }
 
-    /// The first round of each.
+    /// One round of each.
     fn picture<'a>(
         &self,
         report: &ScenarioReport,
@@ -263,7 +265,7 @@ impl Plan {
         let local = self.parameters.bottleneck == Place::Local;
         Picture {
             title: format!("{}: {}", self.name, self.scenario.about),
-            path: format!("{}; the first is drawn", self.parameters),
+            path: format!("{}; drawn: those nearest to the medians", self.parameters),
             headline: report.headline(),
             idle_ms,
             queue_kb: local.then_some(self.parameters.queue_kb),

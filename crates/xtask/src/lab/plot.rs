@@ -97,7 +97,7 @@ impl Picture<'_> {
         text(&self.title, 24, 12, &BLACK)?;
         text(&self.path, 15, 44, &REFERENCE)?;
         text(
-            &format!("stock / governed:  {}", self.headline),
+            &format!("medians, stock / governed:  {}", self.headline),
             16,
             68,
             &BLACK,

@@ -24,6 +24,14 @@ pub(super) struct Report {
     pub(super) scenarios: Vec<ScenarioReport>,
 }
 
+/// The figures that matter most in a picture.
+const DRAWN: [Figure; 4] = [
+    Figure::LostPackets,
+    Figure::RttP50Ms,
+    Figure::GoodputMbps,
+    Figure::SharePercent,
+];
+
 /// What was before the first run of a scenario.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Before {
@@ -114,21 +122,36 @@ impl ScenarioReport {
         self.checks.iter().filter(|check| !check.holds).count()
     }
 
+    /// The run of a side that comes nearest to its medians, by the figures that a picture shows.
+    pub(super) fn typical(&self, side: Side) -> Option<usize> {
+        let distance = |run: &Run| -> f64 {
+            let distances = DRAWN.iter().filter_map(|figure| {
+                let compared = self.figures.get(figure)?;
+                let summary = match side {
+                    Side::Stock => compared.stock?,
+                    Side::Governed => compared.governed?,
+                };
+                let apart = (run.figures.get(figure)? - summary.median).abs();
+                // Relative, so that no unit weighs more than another.
+                Some(apart / summary.median.max(1.0))
+            });
+            distances.sum()
+        };
+        let runs = self.runs.iter().enumerate();
+        let of_side = runs.filter(|(_, run)| run.side == side);
+        let nearest = of_side.min_by(|(_, a), (_, b)| distance(a).total_cmp(&distance(b)));
+        nearest.map(|(index, _)| index)
+    }
+
     /// A line about the figures that matter most, for a plot.
     pub(super) fn headline(&self) -> String {
-        let figures = [
-            Figure::LostPackets,
-            Figure::RttP50Ms,
-            Figure::GoodputMbps,
-            Figure::SharePercent,
-        ];
         let part = |figure: &Figure| {
             let compared = self.figures.get(figure)?;
             let (stock, governed) = (compared.stock?, compared.governed?);
             let [stock, governed] = [stock, governed].map(|summary| figure.show(summary.median));
             Some(format!("{}: {stock} / {governed}", figure.label()))
         };
-        let parts: Vec<_> = figures.iter().filter_map(part).collect();
+        let parts: Vec<_> = DRAWN.iter().filter_map(part).collect();
         parts.join("  ·  ")
     }
 }
@@ -310,6 +333,13 @@ mod tests {
         let report = report(&[100.0], &[50.0]);
         assert_eq!(report.missed(), 1);
         assert_eq!(report.to_string().matches("MISSED").count(), 1);
+    }
+
+    #[test]
+    fn the_run_nearest_to_the_medians_is_typical() {
+        let report = report(&[300.0, 340.0, 350.0], &[7.0, 1.0, 0.0]);
+        assert_eq!(report.typical(Side::Stock), Some(1));
+        assert_eq!(report.typical(Side::Governed), Some(4));
     }
 
     #[test]
