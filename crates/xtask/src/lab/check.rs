@@ -52,6 +52,8 @@ pub(super) enum Quantity {
     OverIdle(Figure),
     /// Between the spreads of the two, by stock's median: 0 where they overlap.
     Gap(Figure),
+    /// The governed flows' greatest by stock's least: under 1 where it is less for sure.
+    Surely(Figure),
 }
 
 impl Quantity {
@@ -60,7 +62,8 @@ impl Quantity {
             Self::Governed(figure)
             | Self::Ratio(figure)
             | Self::OverIdle(figure)
-            | Self::Gap(figure) => figure,
+            | Self::Gap(figure)
+            | Self::Surely(figure) => figure,
         }
     }
 }
@@ -73,6 +76,7 @@ impl fmt::Display for Quantity {
             Self::Ratio(_) => write!(f, "{label}: governed by stock"),
             Self::OverIdle(_) => write!(f, "{label}: governed, above the idle path's"),
             Self::Gap(_) => write!(f, "{label}: between the spreads, by stock's median"),
+            Self::Surely(_) => write!(f, "{label}: governed at its most by stock at its least"),
         }
     }
 }
@@ -141,6 +145,7 @@ impl Verdict {
                 Quantity::Governed(_) => median(governed)?,
                 Quantity::Ratio(_) => ratio(median(governed)?, median(stock)?),
                 Quantity::OverIdle(_) => median(governed)? - measured.idle_ms,
+                Quantity::Surely(_) => ratio(governed?.max, stock?.min),
                 Quantity::Gap(_) => {
                     let (stock, governed) = (stock?, governed?);
                     let apart = (governed.min - stock.max).max(stock.min - governed.max);
@@ -224,6 +229,8 @@ mod tests {
             &measured
         ));
         assert!(holds(Quantity::OverIdle(lost), Within(2.0, 2.0), &measured));
+        let surely = Quantity::Surely(lost);
+        assert!(holds(surely, Within(0.116, 0.117), &measured));
         let gap = (300.0 - 35.0) / 350.0;
         assert!(holds(Quantity::Gap(lost), Within(gap, gap), &measured));
     }
