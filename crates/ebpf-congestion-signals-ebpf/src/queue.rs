@@ -18,8 +18,9 @@ use crate::owner::{self, Owner};
 const TCQ_F_CPUSTATS: u32 = 0x20;
 const TCQ_F_NOLOCK: u32 = 0x100;
 
-/// Packets that one dequeue is followed through; byte queue limits keep a bulk about this small.
-const BULK: u32 = 16;
+/// Packets that one dequeue is followed through. Byte queue limits bound a bulk, which is larger
+/// only for a fast device; what goes beyond is taken to be as long as what was seen.
+const BULK: u32 = 64;
 
 /// A queue is asked what it is with the first packet of so many.
 const IDENTIFY_EVERY: u64 = 64;
@@ -110,6 +111,10 @@ pub fn dequeued(qdisc: Qdisc, count: u32, skb: Skb) {
         skb = skb.next();
         gone.packets += 1;
     }
+    if gone.packets == BULK && count > BULK {
+        gone.bytes = gone.bytes / BULK as u64 * count as u64;
+        gone.packets = count;
+    }
     // SAFETY: fields of a slot.
     unsafe {
         add(&raw mut (*queue).dequeued, gone.bytes);
@@ -118,7 +123,10 @@ pub fn dequeued(qdisc: Qdisc, count: u32, skb: Skb) {
     gauge(qdisc, queue);
     if is_lockless(qdisc) {
         // SAFETY: fields of a slot.
-        if unsafe { get(&raw const (*queue).dequeued) >= get(&raw const (*queue).enqueued) } {
+        let is_empty = unsafe {
+            get(&raw const (*queue).dequeued_packets) >= get(&raw const (*queue).enqueued_packets)
+        };
+        if is_empty {
             drained(queue);
         }
     } else if qdisc.qlen() == 0 {

@@ -294,7 +294,7 @@ fn inside(entered: u64, left: u64) -> u64 {
 /// not: the excess is taken from all in proportion, which is exact while there is one flow.
 fn part(bytes: u64, counted: u64, total: u64) -> u64 {
     if counted <= total {
-        return bytes;
+        return bytes.min(total);
     }
     let part = u128::from(bytes) * u128::from(total) / u128::from(counted);
     u64::try_from(part).unwrap_or(bytes)

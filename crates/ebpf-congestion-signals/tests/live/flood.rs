@@ -33,6 +33,9 @@ const BUCKET: TokenBucket = TokenBucket {
     limit: 10_000,
 };
 
+/// Send buffers of the flooding sockets, bytes.
+const SEND_BUFFER: usize = 32 << 20;
+
 /// Events that each CPU may write in a second: far fewer than there are drops, on a slow machine
 /// too.
 const EVENTS: u32 = 100;
@@ -201,6 +204,10 @@ fn a_flood_through_a_small_queue_is_counted_to_the_packet() -> TestResult {
         bind(path.sender(), ends.sender)?,
         bind(path.sender(), ends.sender)?,
     ];
+    // So large that it never comes near full: crossings would be events too.
+    for sender in &senders {
+        setsockopt(sender, sockopt::SndBufForce, &SEND_BUFFER)?;
+    }
     let watches = [
         source.watch(WatchTarget::socket(&senders[0]))?,
         source.watch(WatchTarget::socket(&senders[1]))?,
@@ -267,6 +274,9 @@ fn a_flood_into_a_small_receive_buffer_is_counted_to_the_packet() -> TestResult 
         bind(&namespace, Ipv4Addr::LOCALHOST.into())?,
         bind(&namespace, Ipv4Addr::LOCALHOST.into())?,
     ];
+    for sender in &senders {
+        setsockopt(sender, sockopt::SndBufForce, &SEND_BUFFER)?;
+    }
     let receiver = source.watch(WatchTarget::socket(&sink))?;
     let watches = [
         source.watch(WatchTarget::socket(&senders[0]))?,
