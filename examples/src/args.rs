@@ -47,6 +47,13 @@ pub struct Load {
     /// (the module `trace` of this package describes it).
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
+    /// Record what the source says of each connection's flow to this file, every 10 ms, for a
+    /// `ReplaySource` to say again.
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+    /// Write the first connection's qlog to this file, the governor's decisions among it.
+    #[arg(long, value_name = "FILE")]
+    pub qlog: Option<PathBuf>,
 }
 
 /// A sender that has not always something to send.
@@ -73,6 +80,8 @@ impl Load {
             bursts: None,
             detach_after: None,
             trace: None,
+            record: None,
+            qlog: None,
         }
     }
 

@@ -7,7 +7,7 @@ use anyhow::Context;
 use ebpf_congestion_signals::{Watch, WatchTarget};
 use quinn::TransportConfig;
 use quinn::congestion::{BbrConfig, CubicConfig, NewRenoConfig};
-use quinn_governor::{BaseFactory, Governor, GovernorReport, Governors};
+use quinn_governor::{BaseFactory, DecisionLog, Governor, GovernorReport, Governors};
 
 use crate::args::{Base, Common, Switch};
 use crate::endpoint;
@@ -135,6 +135,18 @@ impl Controlled {
     pub fn transport(&self) -> TransportConfig {
         let mut transport = endpoint::transport();
         transport.congestion_controller_factory(Arc::clone(&self.factory));
+        transport
+    }
+
+    /// The same, for a connection whose qlog is written.
+    pub fn logged_transport(&self, log: &DecisionLog, title: &str) -> TransportConfig {
+        let mut transport = self.transport();
+        if let Some(governor) = &self.governor {
+            transport.congestion_controller_factory(governor.logged(log));
+        }
+        let mut config = log.config();
+        config.title(Some(title.to_owned()));
+        transport.qlog_stream(config.into_stream());
         transport
     }
 

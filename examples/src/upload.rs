@@ -1,12 +1,16 @@
 //! Uploads for a time over a number of connections, measured.
 
+use std::fs::File;
+use std::io::BufWriter;
 use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ebpf_congestion_signals::Watch;
+use anyhow::Context;
+use ebpf_congestion_signals::{Recorder, Watch};
 use quinn::{ClientConfig, ConnectionStats, Endpoint};
-use quinn_governor::Governor;
+use quinn_governor::{DecisionLog, Governor};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -81,9 +85,10 @@ impl Uploads {
         control: &Control,
     ) -> anyhow::Result<Self> {
         let mut flows = Vec::new();
+        let mut log = load.qlog.as_deref().map(qlog).transpose()?;
         for _ in 0..load.flows {
             let socket = endpoint::bind_for(server)?;
-            flows.push(Flow::connect(socket, server, trust, control).await?);
+            flows.push(Flow::connect(socket, server, trust, control, log.take()).await?);
         }
         Ok(Self { flows, load })
     }
@@ -104,6 +109,7 @@ impl Uploads {
         let mut lines = Lines::default();
         let trace = self.load.trace.as_deref();
         let mut trace = trace.map(trace::Writer::create).transpose()?;
+        let mut recorder = self.recorder(control)?;
         let (stop, stopped) = watch::channel(false);
         let mut sending = JoinSet::new();
         for (index, flow) in self.flows.iter().enumerate() {
@@ -151,6 +157,9 @@ impl Uploads {
                     if let Some(trace) = &mut trace {
                         self.trace(began.elapsed(), trace)?;
                     }
+                    if let Some(recorder) = &mut recorder {
+                        recorder.record().context("cannot write the recording")?;
+                    }
                     self.invent(control, began.elapsed());
                 }
                 () = &mut detach, if !detached => {
@@ -196,11 +205,31 @@ impl Uploads {
             let _ = timeout(CLOSE_TIMEOUT, flow.endpoint.wait_idle()).await;
         }
         trace.map_or(Ok(()), trace::Writer::finish)?;
+        if let Some(recorder) = recorder {
+            recorder.finish().context("cannot write the recording")?;
+        }
         Ok(Measured {
             flows,
             distributions,
             failure,
         })
+    }
+
+    fn recorder(&self, control: &Control) -> anyhow::Result<Option<Recorder<BufWriter<File>>>> {
+        let Some(file) = &self.load.record else {
+            return Ok(None);
+        };
+        let source = control.source().signals();
+        let source = source.context("there are no signals to record: --record needs a source")?;
+        let failed = || format!("cannot write a recording to {}", file.display());
+        let out = File::create(file).with_context(failed)?;
+        let mut recorder = Recorder::new(source, BufWriter::new(out)).with_context(failed)?;
+        for flow in &self.flows {
+            if let Some(watch) = &flow.watch {
+                recorder.add(watch.clone());
+            }
+        }
+        Ok(Some(recorder))
     }
 
     fn sample(&self, distributions: &mut Distributions) {
@@ -247,16 +276,27 @@ impl Uploads {
     }
 }
 
+/// A qlog in this file, from now on.
+fn qlog(file: &Path) -> anyhow::Result<DecisionLog> {
+    let out = File::create(file);
+    let out = out.with_context(|| format!("cannot write a qlog to {}", file.display()))?;
+    Ok(DecisionLog::new(Instant::now(), BufWriter::new(out)))
+}
+
 impl Flow {
     async fn connect(
         socket: UdpSocket,
         server: SocketAddr,
         trust: &Trust,
         control: &Control,
+        log: Option<DecisionLog>,
     ) -> anyhow::Result<Self> {
         let controlled = control.socket(&socket)?;
         let mut config = ClientConfig::new(Arc::new(trust.client(Transfer::Upload)?));
-        config.transport_config(Arc::new(controlled.transport()));
+        config.transport_config(Arc::new(match &log {
+            Some(log) => controlled.logged_transport(log, "upload"),
+            None => controlled.transport(),
+        }));
         let endpoint = endpoint::client(socket)?;
         let upload = Sending::connect(&endpoint, config, server).await?;
         let watch = controlled.watch().cloned();

@@ -7,3 +7,4 @@ mod path;
 mod process;
 mod report;
 mod server;
+mod written;
