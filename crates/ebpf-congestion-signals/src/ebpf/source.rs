@@ -136,7 +136,8 @@ impl EbpfSource {
     }
 
     /// Lets the kernel account what every BPF program of the host costs, for as long as the answer
-    /// lives. Needs CAP_SYS_ADMIN; takes about 20 ns of every run.
+    /// lives. Needs CAP_SYS_ADMIN; takes 20 to 50 ns of every run, which
+    /// [`EbpfOptions::calibration`] measures.
     pub fn account_costs(&self) -> io::Result<CostAccounting> {
         match aya::sys::enable_stats(aya::sys::Stats::RunTime) {
             Ok(enabled) => Ok(CostAccounting { _enabled: enabled }),

@@ -138,7 +138,7 @@ impl Report {
     /// For people.
     pub(crate) fn show(&self, output: Output) {
         output.say("");
-        output.say("Programs, as the kernel accounts them (about 20 ns a run are its own)");
+        output.say("Programs, as the kernel accounts them (20 to 50 ns a run are its own)");
         for program in &self.programs {
             let of = |figure: Option<f64>| figure.map_or("-".to_owned(), |f| format!("{f:.1}"));
             output.say(&format!(
