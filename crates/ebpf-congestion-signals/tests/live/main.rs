@@ -7,12 +7,12 @@
 
 mod backlog;
 mod buffers;
+mod busy_device;
 mod bytes_sent;
 mod events;
 mod flood;
 mod host;
 mod kernel;
-mod lockless;
 mod options;
 mod queue_disciplines;
 mod queue_state;

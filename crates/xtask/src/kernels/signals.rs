@@ -94,9 +94,9 @@ pub(super) const SIGNALS: [Signal; 25] = [
         tests: &["queue_state::"],
     },
     Signal {
-        name: "queue without a lock, counted by CPU (pfifo_fast)",
+        name: "queue of a busy device: pfifo_fast without a lock, pfifo, bfifo, fq_codel",
         needs: QUEUE,
-        tests: &["lockless::"],
+        tests: &["busy_device::"],
     },
     Signal {
         name: "queue: time that own packets spend in it",
