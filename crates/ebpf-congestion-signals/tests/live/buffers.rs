@@ -3,10 +3,9 @@
 use std::net::{Ipv4Addr, UdpSocket};
 
 use ebpf_congestion_signals::{CongestionSignals, EbpfSource, SignalSource, WatchTarget};
-use netlab::{Bottleneck, Family, Path, PathConfig, TokenBucket};
 use nix::sys::socket::{setsockopt, sockopt};
 
-use crate::traffic::{PAYLOAD, bind, drain, send, sink, wait_until};
+use crate::traffic::{PAYLOAD, Slow, drain, send, wait_until};
 use crate::{TestResult, source_with};
 
 #[test]
@@ -15,18 +14,11 @@ fn a_send_buffer_tells_its_average_peak_and_payload() -> TestResult {
     let Some((_turn, source)) = source_with("a_send_buffer_...", &needs) else {
         return Ok(());
     };
-    let bucket = TokenBucket {
-        rate: 2_000_000,
-        burst: 3_000,
-        limit: 200_000,
-    };
-    let path = Path::new(&PathConfig {
-        bottleneck: Bottleneck::Local(bucket),
-        ..PathConfig::default()
-    })?;
-    let ends = path.addresses(Family::V4);
-    let sink = sink(&path, ends.receiver)?;
-    let sender = bind(path.sender(), ends.sender)?;
+    let Slow {
+        sink,
+        sender,
+        _path,
+    } = Slow::new()?;
     setsockopt(&sender, sockopt::SndBufForce, &200_000)?;
     let watch = source.watch(WatchTarget::socket(&sender))?;
     let (start, before) = (source.host(), watch.sample());

@@ -3,9 +3,8 @@
 use std::time::{Duration, Instant};
 
 use ebpf_congestion_signals::{SignalSource, WatchTarget};
-use netlab::{Bottleneck, Family, Path, PathConfig, TokenBucket};
 
-use crate::traffic::{bind, drain, send, sink};
+use crate::traffic::{Slow, drain, send};
 use crate::{TestResult, source_with};
 
 #[test]
@@ -14,18 +13,11 @@ fn a_packet_stays_as_long_as_the_queue_takes_to_drain() -> TestResult {
     let Some((_turn, source)) = source_with("a_packet_stays_...", &needs) else {
         return Ok(());
     };
-    let bucket = TokenBucket {
-        rate: 2_000_000,
-        burst: 3_000,
-        limit: 200_000,
-    };
-    let path = Path::new(&PathConfig {
-        bottleneck: Bottleneck::Local(bucket),
-        ..PathConfig::default()
-    })?;
-    let ends = path.addresses(Family::V4);
-    let sink = sink(&path, ends.receiver)?;
-    let sender = bind(path.sender(), ends.sender)?;
+    let Slow {
+        sink,
+        sender,
+        _path,
+    } = Slow::new()?;
     let watch = source.watch(WatchTarget::socket(&sender))?;
     assert_eq!(watch.sample().sojourn.packets, 0);
 
@@ -43,7 +35,7 @@ fn a_packet_stays_as_long_as_the_queue_takes_to_drain() -> TestResult {
     let start = Instant::now();
     send(&sender, sink.local_addr()?, 57)?;
     let backlog = watch.congestion().queue.ok_or("the queue is known")?.own;
-    let drains = Duration::from_secs_f64(backlog as f64 * 8.0 / bucket.rate as f64);
+    let drains = Duration::from_secs_f64(backlog as f64 * 8.0 / Slow::RATE as f64);
     assert!(drains > Duration::from_millis(200), "{backlog} bytes");
     assert_eq!(drain(&sink)?, 57);
     let second = watch.sample().sojourn;
@@ -51,7 +43,7 @@ fn a_packet_stays_as_long_as_the_queue_takes_to_drain() -> TestResult {
     let mean = second.mean_since(&first).ok_or("one was followed")?;
     assert_eq!(mean, second.last);
     // Eight datagrams, of which the bucket let two pass at once, leave before it.
-    let eight = Duration::from_secs_f64(7.0 * 1242.0 * 8.0 / bucket.rate as f64);
+    let eight = Duration::from_secs_f64(7.0 * 1242.0 * 8.0 / Slow::RATE as f64);
     assert!(
         mean > eight / 2 && mean < start.elapsed(),
         "{mean:?}, {eight:?}"

@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use netlab::{Namespace, Path};
+use netlab::{Bottleneck, Family, Namespace, Path, PathConfig, TokenBucket};
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg, setsockopt, sockopt};
 
 /// Payload of a test's datagrams, bytes.
@@ -29,6 +29,36 @@ pub(crate) fn sink(path: &Path, address: IpAddr) -> Result<UdpSocket, Box<dyn Er
     let socket = bind(path.receiver(), address)?;
     setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER)?;
     Ok(socket)
+}
+
+/// A path so slow that a queue stands while it is looked at, and a socket at either end.
+pub(crate) struct Slow {
+    /// Holds the path.
+    pub(crate) _path: Path,
+    pub(crate) sink: UdpSocket,
+    pub(crate) sender: UdpSocket,
+}
+
+impl Slow {
+    /// Bits a second.
+    pub(crate) const RATE: u64 = 2_000_000;
+
+    pub(crate) fn new() -> Result<Self, Box<dyn Error>> {
+        let path = Path::new(&PathConfig {
+            bottleneck: Bottleneck::Local(TokenBucket {
+                rate: Self::RATE,
+                burst: 3_000,
+                limit: 200_000,
+            }),
+            ..PathConfig::default()
+        })?;
+        let ends = path.addresses(Family::V4);
+        Ok(Self {
+            sink: sink(&path, ends.receiver)?,
+            sender: bind(path.sender(), ends.sender)?,
+            _path: path,
+        })
+    }
 }
 
 /// Sends `count` datagrams.
