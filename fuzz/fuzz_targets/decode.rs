@@ -225,7 +225,7 @@ fn ask(data: Vec<u8>) {
             assert!(args.len() <= size / 8, "every parameter takes eight bytes");
         }
     }
-    let _ = btf.has_func("udp_sendmsg");
+    let _ = btf.function_args("udp_sendmsg");
 }
 
 fuzz_target!(|input: Input<'_>| {
