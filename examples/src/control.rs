@@ -7,7 +7,9 @@ use anyhow::Context;
 use ebpf_congestion_signals::{Watch, WatchTarget};
 use quinn::TransportConfig;
 use quinn::congestion::{BbrConfig, CubicConfig, NewRenoConfig};
-use quinn_governor::{BaseFactory, DecisionLog, Governor, GovernorReport, Governors};
+use quinn_governor::{
+    BaseFactory, DecisionLog, Governor, GovernorReport, Governors, ReceiveGovernor,
+};
 
 use crate::args::{Base, Common, Switch};
 use crate::endpoint;
@@ -84,6 +86,14 @@ impl Control {
     /// For one peer of a socket that has many.
     pub fn peer(&self, socket: &UdpSocket, remote: SocketAddr) -> anyhow::Result<Controlled> {
         self.flow(socket, Some(remote))
+    }
+
+    /// For what the connections of a socket receive; `None` where nothing is governed.
+    pub fn receiving(&self, socket: &UdpSocket) -> anyhow::Result<Option<ReceiveGovernor>> {
+        let window = endpoint::RECEIVE_WINDOW.into();
+        let receiving = |governors: &Governors| governors.receiving(socket, window);
+        let receiving = self.governors.as_ref().map(receiving).transpose();
+        receiving.context("cannot watch the socket")
     }
 
     /// The base controller for a connection that cannot be watched.

@@ -11,7 +11,7 @@ use quinn::{
 
 /// What a receiver lets a sender have on its way: enough that congestion control, not flow
 /// control, decides on any path up to 1 Gbit/s and 100 ms.
-const RECEIVE_WINDOW: u32 = 16 * 1024 * 1024;
+pub const RECEIVE_WINDOW: u32 = 16 * 1024 * 1024;
 
 /// After this long without a sign of the peer a connection has failed.
 const IDLE_TIMEOUT_MS: u32 = 10_000;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use ebpf_congestion_signals::Watch;
 use quinn::{Endpoint, Incoming, ServerConfig, VarInt};
-use quinn_governor::Governor;
+use quinn_governor::{Governor, ReceiveGovernor};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -96,6 +96,10 @@ impl Server {
         let mut samples = Samples::new(trace)?;
         let mut sample = interval(SAMPLE_INTERVAL);
         sample.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let receiving = session.control.receiving(&self.socket)?;
+        let looking = receiving
+            .clone()
+            .map(|receiving| tokio::spawn(receiving.run()));
         let mut serving = JoinSet::new();
         let over = async {
             match end.time {
@@ -113,8 +117,9 @@ impl Server {
                     let (config, peer) = self.admit(&incoming, &session.control);
                     let (upload, download) = (peer.upload.clone(), peer.download.clone());
                     self.peers.push(peer);
+                    let receiving = receiving.clone();
                     serving.spawn(async move {
-                        (index, serve(incoming, config, upload, download).await)
+                        (index, serve(incoming, config, receiving, upload, download).await)
                     });
                 }
                 _ = sample.tick() => {
@@ -152,7 +157,11 @@ impl Server {
         self.endpoint.close(VarInt::from_u32(0), b"the server ends");
         // Elapsed or not, there is nothing more to do.
         let _ = timeout(CLOSE_TIMEOUT, self.endpoint.wait_idle()).await;
-        self.report(session, samples)
+        if let Some(looking) = looking {
+            looking.abort();
+        }
+        let reductions = receiving.map_or(0, |receiving| receiving.reductions());
+        self.report(session, samples, reductions)
     }
 
     /// The configuration that makes a connection a flow of its own.
@@ -188,7 +197,12 @@ impl Server {
         }
     }
 
-    fn report(&self, session: &Session, samples: Samples) -> anyhow::Result<ServerReport> {
+    fn report(
+        &self,
+        session: &Session,
+        samples: Samples,
+        receive_reductions: u64,
+    ) -> anyhow::Result<ServerReport> {
         let first = self.peers.iter().map(|peer| peer.accepted).min();
         let last = self.peers.iter().map(Peer::last_byte).max();
         let time = last
@@ -212,6 +226,7 @@ impl Server {
             downloads: samples.finish(downloads, &session.control, &signals)?,
             signals,
             governor_actions: session.control.report().into(),
+            receive_reductions,
             totals,
         })
     }
@@ -229,10 +244,12 @@ impl Server {
 async fn serve(
     incoming: Incoming,
     config: Arc<ServerConfig>,
+    receiving: Option<ReceiveGovernor>,
     upload: Receiving,
     download: Download,
 ) -> anyhow::Result<()> {
     let connection = incoming.accept_with(config)?.await?;
+    let _window = receiving.map(|receiving| receiving.govern(connection.clone()));
     match Transfer::of(&connection) {
         Transfer::Upload => upload.receive(&connection).await,
         Transfer::Download => download.serve(connection).await,
@@ -297,6 +314,9 @@ pub struct ServerReport {
     pub signals: SignalsReport,
     /// What the governor did.
     pub governor_actions: GovernorActions,
+    /// Times that the window of what is received was reduced, because the socket's buffer
+    /// overflowed.
+    pub receive_reductions: u64,
     /// What the source told of each peer.
     #[serde(skip)]
     pub totals: Vec<FlowTotals>,

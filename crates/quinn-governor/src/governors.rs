@@ -7,11 +7,12 @@ use std::sync::{Arc, Weak};
 use ebpf_congestion_signals::{QueueId, SignalSource, Watch, WatchError, WatchTarget};
 use parking_lot::Mutex;
 use quinn_proto::congestion::CubicConfig;
-use quinn_proto::{ClientConfig, ServerConfig, TransportConfig};
+use quinn_proto::{ClientConfig, ServerConfig, TransportConfig, VarInt};
 
 use crate::config::{ConfigError, GovernorConfig};
 use crate::governor::{BaseFactory, Governed, Governor};
 use crate::queue_limit::QueueLimit;
+use crate::receive::ReceiveGovernor;
 use crate::report::{Counters, GovernorReport};
 
 /// All governors of a process that share a source of signals: make one, and from it a
@@ -88,6 +89,19 @@ impl Governors {
         flows.retain(|flow| flow.strong_count() > 0);
         flows.extend(governor.governed().map(Arc::downgrade));
         governor
+    }
+
+    /// What holds back the peers of a bound UDP socket while its receive buffer overflows. `window`
+    /// (bytes) is each connection's [`receive_window`](TransportConfig::receive_window), to which
+    /// the transport's configuration must be set: without it quinn has no limit, and credit that
+    /// was given cannot be taken back.
+    pub fn receiving(
+        &self,
+        socket: &impl Socket,
+        window: VarInt,
+    ) -> Result<ReceiveGovernor, WatchError> {
+        let watch = self.inner.source.watch(WatchTarget::socket(socket))?;
+        Ok(ReceiveGovernor::new(watch, window))
     }
 
     /// A governor that uses no signals, over the same base: its connections run exactly as they

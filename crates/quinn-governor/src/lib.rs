@@ -49,6 +49,12 @@
 //!
 //! [`GovernorConfig`] switches parts off. [`Governor::report`] tells what was done.
 //!
+//! # On the receiving side
+//!
+//! A receiver's socket may be the bottleneck too: its buffer overflows when the program does not
+//! get to read. A [`ReceiveGovernor`] holds back the windows of flow control of that socket's
+//! connections while this is so: [`Governors::receiving`].
+//!
 //! # The law, derived
 //!
 //! **What to control.** In flight is what the path holds and what stands in queues. Of these only
@@ -143,7 +149,6 @@
 //!   loss gives way to what does not.
 //! - A firewall's rule that drops batches drops more of them where they are smaller. While the cap
 //!   bounds batches, a rate of drops by batch is one of smaller losses more often.
-//! - Receive buffers that overflow are not its business.
 #![forbid(unsafe_code)]
 
 mod base;
@@ -158,6 +163,7 @@ mod law;
 #[cfg(feature = "qlog")]
 mod qlog;
 mod queue_limit;
+mod receive;
 mod report;
 
 #[cfg(feature = "testing")]
@@ -174,4 +180,7 @@ pub use governors::{Governors, GovernorsBuilder, Socket};
 pub use law::constants::Tuning;
 #[cfg(feature = "qlog")]
 pub use qlog::DecisionLog;
+pub use receive::{
+    GovernedWindow, ReceiveGovernor, ReceiveLaw, ReceiveProgress, ReceiveSignals, Receiving,
+};
 pub use report::GovernorReport;

@@ -1,0 +1,255 @@
+//! The law of the receiving side: how much all peers of a socket together may have on its way.
+
+use std::time::{Duration, Instant};
+
+use ebpf_congestion_signals::{Direction, DropClass, FlowSample, KernelTime};
+
+use super::constants::{
+    GROWTH, HEADERS, HOLD, LEAST_SHARE, MOST_SHARE, REDUCTION, SILENCE, STEP, UNKNOWN_SHARE,
+};
+
+/// What the source tells of a receiving socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ReceiveSignals {
+    /// Whether the source still observes the socket.
+    pub live: bool,
+    /// When the kernel last saw a packet of it.
+    pub updated: Option<KernelTime>,
+    /// Datagrams that its full receive buffer dropped. Counter.
+    pub drops: u64,
+    /// Bytes that the receive buffer holds, as the kernel charges for them; `None`: not known.
+    pub buffer: Option<u32>,
+    /// How much of what the kernel charges for is payload, 0.0 to 1.0; `None`: not known.
+    pub payload_share: Option<f64>,
+}
+
+impl ReceiveSignals {
+    /// What a sample of a socket (not of a single peer) says.
+    pub fn of(sample: &FlowSample) -> Self {
+        let arriving = |class| sample.drops.get(Direction::Arriving, class).packets;
+        let buffers = sample.buffers.as_ref();
+        Self {
+            live: sample.congestion.live,
+            updated: sample.updated,
+            drops: arriving(DropClass::ReceiveBuffer),
+            buffer: buffers.map(|b| b.rcvbuf).filter(|bytes| *bytes > 0),
+            payload_share: buffers
+                .filter(|b| b.rmem > 0)
+                .and_then(|b| Some(f64::from(b.rmem_payload?) / f64::from(b.rmem))),
+        }
+    }
+}
+
+/// What the connections of a socket say themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReceiveProgress {
+    /// Bytes that they received, all together. Counter.
+    pub received: u64,
+    /// The longest round trip of those that receive.
+    pub round_trip: Duration,
+    /// The least that they all together must be able to have on the way, bytes.
+    pub least: u64,
+}
+
+/// How much all peers of a socket together may have on its way, so that what the socket's buffer
+/// cannot hold is not sent. No clock and no I/O: see the [module](super) for what it does and why.
+#[derive(Clone, Debug)]
+pub struct ReceiveLaw {
+    most: u64,
+    /// In force; `None`: nothing is held back.
+    limit: Option<u64>,
+    /// The counter up to which drops are answered; `None` before the first look.
+    answered: Option<u64>,
+    /// What overflowed last, and when.
+    overflow: Option<(u64, Instant)>,
+    /// When the last reduction will have taken effect: at this time, and these bytes received.
+    round: Option<(Instant, u64)>,
+    /// When the limit grew or was set.
+    stepped: Option<Instant>,
+    rate: Rate,
+    seen: Option<Seen>,
+}
+
+/// The last sign that the source sees the socket.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    updated: Option<KernelTime>,
+    at: Instant,
+    received: u64,
+}
+
+impl ReceiveLaw {
+    /// A law that holds nothing back yet. `most` is what each connection's window is without it,
+    /// bytes.
+    pub fn new(most: u64) -> Self {
+        Self {
+            most,
+            limit: None,
+            answered: None,
+            overflow: None,
+            round: None,
+            stepped: None,
+            rate: Rate::default(),
+            seen: None,
+        }
+    }
+
+    /// The bytes that all peers together may have on the way; `None`: nothing is held back.
+    pub fn limit(&self) -> Option<u64> {
+        self.limit
+    }
+
+    /// Takes note of what is so `now`, and says the same as [`limit`](Self::limit) then. To be
+    /// called with every drop, and several times a second.
+    pub fn update(
+        &mut self,
+        now: Instant,
+        signals: &ReceiveSignals,
+        progress: &ReceiveProgress,
+    ) -> Option<u64> {
+        self.rate.on_received(now, progress.received);
+        let buffer = signals
+            .buffer
+            .filter(|_| self.is_believed(now, signals, progress));
+        let answered = self.answered.replace(signals.drops);
+        let Some(buffer) = buffer else {
+            self.limit = None;
+            self.overflow = None;
+            self.round = None;
+            return None;
+        };
+        // Counters do not run backwards: what came before the first look is not ours either.
+        let dropped = answered.is_some_and(|answered| signals.drops > answered);
+        if dropped {
+            self.on_overflow(now, payload(buffer, signals.payload_share), progress);
+        } else {
+            self.grow(now);
+        }
+        self.limit
+    }
+
+    /// What is received has been seen by the kernel: a source that does not see it is blind.
+    fn is_believed(
+        &mut self,
+        now: Instant,
+        signals: &ReceiveSignals,
+        progress: &ReceiveProgress,
+    ) -> bool {
+        let moved =
+            |seen: &Seen| seen.updated != signals.updated || seen.received >= progress.received;
+        let seen = match self.seen {
+            Some(seen) if !moved(&seen) => seen,
+            _ => *self.seen.insert(Seen {
+                updated: signals.updated,
+                at: now,
+                received: progress.received,
+            }),
+        };
+        signals.live && now.saturating_duration_since(seen.at) < SILENCE
+    }
+
+    fn on_overflow(&mut self, now: Instant, capacity: u64, progress: &ReceiveProgress) {
+        let received = progress.received;
+        // Drops of what was sent before the last reduction was known there.
+        if self
+            .round
+            .is_some_and(|(at, end)| now < at || received < end)
+        {
+            return;
+        }
+        let granted = self.limit.unwrap_or(self.most);
+        // At the moment of an overflow: a full buffer, and by Little's law what is on the path.
+        let in_use = self
+            .rate
+            .bytes_in(progress.round_trip)
+            .map_or(u64::MAX, |path| path.saturating_add(capacity));
+        let held = granted.min(in_use);
+        let reduced = scale(held, REDUCTION);
+        let limit = if held > capacity {
+            reduced.max(capacity)
+        } else {
+            reduced
+        };
+        let limit = limit.max(progress.least).min(self.most);
+        // Credit that was given stays given: it must be used up first. Received are datagrams, of
+        // which a part is not credit.
+        let credit = granted.saturating_add(granted / HEADERS);
+        let end = received.saturating_add(credit);
+        self.round = Some((now + progress.round_trip, end));
+        self.overflow = Some((held, now));
+        self.stepped = Some(now);
+        self.limit = Some(limit).filter(|limit| *limit < self.most);
+    }
+
+    fn grow(&mut self, now: Instant) {
+        let (Some(limit), Some(stepped)) = (self.limit, self.stepped) else {
+            return;
+        };
+        if now.saturating_duration_since(stepped) < STEP {
+            return;
+        }
+        self.stepped = Some(now);
+        let mut grown = limit.saturating_add((limit / GROWTH).max(1));
+        if let Some((level, at)) = self.overflow
+            && now.saturating_duration_since(at) < HOLD
+        {
+            grown = grown.min((level - level / GROWTH).max(limit));
+        }
+        self.limit = Some(grown).filter(|grown| *grown < self.most);
+    }
+}
+
+/// Bytes of payload that a buffer holds which charges so much for it.
+fn payload(buffer: u32, share: Option<f64>) -> u64 {
+    let share = share
+        .filter(|share| share.is_finite())
+        .map_or(UNKNOWN_SHARE, |share| share.clamp(LEAST_SHARE, MOST_SHARE));
+    scale(u64::from(buffer), share)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a share of a number is a smaller number"
+)]
+fn scale(bytes: u64, share: f64) -> u64 {
+    (bytes as f64 * share) as u64
+}
+
+/// What arrives a second: the greater of the last two spans.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rate {
+    began: Option<(Instant, u64)>,
+    spans: [Option<f64>; 2],
+}
+
+impl Rate {
+    /// A span: long enough that a batch more or less does not matter, short enough that a sender
+    /// in slow start is seen.
+    const SPAN: Duration = Duration::from_millis(20);
+
+    fn on_received(&mut self, now: Instant, received: u64) {
+        let Some((began, before)) = self.began else {
+            self.began = Some((now, received));
+            return;
+        };
+        let span = now.saturating_duration_since(began);
+        if span >= Self::SPAN {
+            let bytes = received.saturating_sub(before) as f64;
+            self.spans = [Some(bytes / span.as_secs_f64()), self.spans[0]];
+            self.began = Some((now, received));
+        }
+    }
+
+    /// What arrives in so long; `None` before anything is known.
+    fn bytes_in(&self, time: Duration) -> Option<u64> {
+        let rate = self.spans.iter().flatten().copied().reduce(f64::max)?;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "not negative; the greatest u64 where it is more"
+        )]
+        let bytes = (rate * time.as_secs_f64()) as u64;
+        Some(bytes)
+    }
+}

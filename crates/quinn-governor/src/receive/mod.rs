@@ -1,0 +1,255 @@
+//! The receiving side: connections' flow control windows, held back while the socket overflows.
+//!
+//! A receiver whose buffer overflows is a bottleneck that nobody tells of: the sender finds out by
+//! loss, a round trip later, and again and again, because it does not know how much the buffer
+//! holds. The receiver's kernel knows both. So while the socket drops, all peers of it together
+//! may have as much on the way as overflowed, less a reduction, and no less than what the buffer
+//! holds as long as that does not overflow it too; in equal parts for the connections that
+//! receive. A connection's window of flow control says so to its peer.
+//!
+//! - What overflowed is what was granted, or by Little's law what arrives in a round trip and a
+//!   full buffer, if that is less. So on a long path the window stays about its product of
+//!   bandwidth and delay, and on a short one it comes down to what the buffer holds.
+//! - A reduction takes effect when the credit given before is used up. Drops until then are of the
+//!   same overflow and count once.
+//! - Without drops the limit grows by an eighth a second; for ten seconds not to what overflowed;
+//!   until it is as wide as configured and ends.
+//! - Without signals, or with a source that does not see what arrives, windows are as configured.
+//!
+//! Credit that was given cannot be taken back (RFC 9000 section 4.1), and quinn's
+//! `set_receive_window` takes effect only as what was given before is read. So the configured
+//! window has to be finite, and the smaller it is the sooner a reduction works. quinn's default
+//! for a connection is without limit, and then nothing here can ever work:
+//! set [`ReceiveGovernor::window`] in the transport's configuration.
+
+mod constants;
+mod law;
+#[cfg(feature = "quinn")]
+mod quinn;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use ebpf_congestion_signals::Watch;
+use parking_lot::Mutex;
+use quinn_proto::VarInt;
+
+use self::constants::{IDLE, LEAST_DATAGRAMS, LOOK};
+pub use self::law::{ReceiveLaw, ReceiveProgress, ReceiveSignals};
+
+/// A connection whose window of flow control can be set.
+pub trait Receiving: Send + Sync {
+    /// What it received so far, bytes of datagrams.
+    fn received(&self) -> u64;
+    /// Its round trip, as it knows it.
+    fn round_trip(&self) -> Duration;
+    /// The size of its full datagrams, bytes.
+    fn datagram(&self) -> u16;
+    /// Sets the window: how much its peer may have on the way.
+    fn set_window(&self, window: VarInt);
+}
+
+/// Holds back the peers of one socket while its receive buffer overflows. Cheap to clone; clones
+/// are the same. Made by [`Governors::receiving`](crate::Governors::receiving).
+#[derive(Clone)]
+pub struct ReceiveGovernor {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    watch: Watch,
+    /// Each connection's window when nothing is held back.
+    most: VarInt,
+    state: Mutex<State>,
+    reductions: AtomicU64,
+}
+
+struct State {
+    law: ReceiveLaw,
+    drops: u64,
+    looked: Option<Instant>,
+    received: u64,
+    connections: Vec<Governed>,
+    names: u64,
+}
+
+struct Governed {
+    name: u64,
+    connection: Box<dyn Receiving>,
+    received: u64,
+    /// When it was last seen to have received something; `None` before the first look.
+    active: Option<Instant>,
+    window: u64,
+}
+
+/// A connection whose window is governed, until this is dropped.
+#[must_use = "the window is governed until this is dropped"]
+pub struct GovernedWindow {
+    inner: Arc<Inner>,
+    name: u64,
+}
+
+impl ReceiveGovernor {
+    /// How often [`poll`](Self::poll) is to be called: a look costs a few loads from memory, and
+    /// what overflows in the meantime is a burst or two.
+    pub const INTERVAL: Duration = Duration::from_millis(5);
+
+    /// Over a watched socket (not a single peer of it) whose connections have this window each.
+    pub fn new(watch: Watch, window: VarInt) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                state: Mutex::new(State {
+                    law: ReceiveLaw::new(window.into_inner()),
+                    drops: ReceiveSignals::of(&watch.sample()).drops,
+                    looked: None,
+                    received: 0,
+                    connections: Vec::new(),
+                    names: 0,
+                }),
+                watch,
+                most: window,
+                reductions: AtomicU64::new(0),
+            }),
+        }
+    }
+
+    /// What every connection's [`receive_window`] must be set to for this to work: what was given
+    /// to [`new`](Self::new).
+    ///
+    /// [`receive_window`]: quinn_proto::TransportConfig::receive_window
+    pub fn window(&self) -> VarInt {
+        self.inner.most
+    }
+
+    /// Governs a connection's window as long as the returned guard lives. The connection is kept
+    /// as long, too: drop the guard with the last handle to it.
+    pub fn govern(&self, connection: impl Receiving + 'static) -> GovernedWindow {
+        let mut state = self.inner.state.lock();
+        state.names += 1;
+        let name = state.names;
+        state.connections.push(Governed {
+            name,
+            received: connection.received(),
+            connection: Box::new(connection),
+            active: None,
+            window: self.inner.most.into_inner(),
+        });
+        GovernedWindow {
+            inner: Arc::clone(&self.inner),
+            name,
+        }
+    }
+
+    /// Looks at the socket, and sets windows if something is to be changed.
+    pub fn poll(&self, now: Instant) {
+        let signals = ReceiveSignals::of(&self.inner.watch.sample());
+        let mut state = self.inner.state.lock();
+        let quiet = state.looked.is_some_and(|at| now < at + LOOK);
+        if signals.drops == state.drops && quiet {
+            return;
+        }
+        state.drops = signals.drops;
+        state.looked = Some(now);
+        let before = state.law.limit();
+        let progress = state.progress(now);
+        let limit = state.law.update(now, &signals, &progress);
+        let most = self.inner.most.into_inner();
+        if limit.unwrap_or(most) < before.unwrap_or(most) {
+            self.inner.reductions.fetch_add(1, Ordering::Relaxed);
+        }
+        state.divide(now, limit, most);
+    }
+
+    /// What all peers together may have on the way now; `None`: nothing is held back.
+    pub fn limit(&self) -> Option<u64> {
+        self.inner.state.lock().law.limit()
+    }
+
+    /// Times that the limit was reduced.
+    pub fn reductions(&self) -> u64 {
+        self.inner.reductions.load(Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for ReceiveGovernor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReceiveGovernor")
+            .field("watch", &self.inner.watch)
+            .field("limit", &self.limit())
+            .field("reductions", &self.reductions())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for GovernedWindow {
+    fn drop(&mut self) {
+        let mut state = self.inner.state.lock();
+        let place = state.connections.iter().position(|c| c.name == self.name);
+        let gone = place.map(|place| state.connections.swap_remove(place));
+        // Dropping a connection may run its own code: not under the lock.
+        drop(state);
+        drop(gone);
+    }
+}
+
+impl fmt::Debug for GovernedWindow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GovernedWindow").finish_non_exhaustive()
+    }
+}
+
+impl State {
+    fn progress(&mut self, now: Instant) -> ReceiveProgress {
+        let mut round_trip = Duration::ZERO;
+        let mut least = 0;
+        for governed in &mut self.connections {
+            let received = governed.connection.received();
+            let more = received.saturating_sub(governed.received);
+            governed.received = received;
+            if more > 0 || governed.active.is_none() {
+                governed.active = Some(now);
+            }
+            self.received = self.received.saturating_add(more);
+            if governed.is_active(now) {
+                round_trip = round_trip.max(governed.connection.round_trip());
+                least += governed.least();
+            }
+        }
+        ReceiveProgress {
+            received: self.received,
+            round_trip,
+            least,
+        }
+    }
+
+    /// In equal parts for those that receive.
+    fn divide(&mut self, now: Instant, limit: Option<u64>, most: u64) {
+        let active = self.connections.iter().filter(|c| c.is_active(now)).count();
+        for governed in &mut self.connections {
+            let window = match limit {
+                Some(limit) if governed.is_active(now) => {
+                    (limit / active.max(1) as u64).clamp(governed.least().min(most), most)
+                }
+                _ => most,
+            };
+            if window != governed.window {
+                governed.window = window;
+                let window = VarInt::from_u64(window).unwrap_or(VarInt::MAX);
+                governed.connection.set_window(window);
+            }
+        }
+    }
+}
+
+impl Governed {
+    fn is_active(&self, now: Instant) -> bool {
+        self.active
+            .is_some_and(|at| now.saturating_duration_since(at) < IDLE)
+    }
+
+    fn least(&self) -> u64 {
+        LEAST_DATAGRAMS * u64::from(self.connection.datagram())
+    }
+}

@@ -1,0 +1,39 @@
+//! quinn's connections, and the task that looks at their socket.
+
+use std::time::Duration;
+
+use quinn_proto::VarInt;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{ReceiveGovernor, Receiving};
+
+impl Receiving for quinn::Connection {
+    fn received(&self) -> u64 {
+        self.stats().udp_rx.bytes
+    }
+
+    fn round_trip(&self) -> Duration {
+        self.rtt()
+    }
+
+    fn datagram(&self) -> u16 {
+        self.stats().path.current_mtu
+    }
+
+    fn set_window(&self, window: VarInt) {
+        self.set_receive_window(window);
+    }
+}
+
+impl ReceiveGovernor {
+    /// Looks at the socket again and again: to be spawned once for each. It ends when it is
+    /// aborted. Needs a tokio runtime with its time driver enabled.
+    pub async fn run(self) {
+        let mut look = interval(Self::INTERVAL);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let now = look.tick().await;
+            self.poll(now.into_std());
+        }
+    }
+}
