@@ -127,7 +127,8 @@ fn an_overflow_comes_down_to_what_the_buffer_holds() {
     let connection = Connection::default();
     let _window = setup.governor.govern(connection.clone());
     setup.overflow(&[&connection]);
-    assert_eq!(connection.window(), Some(32_000));
+    // 2 kB are on the path.
+    assert_eq!(connection.window(), Some(34_000));
     assert_eq!(setup.governor.reductions(), 1);
 }
 
@@ -142,15 +143,13 @@ fn drops_of_what_was_on_the_way_count_once() {
         setup.pass(Duration::from_millis(5), &[&connection], 10_000);
     }
     assert_eq!(setup.governor.reductions(), 1);
-    // The credit that was given is used up: what overflows now is less than the buffer should hold.
-    setup.pass(
-        Duration::from_millis(5),
-        &[&connection],
-        2 * u64::from(WINDOW),
-    );
+    // The credit that was given is used up: what overflows now should not have.
+    for _ in 0..150 {
+        setup.pass(Duration::from_millis(5), &[&connection], 10_000);
+    }
     setup.drop_some();
     setup.pass(Duration::from_millis(5), &[&connection], 10_000);
-    assert_eq!(connection.window(), Some(22_400));
+    assert_eq!(connection.window(), Some(2_000 + 22_400));
 }
 
 #[test]
@@ -163,8 +162,8 @@ fn connections_that_receive_share_and_those_that_do_not_are_free() {
         setup.pass(Duration::from_millis(50), &[&one, &other], 50_000);
     }
     setup.overflow(&[&one, &other]);
-    assert_eq!(one.window(), Some(16_000));
-    assert_eq!(other.window(), Some(16_000));
+    assert_eq!(one.window(), Some(18_000));
+    assert_eq!(other.window(), Some(18_000));
     assert_eq!(idle.window(), None);
 }
 
@@ -184,15 +183,16 @@ fn the_window_comes_back_but_not_at_once_to_what_overflowed() {
     let connection = Connection::default();
     let _window = setup.governor.govern(connection.clone());
     setup.overflow(&[&connection]);
-    // 34 kB overflowed: seven eighths of that are less than the buffer should hold.
+    // Windows were wide open: twice what should fit is taken for what overflowed.
     for _ in 0..95 {
         setup.pass(Duration::from_millis(100), &[&connection], 100_000);
     }
-    assert_eq!(setup.governor.limit(), Some(32_000));
+    let level = 2 * 34_000;
+    assert_eq!(setup.governor.limit(), Some(level - level / 8));
     for _ in 0..20 {
         setup.pass(Duration::from_millis(100), &[&connection], 100_000);
     }
-    assert!(setup.governor.limit() > Some(32_000));
+    assert!(setup.governor.limit() > Some(level));
     for _ in 0..500 {
         setup.pass(Duration::from_millis(100), &[&connection], 100_000);
     }
@@ -268,7 +268,8 @@ fn on_a_long_path_the_window_stays_above_what_the_path_holds() {
         );
     }
     let limit = law.limit().unwrap();
-    assert!((7_000_000..8_000_000).contains(&limit), "{limit}");
+    // With what quinn has not announced yet.
+    assert!((10_000_000..11_500_000).contains(&limit), "{limit}");
 }
 
 fn signals() -> impl Strategy<Value = ReceiveSignals> {

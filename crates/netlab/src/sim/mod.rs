@@ -58,6 +58,7 @@ mod tcp;
 mod tcp_window;
 mod time;
 mod trace;
+mod window;
 mod world;
 
 pub use app::{App, Completion};
@@ -73,3 +74,4 @@ pub use signals::{EndManner, SignalConfig, SignalEnd};
 pub use tcp::{TcpSpec, TcpStats};
 pub use tcp_window::TcpLaw;
 pub use trace::{Trace, TraceRow};
+pub use window::{ReceiverState, WindowControl, Windows};

@@ -86,7 +86,7 @@ impl QuicFlow {
     ) -> Self {
         let mut server = ServerConfig::new(Arc::new(PlainServer), Arc::new(PlainKey));
         server
-            .transport_config(Arc::new(transport(None)))
+            .transport_config(Arc::new(receiving(receiving_socket.window())))
             .migration(false);
         Self {
             spec: spec.clone(),
@@ -306,6 +306,13 @@ fn transport(change: Option<&TransportChange>) -> TransportConfig {
     if let Some(change) = change {
         change(&mut transport);
     }
+    transport
+}
+
+/// The same at the receiver, with a window for the whole connection.
+fn receiving(window: u64) -> TransportConfig {
+    let mut transport = transport(None);
+    transport.receive_window(VarInt::from_u64(window).unwrap_or(VarInt::MAX));
     transport
 }
 

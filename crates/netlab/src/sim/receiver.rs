@@ -3,8 +3,14 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use ebpf_congestion_signals::{
+    BufferSample, Direction, DropClass, DropCounters, KernelTime, MockFlow, MockSource, Watch,
+};
+
+use super::app;
 use super::packet::Batch;
 use super::time::SimTime;
+use super::window::Windows;
 
 /// The receiving host of each flow. The default reads whatever comes at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +21,9 @@ pub struct ReceiverConfig {
     pub buffer: u64,
     /// Time to read a datagram and work on it, one after the other.
     pub per_datagram: Duration,
+    /// What the connection's window of flow control begins with, bytes: so much its peer may have
+    /// on the way.
+    pub window: u64,
 }
 
 impl Default for ReceiverConfig {
@@ -22,6 +31,7 @@ impl Default for ReceiverConfig {
         Self {
             buffer: u64::MAX,
             per_datagram: Duration::ZERO,
+            window: app::FLOW_CONTROL_WINDOW,
         }
     }
 }
@@ -32,18 +42,24 @@ impl ReceiverConfig {
         Self {
             buffer,
             per_datagram,
+            ..Self::default()
         }
     }
 }
 
 /// A receiving socket at work.
-#[derive(Debug)]
 pub(super) struct Receiver {
     config: ReceiverConfig,
     waiting: VecDeque<Batch>,
     occupied: u64,
     busy_until: SimTime,
     pub(super) dropped: u64,
+    /// Payload of those that were dropped.
+    dropped_bytes: u64,
+    /// What its kernel tells.
+    signals: MockFlow,
+    /// Who sets its connection's window.
+    pub(super) windows: Option<Windows>,
 }
 
 impl Receiver {
@@ -54,7 +70,43 @@ impl Receiver {
             occupied: 0,
             busy_until: SimTime::ZERO,
             dropped: 0,
+            dropped_bytes: 0,
+            signals: MockSource::new().add_flow(),
+            windows: None,
         }
+    }
+
+    pub(super) fn window(&self) -> u64 {
+        self.config.window
+    }
+
+    /// The socket as the probes of its kernel watch it.
+    pub(super) fn watch(&self) -> Watch {
+        self.signals.watch()
+    }
+
+    /// Brings up to date what is told of it.
+    pub(super) fn tell(&self, now: SimTime) {
+        let bytes = |bytes: u64| u32::try_from(bytes).unwrap_or(u32::MAX);
+        let payload = self.waiting.iter().map(|batch| u64::from(batch.payload()));
+        let mut buffers = BufferSample::default();
+        buffers.rcvbuf = bytes(self.config.buffer);
+        buffers.rmem = bytes(self.occupied);
+        buffers.rmem_payload = Some(bytes(payload.sum())).filter(|_| self.occupied > 0);
+        let nanos = now.since_start().as_nanos();
+        let updated = KernelTime::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        self.signals.set(|sample| {
+            let (arriving, class) = (Direction::Arriving, DropClass::ReceiveBuffer);
+            let told = sample.drops.get(arriving, class);
+            let more = DropCounters {
+                skbs: self.dropped - told.skbs,
+                packets: self.dropped - told.packets,
+                bytes: self.dropped_bytes - told.bytes,
+            };
+            sample.drops.add(arriving, class, more);
+            sample.buffers = Some(buffers);
+            sample.updated = Some(updated);
+        });
     }
 
     /// A datagram arrives: it is given back when it can be read at once. Otherwise it waits, and
@@ -70,6 +122,7 @@ impl Receiver {
         let size = u64::from(packet.truesize());
         if self.occupied + size > self.config.buffer {
             self.dropped += 1;
+            self.dropped_bytes += u64::from(packet.payload());
             return (None, None);
         }
         self.occupied += size;

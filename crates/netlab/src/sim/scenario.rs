@@ -14,6 +14,7 @@ use super::process::Process;
 use super::receiver::ReceiverConfig;
 use super::signals::SignalConfig;
 use super::tcp::TcpSpec;
+use super::window::WindowControl;
 use super::world::World;
 
 /// A sender's host, a path, receivers, and what is sent. Same scenario, same outcome, to the byte
@@ -38,6 +39,8 @@ pub struct Scenario {
     pub back: LinkConfig,
     /// Every flow's receiving host.
     pub receiver: ReceiverConfig,
+    /// Who sets the window of every flow's receiver; `None`: it stays as it is.
+    pub window_control: Option<WindowControl>,
     /// The sending host.
     pub host: HostConfig,
     /// How faithful the signals are.
@@ -62,6 +65,7 @@ impl Scenario {
             hops: vec![LinkConfig::wire(round_trip / 2)],
             back: LinkConfig::wire(round_trip - round_trip / 2),
             receiver: ReceiverConfig::default(),
+            window_control: None,
             host: HostConfig::default(),
             signals: SignalConfig::default(),
             flows: Vec::new(),

@@ -219,11 +219,12 @@ pub fn remote_queue(control: Control) -> Scenario {
 }
 
 /// No bottleneck but a receiver that takes 290 µs for each datagram, 40 Mbit/s, with 100 kB of
-/// buffer.
+/// buffer; its window is quinn's default for a stream.
 pub fn slow_receiver(control: Control) -> Scenario {
     let device = LinkConfig::device(FAST_DEVICE, FAST_DEVICE_QUEUE);
     let mut scenario = with_jitter(Scenario::local(device, ROUND_TRIP));
     scenario.receiver = ReceiverConfig::slow(100_000, Duration::from_micros(290));
+    scenario.receiver.window = 1_250_000;
     scenario.flow(FlowSpec::new(control))
 }
 

@@ -1,7 +1,7 @@
 //! Flows whose host is not the bottleneck: a governor has to do nothing, exactly.
 
 use netlab::sim::scenarios;
-use netlab::sim::{Control, LinkConfig, Outcome, Scenario};
+use netlab::sim::{Control, LinkConfig, Scenario};
 
 use crate::figures::{AtLeast, AtMost, KINDS, Table, lost_ratio, name, summary};
 use crate::senders::{Base, Pair};
@@ -97,25 +97,6 @@ fn policy_drops_at_a_local_queue() {
             AtLeast(0.98),
             AtLeast(0.95),
         );
-        table.finish();
-    }
-}
-
-/// The receiver's socket overflows. Nothing in the sender's host tells of that: it is for the
-/// receiver to close its window.
-#[test]
-#[cfg_attr(debug_assertions, ignore = "slow without optimisation: --release")]
-fn slow_receiver() {
-    for base in Base::all() {
-        let mut table = Table::new(name("slow-receiver", base.name));
-        let pair = Pair::run(&base, scenarios::slow_receiver);
-        table.note(summary("stock", &pair.stock));
-        table.note(summary("governed", &pair.governed));
-        let goodput = pair.governed.total_goodput() / pair.stock.total_goodput();
-        table.holds("goodput of stock's", goodput, AtLeast(1.0));
-        let drops = |outcome: &Outcome| outcome.flows[0].receive_drops as f64;
-        let dropped = drops(&pair.governed) / drops(&pair.stock);
-        table.aims("dropped of stock's", dropped, AtMost(0.99), AtMost(1.0));
         table.finish();
     }
 }

@@ -8,6 +8,7 @@ mod alone;
 mod elsewhere;
 mod figures;
 mod grid;
+mod receivers;
 mod senders;
 mod shared;
 mod signals;

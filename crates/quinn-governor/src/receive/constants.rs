@@ -2,10 +2,19 @@
 
 use std::time::Duration;
 
-/// How much is left of what overflowed the buffer, as long as that is more than the buffer holds.
-/// Cubic's own reduction for the same loss (RFC 9438 section 4.6), the gentlest of quinn's: the
-/// window then takes nothing from a sender that it does not give up by itself.
+/// quinn announces more credit when an eighth of the window was read (quinn-proto 0.11, connection/
+/// streams/state.rs): up to so much of it the peer does not know yet.
+pub(super) const ANNOUNCED: u64 = 8;
+
+/// How much is left of the buffer's part of a limit that overflowed though it should have held. Cubic's
+/// own reduction for the same loss (RFC 9438 section 4.6), the gentlest of quinn's: the window then
+/// takes nothing from a sender that it does not give up by itself.
 pub(super) const REDUCTION: f64 = 0.7;
+
+/// What overflowed the first time is not known, because windows were wide open: taken to be at most
+/// this many times what the path and the buffer hold. A sender in slow start has twice as much on
+/// the way.
+pub(super) const UNKNOWN_LEVEL: u64 = 2;
 
 /// The limit grows by an eighth ([`STEP`] apart), and stops an eighth below what overflowed.
 pub(super) const GROWTH: u64 = 8;

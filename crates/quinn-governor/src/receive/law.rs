@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use ebpf_congestion_signals::{Direction, DropClass, FlowSample, KernelTime};
 
 use super::constants::{
-    GROWTH, HEADERS, HOLD, LEAST_SHARE, MOST_SHARE, REDUCTION, SILENCE, STEP, UNKNOWN_SHARE,
+    ANNOUNCED, GROWTH, HEADERS, HOLD, LEAST_SHARE, MOST_SHARE, REDUCTION, SILENCE, STEP,
+    UNKNOWN_LEVEL, UNKNOWN_SHARE,
 };
 
 /// What the source tells of a receiving socket.
@@ -45,14 +46,15 @@ impl ReceiveSignals {
 pub struct ReceiveProgress {
     /// Bytes that they received, all together. Counter.
     pub received: u64,
-    /// The longest round trip of those that receive.
+    /// The longest round trip of those that receive, of each the shortest that it had: without what
+    /// waits in buffers.
     pub round_trip: Duration,
     /// The least that they all together must be able to have on the way, bytes.
     pub least: u64,
 }
 
 /// How much all peers of a socket together may have on its way, so that what the socket's buffer
-/// cannot hold is not sent. No clock and no I/O: see the [module](super) for what it does and why.
+/// cannot hold is not sent. No clock and no I/O.
 #[derive(Clone, Debug)]
 pub struct ReceiveLaw {
     most: u64,
@@ -64,6 +66,8 @@ pub struct ReceiveLaw {
     overflow: Option<(u64, Instant)>,
     /// When the last reduction will have taken effect: at this time, and these bytes received.
     round: Option<(Instant, u64)>,
+    /// Whether nothing was held back before the last reduction.
+    first: bool,
     /// When the limit grew or was set.
     stepped: Option<Instant>,
     rate: Rate,
@@ -88,6 +92,7 @@ impl ReceiveLaw {
             answered: None,
             overflow: None,
             round: None,
+            first: false,
             stepped: None,
             rate: Rate::default(),
             seen: None,
@@ -120,8 +125,12 @@ impl ReceiveLaw {
         };
         // Counters do not run backwards: what came before the first look is not ours either.
         let dropped = answered.is_some_and(|answered| signals.drops > answered);
-        if dropped {
-            self.on_overflow(now, payload(buffer, signals.payload_share), progress);
+        let capacity = payload(buffer, signals.payload_share);
+        if self.in_round(now, progress) {
+            // Drops of what was sent before the last reduction was known there count no more.
+            self.correct(capacity, progress);
+        } else if dropped {
+            self.on_overflow(now, capacity, progress);
         } else {
             self.grow(now);
         }
@@ -148,36 +157,52 @@ impl ReceiveLaw {
         signals.live && now.saturating_duration_since(seen.at) < SILENCE
     }
 
+    fn in_round(&self, now: Instant, progress: &ReceiveProgress) -> bool {
+        self.round
+            .is_some_and(|(at, end)| now < at || progress.received < end)
+    }
+
+    /// As long as earlier credit lasts, what arrives is not held back, so it is still known better
+    /// and better what the path holds: a sender in slow start had not filled it before.
+    fn correct(&mut self, capacity: u64, progress: &ReceiveProgress) {
+        let path = self.rate.bytes_in(progress.round_trip);
+        let fits = path.unwrap_or_default().saturating_add(capacity);
+        if self.first && self.limit.is_some_and(|limit| limit < fits) {
+            self.limit = Some(fits).filter(|limit| *limit < self.most);
+            if let Some((level, _)) = &mut self.overflow {
+                *level = (*level).max(fits.saturating_mul(UNKNOWN_LEVEL));
+            }
+        }
+    }
+
     fn on_overflow(&mut self, now: Instant, capacity: u64, progress: &ReceiveProgress) {
         let received = progress.received;
-        // Drops of what was sent before the last reduction was known there.
-        if self
-            .round
-            .is_some_and(|(at, end)| now < at || received < end)
-        {
-            return;
-        }
         let granted = self.limit.unwrap_or(self.most);
-        // At the moment of an overflow: a full buffer, and by Little's law what is on the path.
-        let in_use = self
-            .rate
-            .bytes_in(progress.round_trip)
-            .map_or(u64::MAX, |path| path.saturating_add(capacity));
-        let held = granted.min(in_use);
-        let reduced = scale(held, REDUCTION);
-        let limit = if held > capacity {
-            reduced.max(capacity)
-        } else {
-            reduced
+        let Some(path) = self.rate.bytes_in(progress.round_trip) else {
+            return;
         };
+        // What the path (by Little's law) and the buffer hold together. If that was granted and
+        // overflows all the same, it is too much for the buffer: what the path holds is needed,
+        // also while the last part of it is not yet announced.
+        let fits = path.saturating_add(capacity);
+        let needed = path.saturating_add(path / (ANNOUNCED - 1));
+        let limit = if granted > fits {
+            fits
+        } else {
+            granted.min(path.saturating_add(scale(granted.saturating_sub(path), REDUCTION)))
+        };
+        let limit = limit.max(needed).min(granted);
         let limit = limit.max(progress.least).min(self.most);
         // Credit that was given stays given: it must be used up first. Received are datagrams, of
         // which a part is not credit.
         let credit = granted.saturating_add(granted / HEADERS);
         let end = received.saturating_add(credit);
         self.round = Some((now + progress.round_trip, end));
-        self.overflow = Some((held, now));
+        // At first nobody knows how much of what was granted was used.
+        let level = granted.min(limit.saturating_mul(UNKNOWN_LEVEL));
+        self.overflow = Some((level, now));
         self.stepped = Some(now);
+        self.first = self.limit.is_none();
         self.limit = Some(limit).filter(|limit| *limit < self.most);
     }
 

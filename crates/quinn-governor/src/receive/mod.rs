@@ -1,26 +1,6 @@
 //! The receiving side: connections' flow control windows, held back while the socket overflows.
 //!
-//! A receiver whose buffer overflows is a bottleneck that nobody tells of: the sender finds out by
-//! loss, a round trip later, and again and again, because it does not know how much the buffer
-//! holds. The receiver's kernel knows both. So while the socket drops, all peers of it together
-//! may have as much on the way as overflowed, less a reduction, and no less than what the buffer
-//! holds as long as that does not overflow it too; in equal parts for the connections that
-//! receive. A connection's window of flow control says so to its peer.
-//!
-//! - What overflowed is what was granted, or by Little's law what arrives in a round trip and a
-//!   full buffer, if that is less. So on a long path the window stays about its product of
-//!   bandwidth and delay, and on a short one it comes down to what the buffer holds.
-//! - A reduction takes effect when the credit given before is used up. Drops until then are of the
-//!   same overflow and count once.
-//! - Without drops the limit grows by an eighth a second; for ten seconds not to what overflowed;
-//!   until it is as wide as configured and ends.
-//! - Without signals, or with a source that does not see what arrives, windows are as configured.
-//!
-//! Credit that was given cannot be taken back (RFC 9000 section 4.1), and quinn's
-//! `set_receive_window` takes effect only as what was given before is read. So the configured
-//! window has to be finite, and the smaller it is the sooner a reduction works. quinn's default
-//! for a connection is without limit, and then nothing here can ever work:
-//! set [`ReceiveGovernor::window`] in the transport's configuration.
+//! What it does and why stands in the documentation of the crate.
 
 mod constants;
 mod law;
@@ -79,6 +59,8 @@ struct Governed {
     name: u64,
     connection: Box<dyn Receiving>,
     received: u64,
+    /// The shortest so far.
+    round_trip: Duration,
     /// When it was last seen to have received something; `None` before the first look.
     active: Option<Instant>,
     window: u64,
@@ -132,6 +114,7 @@ impl ReceiveGovernor {
         state.connections.push(Governed {
             name,
             received: connection.received(),
+            round_trip: connection.round_trip(),
             connection: Box::new(connection),
             active: None,
             window: self.inner.most.into_inner(),
@@ -213,7 +196,9 @@ impl State {
             }
             self.received = self.received.saturating_add(more);
             if governed.is_active(now) {
-                round_trip = round_trip.max(governed.connection.round_trip());
+                let latest = governed.connection.round_trip();
+                governed.round_trip = governed.round_trip.min(latest);
+                round_trip = round_trip.max(governed.round_trip);
                 least += governed.least();
             }
         }

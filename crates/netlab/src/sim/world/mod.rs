@@ -22,6 +22,7 @@ mod ends;
 mod network;
 mod report;
 mod setup;
+mod windows;
 
 /// Datagrams after which quinn's driver lets others run (`MAX_TRANSMIT_DATAGRAMS`).
 const TURN: u32 = 20;
@@ -52,6 +53,7 @@ enum Event {
     RateChange(usize, u64),
     Arrive(Place, Batch),
     Read(usize),
+    Window(usize),
     Trace,
 }
 
@@ -145,6 +147,7 @@ impl World<'_> {
                     self.deliver(Actor::Receiver(flow), packet);
                 }
             }
+            Event::Window(flow) => self.set_window(flow),
             Event::Trace => self.trace(),
         }
     }

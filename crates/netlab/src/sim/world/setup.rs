@@ -13,7 +13,6 @@ use crate::sim::observe::{BaseRecords, Record, SharedFactory};
 use crate::sim::process::{Process, ProcessContext};
 use crate::sim::quic::{self, QuicFlow};
 use crate::sim::random::Random;
-use crate::sim::receiver::Receiver;
 use crate::sim::scenario::{Control, Scenario, Watching};
 use crate::sim::signals::SignalFeed;
 use crate::sim::tcp::Tcp;
@@ -92,11 +91,17 @@ impl<'a> World<'a> {
                 controlled.factory,
                 (record(), record()),
                 (socket, controlled.watch),
-                Receiver::new(self.scenario.receiver),
+                Self::receiver(
+                    self.scenario.receiver,
+                    self.scenario.window_control.as_ref(),
+                ),
                 &mut self.random,
             );
             self.flows.push(flow);
             self.schedule(SimTime::from(spec.start), Event::Start(index));
+            if self.scenario.window_control.is_some() {
+                self.schedule(SimTime::from(spec.start), Event::Window(index));
+            }
         }
     }
 
