@@ -25,7 +25,7 @@
 //! control, controllers). Modelled after quinn's driver and Linux: batches for segmentation
 //! offload that a queue takes or drops whole, timers with a granularity of a millisecond, a send
 //! buffer that says EAGAIN when it is full and takes more when it is half empty. Not there:
-//! the time that code takes to run, other load of the host, and TLS, which is replaced by a
+//! the time that code takes to run, other load of the host but for [`Stalls`], and TLS, which is replaced by a
 //! session of the same packet sizes without secrets.
 //!
 //! # The same seed, the same outcome
@@ -48,6 +48,7 @@ mod observe;
 mod outcome;
 mod packet;
 mod process;
+mod processor;
 mod quic;
 mod random;
 mod receiver;
@@ -68,6 +69,7 @@ pub use observe::{SharedFactory, Step};
 pub use outcome::{FlowOutcome, Latencies, Outcome, TcpOutcome, fairness};
 pub use packet::{TCP_WIRE_OVERHEAD, UDP_WIRE_OVERHEAD};
 pub use process::{Process, ProcessContext};
+pub use processor::Stalls;
 pub use receiver::ReceiverConfig;
 pub use scenario::{Control, FlowSpec, HostConfig, Scenario, TransportChange, Watching};
 pub use signals::{EndManner, SignalConfig, SignalEnd};

@@ -11,6 +11,7 @@ use super::app::App;
 use super::link::LinkConfig;
 use super::outcome::Outcome;
 use super::process::Process;
+use super::processor::Stalls;
 use super::receiver::ReceiverConfig;
 use super::signals::SignalConfig;
 use super::tcp::TcpSpec;
@@ -137,6 +138,8 @@ pub struct HostConfig {
     /// Whether all processes read one source's counters, as from a broker, and so know of each
     /// other's flows. Else each counts as sharing the queue its own alone.
     pub broker: bool,
+    /// When the sending programs do not run because others do; `None`: they always do.
+    pub stalls: Option<Stalls>,
 }
 
 impl Default for HostConfig {
@@ -148,6 +151,7 @@ impl Default for HostConfig {
             timer_granularity: Duration::from_millis(1),
             policy_loss: 0.0,
             broker: false,
+            stalls: None,
         }
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::app::App;
 use super::link::LinkConfig;
 use super::loss::Loss;
+use super::processor::Stalls;
 use super::receiver::ReceiverConfig;
 use super::scenario::{Control, FlowSpec, Scenario, Watching};
 use super::signals::{EndManner, SignalConfig, SignalEnd};
@@ -244,6 +245,13 @@ pub fn policy_drops(mut scenario: Scenario, rate: f64) -> Scenario {
 
 /// When the signals of [`source_dies`] end.
 pub const SOURCE_DIES: Duration = Duration::from_secs(5);
+
+/// On a host whose processors others want too; 10 s.
+pub fn busy_host(bottleneck: Bottleneck, control: Control) -> Scenario {
+    let mut scenario = local_queue(bottleneck, control).lasting(Duration::from_secs(10));
+    scenario.host.stalls = Some(Stalls::BUSY_HOST);
+    scenario
+}
 
 /// The signals end after 5 of 10 s.
 pub fn source_dies(kind: Kind, control: Control, manner: EndManner) -> Scenario {

@@ -9,7 +9,8 @@ use super::events::EventQueue;
 use super::link::{self, Link};
 use super::observe::BaseRecords;
 use super::outcome::Outcome;
-use super::packet::Batch;
+use super::packet::{Batch, Owner};
+use super::processor::Processor;
 use super::quic::{self, QuicFlow};
 use super::random::Random;
 use super::scenario::Scenario;
@@ -49,12 +50,23 @@ enum Event {
     Burst(usize),
     StartTcp(usize),
     Timer(Actor),
+    /// A program that has something to do gets its processor back.
+    Resume(Actor),
     LinkReady(usize),
     RateChange(usize, u64),
     Arrive(Place, Batch),
     Read(usize),
     Window(usize),
     Trace,
+}
+
+/// Whether it is a sending program that has to do something.
+fn is_for_sender(event: &Event) -> bool {
+    match event {
+        Event::Start(_) | Event::Burst(_) | Event::Timer(Actor::Sender(_)) => true,
+        Event::Arrive(Place::Sender, packet) => matches!(packet.owner, Owner::Quic(_)),
+        _ => false,
+    }
 }
 
 /// A UDP socket of the sending host.
@@ -79,6 +91,7 @@ pub(super) struct World<'a> {
     tcps: Vec<Tcp>,
     bases: BaseRecords,
     policy: Random,
+    processor: Processor,
     random: Random,
     woken: VecDeque<Actor>,
     trace: Trace,
@@ -115,6 +128,12 @@ impl World<'_> {
     }
 
     fn handle(&mut self, event: Event) {
+        if is_for_sender(&event)
+            && let Some(then) = self.processor.away_until(self.now)
+        {
+            self.defer(then, event);
+            return;
+        }
         match event {
             Event::Start(flow) => self.start(flow),
             Event::Burst(flow) => {
@@ -128,6 +147,7 @@ impl World<'_> {
                 self.wake(Actor::Tcp(tcp));
             }
             Event::Timer(actor) => self.on_timer(actor),
+            Event::Resume(actor) => self.wake(actor),
             Event::LinkReady(link) => {
                 if self.links[link].woken(self.now) {
                     self.pump(link);
@@ -150,6 +170,18 @@ impl World<'_> {
             Event::Window(flow) => self.set_window(flow),
             Event::Trace => self.trace(),
         }
+    }
+
+    /// A program learns of an event when it runs again.
+    fn defer(&mut self, then: SimTime, event: Event) {
+        if let Event::Timer(Actor::Sender(flow)) = event {
+            let end = self.flows[flow].sender.as_mut();
+            let Some(end) = end.filter(|end| end.timer == Some(self.now)) else {
+                return;
+            };
+            end.timer = Some(then);
+        }
+        self.schedule(then, event);
     }
 
     fn start(&mut self, index: usize) {
@@ -188,6 +220,12 @@ impl World<'_> {
     }
 
     fn run_actor(&mut self, actor: Actor) {
+        if matches!(actor, Actor::Sender(_))
+            && let Some(then) = self.processor.away_until(self.now)
+        {
+            self.schedule(then, Event::Resume(actor));
+            return;
+        }
         match actor {
             Actor::Sender(flow) => {
                 self.flows[flow].run_sender();

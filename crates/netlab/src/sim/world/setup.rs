@@ -11,6 +11,7 @@ use crate::sim::events::EventQueue;
 use crate::sim::link::Link;
 use crate::sim::observe::{BaseRecords, Record, SharedFactory};
 use crate::sim::process::{Process, ProcessContext};
+use crate::sim::processor::Processor;
 use crate::sim::quic::{self, QuicFlow};
 use crate::sim::random::Random;
 use crate::sim::scenario::{Control, Scenario, Watching};
@@ -47,6 +48,7 @@ impl<'a> World<'a> {
                 next: Arc::default(),
             },
             policy: Random::new(seed, "policy", 0),
+            processor: Processor::new(scenario.host.stalls, seed),
             random: Random::new(seed, "endpoints", 0),
             woken: VecDeque::new(),
             trace: Trace::default(),
