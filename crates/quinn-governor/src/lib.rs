@@ -124,6 +124,17 @@
 //! flight: then something else holds the connection back at the moment (quinn's pacer, after the
 //! queue was emptied, works with a round trip that is still too long), and base would burst.
 //!
+//! **After a pause that nobody wanted.** A sender whose processor was taken away finds its
+//! acknowledgements in a lump, and the queue empty. `In flight + allowance` alone would let a few
+//! datagrams pass and wait for acknowledgements, which do not come while the hole goes round: the
+//! hole would come back each round trip, and quinn's pacer, which goes by the window, would fill it
+//! at the pace of what the pause left over. So once the queue was found empty, the window is at
+//! least what was in flight besides the queue within the last two round trips: so much the path
+//! holds. That ends when the hole is filled or the queue holds more than two bursts of the pacer. It
+//! is left out after an overflow, and where others were in the queue within the last eight round
+//! trips: then the hole is theirs to fill as well. What the link misses during the
+//! pause itself is lost all the same: the queue would have to be as long as the pause.
+//!
 //! **Base behind the cap.** A loss-based base that cannot use its window must not grow it (RFC 9002
 //! section 7.8), so while the cap binds it is told that the application limited sending. Slow start
 //! is the exception: it may go on until its window is twice the cap, and when then the queue has

@@ -5,6 +5,7 @@
 //! must hold instead; why it is missed stands beside it.
 
 mod alone;
+mod busy;
 mod elsewhere;
 mod figures;
 mod grid;

@@ -23,6 +23,7 @@ use batch::batch_window;
 use constants::INITIAL_RTT;
 use freeze::{Flight, Freeze};
 use reductions::Reductions;
+use refill::Refill;
 use rounds::Rounds;
 use standing::{Standing, outgrows_bursts};
 use target::Target;
@@ -43,6 +44,7 @@ mod freeze;
 mod misses;
 mod recent_sends;
 mod reductions;
+mod refill;
 mod rounds;
 mod signals;
 mod standing;
@@ -65,6 +67,7 @@ pub(crate) struct Law {
     trusted: bool,
     standing: Standing,
     freeze: Freeze,
+    refill: Refill,
     reductions: Reductions,
     rounds: Rounds,
     drops_seen: u64,
@@ -76,6 +79,8 @@ pub(crate) struct Law {
     cap: u64,
     /// In flight that is kept up while the sample stands still.
     kept_in_flight: u64,
+    /// In flight that the path is known to hold, while the queue has room.
+    refilled: u64,
     /// When the cap last held something back, and the queue's `drained` then.
     last_held: Option<(Instant, u64)>,
     last_look: Option<Instant>,
@@ -109,6 +114,7 @@ impl Law {
             trusted: true,
             standing: Standing::default(),
             freeze: Freeze::default(),
+            refill: Refill::default(),
             reductions: Reductions::default(),
             rounds: Rounds::default(),
             drops_seen: start.drops,
@@ -116,6 +122,7 @@ impl Law {
             within_limit: false,
             cap: 0,
             kept_in_flight: 0,
+            refilled: 0,
             last_held: None,
             last_look: None,
             ack_clock: false,
@@ -161,7 +168,11 @@ impl Law {
             Mode::Releasing { window, .. } => ((window, None), u64::MAX),
             Mode::Engaged => {
                 let batch = batch_window(self.in_flight, self.mtu, rate, self.config.tuning);
-                (self.cap(signals, rate), batch)
+                let (cap, target) = self.cap(signals, rate);
+                // A hole is filled at the pace of the window that fills it.
+                let follows = target.map_or(u64::MAX, |target| target.allowance);
+                let refills = self.refilled > self.in_flight.saturating_add(follows);
+                ((cap, target), if refills { cap } else { batch })
             }
         };
         let capped = base.min(cap.max(self.least_window()));
@@ -211,12 +222,16 @@ impl Law {
         let engaged_before = self.mode == Mode::Engaged;
         match signals.queue {
             Some(queue) if self.trusted && self.config.backlog_cap => {
-                let standing = self.standing.look(now, &queue, self.srtt, tuning) || {
-                    // In slow start a window is up to twice what is in flight; more of it is
-                    // not used, and paces nothing.
-                    let used = base.window.min(self.in_flight.saturating_mul(2));
-                    outgrows_bursts(&queue, used, self.mtu, self.srtt, tuning)
-                };
+                // In slow start a window is up to twice what is in flight; more of it is not
+                // used, and paces nothing.
+                let used = base.window.min(self.in_flight.saturating_mul(2));
+                let outgrown = outgrows_bursts(&queue, used, self.mtu, self.srtt, tuning);
+                let standing = self.standing.look(now, &queue, self.srtt, tuning) || outgrown;
+                let fits = self
+                    .refill
+                    .look(now, &queue, self.in_flight, self.srtt, outgrown);
+                // A queue that overflows holds no burst of the pacer.
+                self.refilled = if self.overflowed_lately(now) { 0 } else { fits };
                 if self.mode == Mode::Engaged {
                     decision.ran_dry = self.follow_hold(now, &queue, base, marks, occasion);
                 } else if dropped || self.may_hold(&queue) && (standing || queue.others_share > 0) {
@@ -348,7 +363,10 @@ impl Law {
             Some(queue) if signals.live => {
                 let target = Target::of(&queue, self.mtu, rate, self.config.tuning);
                 let cap = self.in_flight.saturating_add(target.allowance);
-                (cap.max(self.kept_in_flight), Some(target))
+                (
+                    cap.max(self.kept_in_flight).max(self.refilled),
+                    Some(target),
+                )
             }
             _ => (self.cap, None),
         }
@@ -386,13 +404,10 @@ impl Law {
         {
             let time = now.saturating_duration_since(held);
             let rounds = self.srtt.saturating_mul(tuning.unused_rounds);
-            let overflowed = self.overflowed.is_some_and(|overflowed| {
-                now.saturating_duration_since(overflowed) < tuning.overflow_memory
-            });
             let app_limited = occasion == Occasion::Acks { app_limited: true };
             let reach = self.rounds.recent_peak().saturating_mul(tuning.end_growth);
             let unused = time >= rounds.max(tuning.standing_min)
-                && !overflowed
+                && !self.overflowed_lately(now)
                 && (app_limited || base.window <= reach);
             let paused = self.in_flight < self.mtu && queue.others_share == 0;
             if unused || paused {
@@ -402,21 +417,32 @@ impl Law {
         false
     }
 
+    /// Whether the queue dropped something that is still remembered.
+    fn overflowed_lately(&self, now: Instant) -> bool {
+        self.overflowed.is_some_and(|overflowed| {
+            now.saturating_duration_since(overflowed) < self.config.tuning.overflow_memory
+        })
+    }
+
     /// Lets the cap go, not at once but growing with acknowledgements, from what was in flight
     /// lately.
     fn let_go(&mut self, now: Instant) {
         if self.mode == Mode::Engaged {
-            self.mode = Mode::Releasing {
-                window: self
-                    .in_flight
-                    .max(self.rounds.recent_peak())
-                    .max(self.least_window()),
-                since: now,
-            };
+            self.release(now);
         }
         self.kept_in_flight = 0;
+        self.refilled = 0;
+        self.refill = Refill::default();
         self.freeze = Freeze::default();
         self.standing = Standing::default();
+    }
+
+    fn release(&mut self, now: Instant) {
+        let window = self.in_flight.max(self.rounds.recent_peak());
+        self.mode = Mode::Releasing {
+            window: window.max(self.least_window()),
+            since: now,
+        };
     }
 
     fn leaves_slow_start(&self, base: Base) -> bool {
