@@ -219,9 +219,13 @@ mod tests {
     }
 
     #[test]
-    fn readme_has_a_place_for_the_table() {
+    fn readme_has_every_signal_of_the_table() {
         let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
         let readme = std::fs::read_to_string(readme).unwrap();
+        for signal in &SIGNALS {
+            let row = format!("\n| {} | ", signal.name);
+            assert!(readme.contains(&row), "not in README: {}", signal.name);
+        }
         let again = into_readme(&readme, "| other |\n").unwrap();
         assert!(again.contains("| other |") && !again.contains(SIGNALS[0].name));
         assert!(into_readme("no marks", "").is_err());
