@@ -12,6 +12,7 @@ pub mod interrupt;
 pub mod invented;
 pub mod lines;
 pub mod measure;
+pub mod observed;
 pub mod program;
 pub mod receive;
 pub mod report;

@@ -23,6 +23,7 @@ use crate::interrupt;
 use crate::invented::Invention;
 use crate::lines::{Lines, Now};
 use crate::measure::Distributions;
+use crate::observed;
 use crate::send::Sending;
 use crate::signals::Observation;
 use crate::source::Source;
@@ -160,7 +161,7 @@ impl Uploads {
                     if let Some(recorder) = &mut recorder {
                         recorder.record().context("cannot write the recording")?;
                     }
-                    self.invent(control, began.elapsed());
+                    self.invent(began.elapsed());
                 }
                 () = &mut detach, if !detached => {
                     detached = true;
@@ -246,13 +247,10 @@ impl Uploads {
         Ok(())
     }
 
-    fn invent(&mut self, control: &Control, elapsed: Duration) {
-        let Source::Mock(mock) = control.source() else {
-            return;
-        };
+    fn invent(&mut self, elapsed: Duration) {
         for flow in &mut self.flows {
             if let Some(invention) = &mut flow.invention {
-                invention.tell(mock, flow.upload.connection(), elapsed);
+                invention.tell(elapsed);
             }
         }
     }
@@ -297,14 +295,18 @@ impl Flow {
             Some(log) => controlled.logged_transport(log, "upload"),
             None => controlled.transport(),
         }));
-        let endpoint = endpoint::client(socket)?;
-        let upload = Sending::connect(&endpoint, config, server).await?;
         let watch = controlled.watch().cloned();
-        let governor = controlled.governor().cloned();
-        let invention = match (control.source(), &watch) {
-            (Source::Mock(mock), Some(watch)) => Invention::new(mock, watch),
-            _ => None,
+        let (endpoint, invention) = match (control.source(), &watch) {
+            (Source::Mock(mock), Some(watch)) => {
+                let invention = Invention::new(mock, watch);
+                let invention = invention.context("the mock does not know its own flow")?;
+                let endpoint = observed::client(socket, mock, invention.flow().clone())?;
+                (endpoint, Some(invention))
+            }
+            _ => (endpoint::client(socket)?, None),
         };
+        let upload = Sending::connect(&endpoint, config, server).await?;
+        let governor = controlled.governor().cloned();
         Ok(Self {
             upload,
             endpoint,

@@ -89,7 +89,7 @@ fn every_base_can_be_governed() {
 }
 
 #[test]
-fn an_invented_drop_makes_the_governor_reduce_or_doubt() {
+fn an_invented_drop_makes_the_governor_reduce() {
     let _turn = turn();
     let options = "--seconds 2.5 --source mock --json";
     let report = run(command("loopback", options)).json();
@@ -97,11 +97,8 @@ fn an_invented_drop_makes_the_governor_reduce_or_doubt() {
     assert_eq!(text(&report, "/source"), "mock");
     assert_eq!(number(&report, "/signals/drop_packets"), 2.0);
     assert_eq!(number(&report, "/signals/drops_by_reason/QDISC_DROP"), 2.0);
-    // The mock is told of packets every 10 ms, which over loopback is many round trips late: the
-    // governor may find that it does not see what is sent, and then rightly leaves it to the base.
     let reductions = number(&report, "/governor_actions/local_drop_reductions");
-    let blind = number(&report, "/blind_periods");
-    assert!(reductions <= 2.0 && reductions + blind >= 1.0, "{report}");
+    assert!((1.0..=2.0).contains(&reductions), "{report}");
 }
 
 #[test]
