@@ -19,8 +19,9 @@ const TCQ_F_CPUSTATS: u32 = 0x20;
 const TCQ_F_NOLOCK: u32 = 0x100;
 
 /// Packets that one dequeue is followed through. Byte queue limits bound a bulk, which is larger
-/// only for a fast device; what goes beyond is taken to be as long as what was seen.
-const BULK: u32 = 64;
+/// only for a fast device; what goes beyond is taken to be as long as what was seen. The verifier
+/// walks the loop: 64 instead of 16 double the time that loading takes.
+const BULK: u32 = 16;
 
 /// A queue is asked what it is with the first packet of so many.
 const IDENTIFY_EVERY: u64 = 64;

@@ -54,10 +54,10 @@ pub(crate) struct Decisions {
 
 impl Decisions {
     #[cfg(feature = "qlog")]
-    pub(crate) fn logged(log: Option<DecisionLog>) -> Self {
+    pub(crate) fn logged(log: DecisionLog) -> Self {
         Self {
             state: State::default(),
-            log,
+            log: Some(log),
         }
     }
 

@@ -53,7 +53,7 @@ impl Governor {
         Arc::new(Self {
             base: Arc::clone(&self.base),
             governed: self.governed.clone(),
-            decisions: Decisions::logged(Some(log.clone())),
+            decisions: Decisions::logged(log.clone()),
         })
     }
 

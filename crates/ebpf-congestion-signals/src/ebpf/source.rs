@@ -33,8 +33,8 @@ const TCP: [Socket; 2] = [Socket::Tcp4, Socket::Tcp6];
 
 /// Probes in the running kernel.
 ///
-/// Loading needs CAP_BPF and CAP_PERFMON (from Linux 5.8; root has them) and takes tens of
-/// milliseconds; nothing afterwards needs a privilege. The probes work until the source and every
+/// Loading needs CAP_BPF and CAP_PERFMON (from Linux 5.8; root has them) and takes some
+/// tenths of a second; nothing afterwards needs a privilege. The probes work until the source and every
 /// [`Watch`] of it are gone, or [`detach`](Self::detach) is called.
 pub struct EbpfSource {
     shared: Arc<Shared>,
@@ -66,6 +66,7 @@ struct Tells {
     send_buffers: bool,
     receive_buffers: bool,
     softirqs: bool,
+    buffers: bool,
 }
 
 impl Tells {
@@ -86,6 +87,7 @@ impl Tells {
             softirqs: options.has(Signal::Softirqs)
                 && works("softirq_entry")
                 && works("softirq_exit"),
+            buffers: options.has(Signal::Buffers),
         }
     }
 }
@@ -318,8 +320,13 @@ impl FlowReader for Reader {
     fn sample(&self) -> FlowSample {
         let (slots, index) = (&self.shared.slots, self.flow.index);
         let (sent_bytes, sent_packets) = slots.sent(index);
-        let [send_pressure, receive_pressure] = slots.pressures(index);
-        let counts_sends = self.shared.tells.sends && !self.flow.is_peer();
+        let tells = self.shared.tells;
+        let [send_pressure, receive_pressure] = if tells.buffers {
+            slots.pressures(index)
+        } else {
+            Default::default()
+        };
+        let counts_sends = tells.sends && !self.flow.is_peer();
         FlowSample {
             source: SourceKind::Ebpf,
             updated: slots.updated(index),
@@ -329,7 +336,7 @@ impl FlowReader for Reader {
             send: counts_sends.then(|| slots.send(index)),
             queue: slots.queue_state(index),
             sojourn: slots.sojourn(index),
-            buffers: slots.buffers(index),
+            buffers: slots.buffers(index).filter(|_| tells.buffers),
             send_pressure,
             receive_pressure,
             drops: slots.drops(index),

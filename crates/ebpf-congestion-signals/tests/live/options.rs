@@ -38,6 +38,17 @@ fn a_signal_left_out_is_absent_and_its_probes_are_not_attached() -> TestResult {
     let source = without(Signal::Queues)?;
     assert!(!attached(&source, "qdisc_dequeue")?);
 
+    // Sends see buffers too, which are not told then.
+    let source = without(Signal::Buffers)?;
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let watch = source.watch(WatchTarget::socket(&socket))?;
+    send(&socket, socket.local_addr()?, 3)?;
+    assert_eq!(watch.sample().send.map(|send| send.calls), Some(3));
+    assert_eq!(
+        (watch.sample().buffers, source.host().pressure),
+        (None, None)
+    );
+
     // Sends are seen for buffers too.
     let source = without(Signal::Sends)?;
     assert_eq!(
