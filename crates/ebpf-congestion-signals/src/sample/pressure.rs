@@ -39,7 +39,7 @@ impl PressurePeaks {
 
     #[cfg_attr(
         not(all(feature = "ebpf", target_os = "linux")),
-        expect(dead_code, reason = "only the kernel has peaks to tell")
+        allow(dead_code, reason = "only the kernel has peaks to tell")
     )]
     pub(crate) fn new(spans: [Peak; SPANS]) -> Self {
         Self { spans }
@@ -48,7 +48,7 @@ impl PressurePeaks {
     /// The largest of several CPUs' peaks.
     #[cfg_attr(
         not(all(feature = "ebpf", target_os = "linux")),
-        expect(dead_code, reason = "only the kernel has peaks to tell")
+        allow(dead_code, reason = "only the kernel has peaks to tell")
     )]
     pub(crate) fn merge(&mut self, other: &Self) {
         for (ours, theirs) in self.spans.iter_mut().zip(&other.spans) {

@@ -52,7 +52,7 @@ impl QueueLimit {
     /// What a `limit` means in a queue of this kind.
     #[cfg_attr(
         not(all(feature = "ebpf", target_os = "linux")),
-        expect(dead_code, reason = "only the kernel has limits to tell")
+        allow(dead_code, reason = "only the kernel has limits to tell")
     )]
     pub(crate) fn of(kind: &QdiscName, limit: u32) -> Option<Self> {
         let kind = kind.as_str();
