@@ -252,8 +252,14 @@ impl MockFlow {
     ) {
         self.set(|sample| {
             sample.drops.add(direction, class, dropped);
-            if direction == Direction::Leaving && class == DropClass::QueueFull {
-                sample.congestion.queue_drops += dropped.packets;
+            match (direction, class) {
+                (Direction::Leaving, DropClass::QueueFull) => {
+                    sample.congestion.queue_drops += dropped.packets;
+                }
+                (Direction::Leaving, DropClass::Policy) => {
+                    sample.congestion.policy_drops += dropped.packets;
+                }
+                _ => {}
             }
         });
         let mut state = self.source.lock();

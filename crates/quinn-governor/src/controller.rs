@@ -188,7 +188,7 @@ impl Controller for GovernedController {
         self.begin_acks(now, app_limited);
         self.law.on_ack(now, sent, bytes, rtt.get());
         let governed = &self.place.governed;
-        let observed = || governed.watch.congestion().observed_packets;
+        let observed = || governed.watch.congestion().seen_packets();
         let leaked = self.leak.on_ack(sent, observed, governed.config.tuning);
         governed.flow.forget(leaked);
         let limited = app_limited || self.hides_growth();
@@ -317,7 +317,7 @@ impl Place {
             let id = queue.id.index();
             let on_its_way = governed
                 .flow
-                .unobserved(sample.observed_packets)
+                .unobserved(sample.seen_packets())
                 .saturating_mul(datagram);
             let backlog = queue.own.saturating_add(on_its_way);
             let own = if governed.flow.is_shared() {
@@ -341,8 +341,9 @@ impl Place {
         });
         Signals {
             live: sample.live,
-            observed: sample.observed_packets,
+            observed: sample.seen_packets(),
             drops: sample.queue_drops,
+            policy_drops: sample.policy_drops,
             queue,
         }
     }

@@ -130,7 +130,7 @@ impl Governed {
         Self {
             config,
             source,
-            flow: Flow::new(start.observed_packets, start.queue_drops),
+            flow: Flow::new(start.seen_packets(), start.queue_drops),
             watch,
             queues,
             counters: Counters::default(),

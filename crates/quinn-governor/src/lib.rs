@@ -103,7 +103,9 @@
 //! queue. While the cap is in force a batch is therefore bounded to a millisecond of the
 //! connection's own rate, two datagrams at least, as Linux does for TCP (`tcp_tso_autosize`,
 //! `sk_pacing_shift`). It is a bound on the batch alone: the next one follows in the same turn if
-//! the cap has room for it, so nothing waits to be woken. The price is more calls to the kernel.
+//! the cap has room for it, so nothing waits to be woken. The price is more calls to the kernel; and
+//! where a rule of this host drops batches, smaller ones are losses more often. So for ten seconds
+//! after a rule took something of the flow, batches are as base has them.
 //!
 //! **Equal parts.** Each of n connections that want to send more may keep an n-th of that, and at
 //! least a datagram. Equal parts of a queue make equal rates only while each has something in it.
@@ -118,7 +120,8 @@
 //! does not drain between them. Or when it dropped something, or when another connection of the
 //! process is held back there. And only once acknowledgements come: a sender that was held back is
 //! woken by them alone, so right after a pause base decides. It ends when the queue ran empty and
-//! for two round trips nothing was held back, or nothing is in flight. The former proves nothing
+//! for two round trips nothing was held back, or the application paused until nothing is in flight
+//! (a processor that was away is no such pause: base would burst). The former proves nothing
 //! for ten seconds after the queue overflowed: a queue shorter than two bursts is empty or
 //! overflows, it never stands. Nor does it while base's window is more than twice what is in
 //! flight: then something else holds the connection back at the moment (quinn's pacer, after the
@@ -137,10 +140,11 @@
 //!
 //! **Base behind the cap.** A loss-based base that cannot use its window must not grow it (RFC 9002
 //! section 7.8), so while the cap binds it is told that the application limited sending. Slow start
-//! is the exception: it may go on until its window is twice the cap, and when then the queue has
-//! stood for a round trip without the flight growing, one congestion event ends it. The worst
-//! reduction is to half (RFC 9002 section 7.3.2; Cubic's is to 0.7, RFC 9438 section 4.6), so base
-//! still covers the cap and nothing is lost by it. BBR is told nothing: what it measures behind a
+//! is the exception: it may go on until its window is four times the cap, and when then the queue has
+//! stood for a round trip without the flight growing, one congestion event ends it. Four times is
+//! what base comes to by itself behind a queue of one bandwidth-delay product; and as the worst
+//! reduction is to half (RFC 9002 section 7.3.2; Cubic's is to 0.7, RFC 9438 section 4.6), base
+//! still covers the cap after it, and after one more. BBR is told nothing: what it measures behind a
 //! busy local queue is true, and its window follows from that (see [`BaseKind`]).
 //!
 //! **Local drops.** Linux's TCP reduces in the same call when its own queue drops (`tcp_enter_cwr`).
@@ -176,8 +180,6 @@
 //! - Beside a sender that loses most of what it sends without slowing down (quinn's BBR behind a
 //!   queue of this host does) a connection starves as it does without the law: whatever answers to
 //!   loss gives way to what does not.
-//! - A firewall's rule that drops batches drops more of them where they are smaller. While the cap
-//!   bounds batches, a rate of drops by batch is one of smaller losses more often.
 #![forbid(unsafe_code)]
 
 mod base;

@@ -14,7 +14,15 @@ fn base() -> impl Strategy<Value = BaseChoice> {
 fn op() -> impl Strategy<Value = Op> {
     let counter = || prop_oneof![0..50u64, any::<u64>()];
     let gauge = || prop_oneof![0..200_000u64, any::<u64>()];
-    let say = (counter(), counter(), gauge(), gauge(), gauge(), counter());
+    let say = (
+        counter(),
+        counter(),
+        counter(),
+        gauge(),
+        gauge(),
+        gauge(),
+        counter(),
+    );
     prop_oneof![
         8 => (0..200u16).prop_map(Op::Wait),
         1 => any::<u16>().prop_map(Op::Wait),
@@ -29,11 +37,12 @@ fn op() -> impl Strategy<Value = Op> {
         10 => (0..500u16).prop_map(Op::Drain),
         2 => (0..1000u16).prop_map(Op::Others),
         2 => any::<u8>().prop_map(Op::Drop),
+        1 => any::<u8>().prop_map(Op::Rule),
         1 => (0..70u8).prop_map(Op::Queue),
         1 => any::<bool>().prop_map(Op::Deaf),
         1 => any::<bool>().prop_map(Op::Live),
-        1 => say.prop_map(|(observed, drops, own, shared, total, drained)| Op::Say {
-            observed, drops, own, shared, total, drained,
+        1 => say.prop_map(|(observed, drops, policy_drops, own, shared, total, drained)| Op::Say {
+            observed, drops, policy_drops, own, shared, total, drained,
         }),
     ]
 }

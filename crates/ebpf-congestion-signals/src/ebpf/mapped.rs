@@ -172,10 +172,10 @@ impl Slots {
         send_counters(unsafe { &raw const (*self.flow(flow)).send })
     }
 
-    /// Packets of the flow that a full queue of this host dropped on their way out.
-    pub(super) fn queue_drops(&self, flow: FlowIndex) -> u64 {
-        let (leaving, full) = (Direction::Leaving as usize, DropClass::QueueFull as usize);
-        load!(self.flow(flow), drops[leaving][full].packets)
+    /// Packets of the flow that were dropped on their way out for reasons of this class.
+    pub(super) fn leaving_drops(&self, flow: FlowIndex, class: DropClass) -> u64 {
+        let (leaving, class) = (Direction::Leaving as usize, class as usize);
+        load!(self.flow(flow), drops[leaving][class].packets)
     }
 
     pub(super) fn drops(&self, flow: FlowIndex) -> DropTable {

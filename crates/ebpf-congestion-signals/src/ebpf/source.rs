@@ -23,7 +23,8 @@ use crate::error::{EventsError, LoadError, WatchError};
 use crate::event::{Event, EventStream};
 use crate::fanout::Fanout;
 use crate::sample::{
-    DropsByReason, FlowSample, HostSample, KernelTime, LocalCongestion, SoftirqSample, SourceKind,
+    DropClass, DropsByReason, FlowSample, HostSample, KernelTime, LocalCongestion, SoftirqSample,
+    SourceKind,
 };
 use crate::source::{Capability, FlowId, FlowReader, SignalSource, Watch, WatchTarget};
 use crate::symbols::KernelSymbols;
@@ -313,7 +314,8 @@ impl FlowReader for Reader {
             live: self.shared.attached.load(Ordering::Relaxed),
             observed_packets: slots.sent_packets(index),
             queue: slots.queue(index),
-            queue_drops: slots.queue_drops(index),
+            queue_drops: slots.leaving_drops(index, DropClass::QueueFull),
+            policy_drops: slots.leaving_drops(index, DropClass::Policy),
         }
     }
 

@@ -45,6 +45,8 @@ pub(super) struct FlowLine {
     pub(super) observed_packets: u64,
     /// Packets dropped by a full queue.
     pub(super) queue_drops: u64,
+    #[serde(default)]
+    pub(super) policy_drops: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) queue: Option<QueueLine>,
     pub(super) sent_bytes: u64,
@@ -215,6 +217,7 @@ impl FlowLine {
             live: congestion.live,
             observed_packets: congestion.observed_packets,
             queue_drops: congestion.queue_drops,
+            policy_drops: congestion.policy_drops,
             queue: congestion.queue.map(|queue| QueueLine {
                 id: queue.id.index(),
                 own: queue.own,
@@ -248,6 +251,7 @@ impl FlowLine {
                 observed_packets: self.observed_packets,
                 queue,
                 queue_drops: self.queue_drops,
+                policy_drops: self.policy_drops,
             },
             sent_bytes: self.sent_bytes,
             sent_packets: self.sent_packets,

@@ -200,16 +200,27 @@ pub struct QueueSample {
 pub struct LocalCongestion {
     /// Whether the source still observes this flow, as far as it knows. `false` means that
     /// everything else here is of the past. A source can go blind without knowing: hold
-    /// `observed_packets` against what was sent.
+    /// [`LocalCongestion::seen_packets`] against what was sent.
     pub live: bool,
-    /// Packets that the source saw leave the socket. Counter: while the flow sends and this
-    /// stands still, the source is blind.
+    /// Packets that the source saw come to a network device. Counter.
     pub observed_packets: u64,
     /// The queue the flow leaves by; `None` while no queue is known (loopback has none).
     pub queue: Option<QueueSample>,
     /// Packets of this flow that a full queue of this host dropped on their way out
     /// ([`Direction::Leaving`], [`DropClass::QueueFull`]), segments counted. Counter.
     pub queue_drops: u64,
+    /// Packets of this flow that a rule of this host, the firewall's or a BPF program's, took on
+    /// their way out before they came to a device ([`DropClass::Policy`]), segments counted.
+    /// Counter.
+    pub policy_drops: u64,
+}
+
+impl LocalCongestion {
+    /// Packets that the source saw leave the socket, wherever they got to. Counter: while the flow
+    /// sends and this stands still, the source is blind.
+    pub const fn seen_packets(&self) -> u64 {
+        self.observed_packets.saturating_add(self.policy_drops)
+    }
 }
 
 /// Everything a source knows of a watched flow.

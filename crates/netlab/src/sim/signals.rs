@@ -341,6 +341,7 @@ fn set(watched: &Watched, now: SimTime, state: &WatchState, queue: Option<QueueS
         sample.congestion.queue = queue;
         sample.congestion.observed_packets = state.observed;
         sample.congestion.queue_drops = state.queue_drops.packets;
+        sample.congestion.policy_drops = state.policy_drops.packets;
         sample.sent_packets = state.observed;
         sample.sent_bytes = state.payload;
         let mut drops = ebpf_congestion_signals::DropTable::default();

@@ -88,15 +88,7 @@ fn policy_drops_at_a_local_queue() {
             governed += pair.governed.total_goodput();
         }
         table.note(format!("mean of 20 runs, stock {:.2} Mbit/s", stock / 20e6));
-        // A rule drops batches, and smaller ones are more: while the cap bounds them, in slow
-        // start, the first drop comes earlier, and it takes longer than these runs to make good
-        // what window that costs.
-        table.aims(
-            "goodput of stock's",
-            governed / stock,
-            AtLeast(0.98),
-            AtLeast(0.95),
-        );
+        table.holds("goodput of stock's", governed / stock, AtLeast(0.98));
         table.finish();
     }
 }

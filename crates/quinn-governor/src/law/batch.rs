@@ -8,6 +8,8 @@ use super::constants::Tuning;
 /// quinn asks for the window before each datagram of a batch and tells what it sent after the last
 /// one, so what is in flight stands still meanwhile and this is a bound on each batch, not on what
 /// is sent at a time: the next follows at once, as far as the cap allows. Nobody has to be woken.
+///
+/// It is left out where a rule of this host drops batches: there smaller ones are more losses.
 pub(super) fn batch_window(in_flight: u64, mtu: u64, rate: u64, tuning: &Tuning) -> u64 {
     let micros = u64::try_from(tuning.batch_time.as_micros()).unwrap_or(u64::MAX);
     let timed = rate.saturating_mul(micros) / 1_000_000;

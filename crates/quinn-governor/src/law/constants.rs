@@ -81,8 +81,8 @@ tuning! {
     /// but quinn's pacer, or a round trip that is still changing, and base would burst.
     end_growth: u64 = 2;
 
-    /// How long a queue that overflowed is remembered: as long the cap does not end, and the
-    /// queue's limit hardly grows over what overflowed. A queue shorter than two bursts is empty
+    /// How long a queue that overflowed is remembered, or a rule that took a batch: as long the cap
+    /// does not end, and the queue's limit hardly grows over what overflowed. A queue shorter than two bursts is empty
     /// or overflows, and never stands. Base comes back to the window that overflowed meanwhile:
     /// ten seconds is Cubic's period (RFC 9438 section 4.2) for 1,300 datagrams.
     overflow_memory: Duration = Duration::from_secs(10);
@@ -100,11 +100,14 @@ tuning! {
     /// reaches equality faster.
     max_weight: u64 = 2;
 
-    /// Worst reduction of a base controller on one congestion event, as a divisor of its window: 2
-    /// (RFC 9002 section 7.3.2; Cubic keeps 0.7, RFC 9438 section 4.6). Slow start goes on behind
-    /// the cap until the window is this many times the cap, so that the one event that ends it
-    /// leaves a window that still covers the cap.
-    slow_start_cover: u64 = 2;
+    /// Slow start goes on behind the cap until base's window is this many times the cap. Four is
+    /// what base itself comes to behind a queue of one bandwidth-delay product: two fill path and
+    /// queue, and the window doubles once more before the loss is reported. A congestion event
+    /// halves it at worst (RFC 9002 section 7.3.2; Cubic keeps 0.7, RFC 9438 section 4.6), so it
+    /// still covers the cap after the one that ends slow start, and after one more that has another
+    /// reason: noise on the path, a firewall's rule. Half leaves base less than it would have
+    /// without a cap where such losses come soon; double is more than it would have.
+    slow_start_cover: u64 = 4;
 
     /// Growth of the flight in a round trip, as a divisor of it, from which on a slow start counts
     /// as still going on although the cap holds it back: a quarter, as in BBR's test for a full

@@ -117,6 +117,7 @@ mod tests {
         live: true,
         observed: 10,
         drops: 0,
+        policy_drops: 0,
         queue: Some(QueueSignals {
             id: 0,
             own: 10_000,

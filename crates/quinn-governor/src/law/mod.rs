@@ -71,8 +71,13 @@ pub(crate) struct Law {
     reductions: Reductions,
     rounds: Rounds,
     drops_seen: u64,
+    policy_drops_seen: u64,
     /// When the queue last dropped something.
     overflowed: Option<Instant>,
+    /// When a rule last took something before it came to the queue.
+    ruled_out: Option<Instant>,
+    /// A rule takes batches: they are left as large as base has them.
+    whole_batches: bool,
     /// No more than the queue's own limit was in it at the last look.
     within_limit: bool,
     /// The cap at the last look.
@@ -86,6 +91,8 @@ pub(crate) struct Law {
     last_look: Option<Instant>,
     /// Acknowledgements of this flight arrive.
     ack_clock: bool,
+    /// The application had no more to send when acknowledgements last came.
+    app_limited: bool,
     /// Whether the cap limited sending since the acknowledgements before these.
     capped: bool,
 }
@@ -118,7 +125,10 @@ impl Law {
             reductions: Reductions::default(),
             rounds: Rounds::default(),
             drops_seen: start.drops,
+            policy_drops_seen: start.policy_drops,
             overflowed: None,
+            ruled_out: None,
+            whole_batches: false,
             within_limit: false,
             cap: 0,
             kept_in_flight: 0,
@@ -126,6 +136,7 @@ impl Law {
             last_held: None,
             last_look: None,
             ack_clock: false,
+            app_limited: false,
             capped: false,
         }
     }
@@ -167,7 +178,11 @@ impl Law {
             Mode::Free => ((u64::MAX, None), u64::MAX),
             Mode::Releasing { window, .. } => ((window, None), u64::MAX),
             Mode::Engaged => {
-                let batch = batch_window(self.in_flight, self.mtu, rate, self.config.tuning);
+                let batch = if self.whole_batches {
+                    u64::MAX
+                } else {
+                    batch_window(self.in_flight, self.mtu, rate, self.config.tuning)
+                };
                 let (cap, target) = self.cap(signals, rate);
                 // A hole is filled at the pace of the window that fills it.
                 let follows = target.map_or(u64::MAX, |target| target.allowance);
@@ -219,6 +234,15 @@ impl Law {
             self.overflowed = Some(now);
         }
 
+        if signals.policy_drops > self.policy_drops_seen {
+            self.ruled_out = Some(now);
+        }
+        self.policy_drops_seen = signals.policy_drops;
+        self.whole_batches = self.is_remembered(self.ruled_out, now);
+        if let Occasion::Acks { app_limited } = occasion {
+            self.app_limited = app_limited;
+        }
+
         let engaged_before = self.mode == Mode::Engaged;
         match signals.queue {
             Some(queue) if self.trusted && self.config.backlog_cap => {
@@ -231,7 +255,8 @@ impl Law {
                     .refill
                     .look(now, &queue, self.in_flight, self.srtt, outgrown);
                 // A queue that overflows holds no burst of the pacer.
-                self.refilled = if self.overflowed_lately(now) { 0 } else { fits };
+                let overflowed = self.is_remembered(self.overflowed, now);
+                self.refilled = if overflowed { 0 } else { fits };
                 if self.mode == Mode::Engaged {
                     decision.ran_dry = self.follow_hold(now, &queue, base, marks, occasion);
                 } else if dropped || self.may_hold(&queue) && (standing || queue.others_share > 0) {
@@ -380,8 +405,8 @@ impl Law {
 
     /// Follows whether the cap holds anything back: whether the queue ran empty meanwhile, which
     /// asks for a higher limit; and lets go when the queue ran empty and is not what limits this
-    /// sender: nothing was held back for two round trips, or the sender paused until nothing was in
-    /// flight. The former proves nothing of a queue that overflowed lately, nor while base's window
+    /// sender: nothing was held back for two round trips, or the application paused until nothing
+    /// was in flight (a processor that was away makes no such pause). The former proves nothing of a queue that overflowed lately, nor while base's window
     /// is far from what is in flight.
     fn follow_hold(
         &mut self,
@@ -407,9 +432,9 @@ impl Law {
             let app_limited = occasion == Occasion::Acks { app_limited: true };
             let reach = self.rounds.recent_peak().saturating_mul(tuning.end_growth);
             let unused = time >= rounds.max(tuning.standing_min)
-                && !self.overflowed_lately(now)
+                && !self.is_remembered(self.overflowed, now)
                 && (app_limited || base.window <= reach);
-            let paused = self.in_flight < self.mtu && queue.others_share == 0;
+            let paused = self.in_flight < self.mtu && self.app_limited && queue.others_share == 0;
             if unused || paused {
                 self.mode = Mode::Free;
             }
@@ -417,10 +442,10 @@ impl Law {
         false
     }
 
-    /// Whether the queue dropped something that is still remembered.
-    fn overflowed_lately(&self, now: Instant) -> bool {
-        self.overflowed.is_some_and(|overflowed| {
-            now.saturating_duration_since(overflowed) < self.config.tuning.overflow_memory
+    /// Whether something was dropped then that is still remembered.
+    fn is_remembered(&self, dropped: Option<Instant>, now: Instant) -> bool {
+        dropped.is_some_and(|dropped| {
+            now.saturating_duration_since(dropped) < self.config.tuning.overflow_memory
         })
     }
 

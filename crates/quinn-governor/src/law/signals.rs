@@ -5,10 +5,12 @@
 pub(crate) struct Signals {
     /// Whether the source still observes the flow.
     pub(crate) live: bool,
-    /// Packets of the flow that the source saw. Counter.
+    /// Packets of the flow that the source saw, wherever they got to. Counter.
     pub(crate) observed: u64,
     /// Packets of the flow that the queue dropped. Counter.
     pub(crate) drops: u64,
+    /// Packets of the flow that a rule took before they came to a queue. Counter.
+    pub(crate) policy_drops: u64,
     /// The queue, where one is known.
     pub(crate) queue: Option<QueueSignals>,
 }

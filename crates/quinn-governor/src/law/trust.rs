@@ -141,7 +141,10 @@ fn is_backwards(last: &Signals, now: &Signals) -> bool {
         (Some(last), Some(now)) => last.id == now.id && now.drained < last.drained,
         _ => false,
     };
-    now.observed < last.observed || now.drops < last.drops || queue
+    now.observed < last.observed
+        || now.drops < last.drops
+        || now.policy_drops < last.policy_drops
+        || queue
 }
 
 enum Contradiction {

@@ -9,6 +9,7 @@ use ebpf_congestion_signals::{MockFlow, MockSource, QueueId, QueueSample};
 use quinn_proto::congestion::{BbrConfig, Controller, CubicConfig, NewRenoConfig};
 
 use super::Rtts;
+use crate::law::constants::Tuning;
 use crate::{BaseFactory, GovernedController, Governor, Governors};
 
 /// The base controller under a driven one.
@@ -68,6 +69,8 @@ pub enum Op {
     Others(u16),
     /// The queue drops the next datagrams.
     Drop(u8),
+    /// A rule of the host takes the next datagrams before they come to the queue.
+    Rule(u8),
     /// The flow leaves by another queue; none above the number of queues.
     Queue(u8),
     /// The source does not tell what happens from now on, or tells it again.
@@ -80,6 +83,8 @@ pub enum Op {
         observed: u64,
         /// Counter of drops.
         drops: u64,
+        /// Counter of what rules took.
+        policy_drops: u64,
         /// Backlog of the flow.
         own: u64,
         /// Backlog of sharing flows.
@@ -94,8 +99,8 @@ pub enum Op {
 /// Drives a controller over `base` through `ops`. Panics when something that must hold does not:
 ///
 /// - the window is never above base's, and never below two datagrams unless base's is;
-/// - behind the cap base does not grow, except that in slow start it may until its window is twice
-///   the cap (quinn's BBR is bounded by its own model instead);
+/// - behind the cap base does not grow, except that in slow start it may until its window is four
+///   times the cap (quinn's BBR is bounded by its own model instead);
 /// - a loss that the law has reduced for does not reduce again when it is reported;
 /// - once the source is dead, the window becomes base's, and base does step by step what it does
 ///   without the law.
@@ -144,6 +149,8 @@ struct LinkState {
     observed: u64,
     drops: u64,
     to_drop: u64,
+    taken: u64,
+    to_take: u64,
 }
 
 impl World {
@@ -218,6 +225,7 @@ impl World {
                 self.tell();
             }
             Op::Drop(datagrams) => self.link.to_drop = u64::from(datagrams),
+            Op::Rule(datagrams) => self.link.to_take = u64::from(datagrams),
             Op::Queue(index) => {
                 self.link.queue = QueueId::new(usize::from(index));
                 self.link.own = 0;
@@ -234,6 +242,7 @@ impl World {
             Op::Say {
                 observed,
                 drops,
+                policy_drops,
                 own,
                 shared,
                 total,
@@ -243,6 +252,7 @@ impl World {
                 self.mock.set(|sample| {
                     sample.congestion.observed_packets = observed;
                     sample.congestion.queue_drops = drops;
+                    sample.congestion.policy_drops = policy_drops;
                     sample.congestion.queue = id.map(|id| QueueSample {
                         id,
                         own,
@@ -295,11 +305,15 @@ impl World {
                 self.flight.push_back((self.now, self.mtu));
             }
             self.in_flight += batch * self.mtu;
-            let dropped = batch.min(self.link.to_drop);
+            let taken = batch.min(self.link.to_take);
+            self.link.to_take -= taken;
+            self.link.taken += taken;
+            let entering = batch - taken;
+            let dropped = entering.min(self.link.to_drop);
             self.link.to_drop -= dropped;
             self.link.drops += dropped;
-            self.link.observed += batch;
-            self.link.own += (batch - dropped) * (self.mtu + HEADERS);
+            self.link.observed += entering;
+            self.link.own += (entering - dropped) * (self.mtu + HEADERS);
             self.tell();
         }
     }
@@ -331,7 +345,8 @@ impl World {
             // that the sample stands still or that the source is back. An acknowledgement may
             // cross the bound.
             let cap = window.max(self.controller.cap());
-            let bound = before.max(cap.saturating_mul(2).saturating_add(acked.min(9_000)));
+            let covered = cap.saturating_mul(Tuning::STANDARD.slow_start_cover);
+            let bound = before.max(covered.saturating_add(acked.min(9_000)));
             let after = self.base_window();
             assert!(
                 after <= bound,
@@ -394,6 +409,7 @@ impl World {
             sample.congestion.live = live;
             sample.congestion.observed_packets = link.observed;
             sample.congestion.queue_drops = link.drops;
+            sample.congestion.policy_drops = link.taken;
             sample.congestion.queue = link.queue.map(|id| QueueSample {
                 id,
                 own: link.own,

@@ -23,7 +23,7 @@ fn base_does_not_grow_behind_the_cap() {
 }
 
 #[test]
-fn slow_start_goes_on_until_base_covers_the_cap_twice() {
+fn slow_start_goes_on_until_base_covers_the_cap_four_times() {
     let mut scene = Scene::new();
     scene.engage(3_000);
     scene.base = Base {
@@ -34,7 +34,9 @@ fn slow_start_goes_on_until_base_covers_the_cap_twice() {
     // The cap is 122,000 now.
     scene.look_at_acks();
     assert!(!scene.law.hides_growth(scene.base));
-    scene.base.window = 244_000;
+    scene.base.window = 487_000;
+    assert!(!scene.law.hides_growth(scene.base));
+    scene.base.window = 488_000;
     assert!(scene.law.hides_growth(scene.base));
 }
 
@@ -43,7 +45,7 @@ fn slow_start_ends_when_the_queue_stood_and_the_flight_did_not_grow_for_a_round_
     let mut scene = Scene::new();
     scene.engage(3_000);
     scene.base = Base {
-        window: 250_000,
+        window: 500_000,
         slow_start: true,
     };
     scene.marks.capped = true;
@@ -56,7 +58,7 @@ fn slow_start_ends_when_the_queue_stood_and_the_flight_did_not_grow_for_a_round_
         if rounds < 5 {
             // It still grows by a third in each round trip.
             datagrams = datagrams * 4 / 3;
-            scene.base.window = datagrams * MTU * 3;
+            scene.base.window = datagrams * MTU * 5;
         }
         let ends = scene.law.end_acks(scene.now, datagrams * MTU, scene.base);
         if ends {

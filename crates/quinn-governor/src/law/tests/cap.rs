@@ -71,6 +71,20 @@ fn a_batch_is_bounded_but_not_what_follows_at_once() {
 }
 
 #[test]
+fn where_a_rule_takes_batches_they_are_whole_for_a_while() {
+    let mut scene = Scene::new();
+    scene.queue().limit = 50_000;
+    scene.engage(3_000);
+    scene.signals.policy_drops = 1;
+    let decision = scene.look();
+    assert!(!decision.local_drop, "that is no congestion");
+    assert_eq!(scene.window().window, 120_000 + 47_000);
+    scene.wait(Duration::from_secs(10));
+    scene.look();
+    assert_eq!(scene.window().window, 120_000 + 6_000 + 1);
+}
+
+#[test]
 fn without_a_queue_there_is_no_cap_but_drops_count() {
     let mut scene = Scene::new();
     scene.signals.queue = None;

@@ -102,20 +102,35 @@ fn the_cap_waits_for_the_first_acknowledgement_after_a_pause() {
 
 #[test]
 fn a_sender_that_paused_starts_again_with_bases_window() {
-    let mut scene = Scene::new();
-    scene.engage(4_900);
-    scene.marks.held = true;
-    scene.marks.held_by_limit = Some(0);
-    scene.look_at_acks();
-    scene.law.in_flight = 0;
-    scene.backlog(0);
-    scene.queue().drained = 1;
+    let mut scene = with_nothing_in_flight(true);
     // Not while others of this process want to send.
     scene.queue().others_share = 1;
-    scene.marks = Marks::default();
     scene.look();
     assert_eq!(scene.law.mode, Mode::Engaged);
     scene.queue().others_share = 0;
     scene.look();
     assert_eq!(scene.window().window, 200_000);
+}
+
+#[test]
+fn a_sender_whose_processor_was_away_does_not_burst() {
+    let mut scene = with_nothing_in_flight(false);
+    scene.look();
+    assert_eq!(scene.law.mode, Mode::Engaged);
+    let window = scene.window().window;
+    assert!(window < 100 * MTU, "{window}");
+}
+
+/// The cap held something back; then all was acknowledged, and the queue ran empty.
+fn with_nothing_in_flight(app_limited: bool) -> Scene {
+    let mut scene = Scene::new();
+    scene.engage(4_900);
+    scene.marks.held = true;
+    scene.marks.held_by_limit = Some(0);
+    scene.look_at_acks_of(app_limited);
+    scene.law.in_flight = 0;
+    scene.backlog(0);
+    scene.queue().drained = 1;
+    scene.marks = Marks::default();
+    scene
 }

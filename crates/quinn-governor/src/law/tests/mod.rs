@@ -46,6 +46,7 @@ impl Scene {
             live: true,
             observed: 0,
             drops: 0,
+            policy_drops: 0,
             queue: Some(QUEUE),
         };
         #[expect(clippy::disallowed_methods, reason = "a zero for virtual time")]
@@ -84,8 +85,12 @@ impl Scene {
     }
 
     fn look_at_acks(&mut self) -> Decision {
+        self.look_at_acks_of(false)
+    }
+
+    fn look_at_acks_of(&mut self, app_limited: bool) -> Decision {
         let (base, marks) = (self.base, self.marks);
-        let occasion = Occasion::Acks { app_limited: false };
+        let occasion = Occasion::Acks { app_limited };
         self.law
             .look(self.now, &self.signals, base, marks, occasion)
     }

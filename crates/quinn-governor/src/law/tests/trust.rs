@@ -91,9 +91,10 @@ fn more_of_the_flow_than_of_everybody_is_a_contradiction() {
 #[test]
 fn counters_that_go_back_are_a_contradiction() {
     type Change = fn(&mut Signals);
-    let changes: [Change; 3] = [
+    let changes: [Change; 4] = [
         |signals| signals.observed -= 1,
         |signals| signals.drops -= 1,
+        |signals| signals.policy_drops -= 1,
         |signals| {
             if let Some(queue) = &mut signals.queue {
                 queue.drained -= 1;
@@ -104,6 +105,7 @@ fn counters_that_go_back_are_a_contradiction() {
         let mut scene = Scene::new();
         scene.signals.observed = 1000;
         scene.signals.drops = 5;
+        scene.signals.policy_drops = 5;
         scene.queue().drained = 5;
         scene.look();
         change(&mut scene.signals);
