@@ -17,6 +17,7 @@ mod options;
 mod queue_disciplines;
 mod queue_state;
 mod receive_overflow;
+mod rules;
 mod silent_drops;
 mod sojourn;
 mod token_bucket;

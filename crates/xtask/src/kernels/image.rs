@@ -12,7 +12,7 @@ use super::modules::Modules;
 /// macvlan or 8021q for a device on top of another, virtio for one that is busy; the
 /// other queue disciplines for what they do to signals. Others come as their dependencies. One
 /// that is not there is built in, or too new for the kernel.
-const MODULES: [&str; 18] = [
+const MODULES: [&str; 19] = [
     "veth",
     "virtio_net",
     "virtio_pci",
@@ -31,6 +31,7 @@ const MODULES: [&str; 18] = [
     "sch_ingress",
     "cls_matchall",
     "act_mirred",
+    "nf_tables",
 ];
 
 /// What is needed of a kernel, in files.

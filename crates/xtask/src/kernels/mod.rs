@@ -1,7 +1,7 @@
 //! Runs the privileged tests on Debian's kernels, each booted in a virtual machine.
 //!
 //! For each series the newest kernel that the archive has is fetched with apt and booted under
-//! qemu with an initramfs that holds a busybox, `ip` and `tc`, the modules that the tests need,
+//! qemu with an initramfs that holds a busybox, `ip`, `tc` and `nft`, the modules that the tests need,
 //! and the tests themselves as static programs. What it all needs and makes lives in
 //! `target/kernels`; nothing is installed, and no privilege is needed but for the running kernel.
 

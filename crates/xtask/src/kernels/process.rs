@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 /// Programs that are needed to boot a kernel, and Debian's packages that have them.
-const TOOLS: [(&str, &str); 8] = [
+const TOOLS: [(&str, &str); 9] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("apt-get", "apt"),
     ("apt-cache", "apt"),
@@ -19,6 +19,7 @@ const TOOLS: [(&str, &str); 8] = [
     ("ldd", "libc-bin"),
     ("ip", "iproute2"),
     ("tc", "iproute2"),
+    ("nft", "nftables"),
 ];
 
 /// Fails with everything that is missing, and how to get it.

@@ -61,7 +61,7 @@ pub(super) const SIGNALS: [Signal; 25] = [
     Signal {
         name: "name and class of a drop's reason",
         needs: &["kfree_skb", "skb_drop_reason"],
-        tests: &["token_bucket::", "receive_overflow::what_"],
+        tests: &["token_bucket::", "receive_overflow::what_", "rules::"],
     },
     Signal {
         name: "place in the kernel of a drop without a reason",

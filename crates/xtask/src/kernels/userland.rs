@@ -16,7 +16,7 @@ use super::process;
 use super::programs::Programs;
 
 /// Taken from this machine, with their shared libraries.
-const TOOLS: [&str; 2] = ["ip", "tc"];
+const TOOLS: [&str; 3] = ["ip", "tc", "nft"];
 
 /// Taken if they are there; tests that want one say so when it is not.
 const OPTIONAL_TOOLS: [&str; 1] = ["iperf3"];

@@ -1,0 +1,99 @@
+//! What a rule of the sender's firewall takes is told apart from what a queue drops.
+
+use std::error::Error;
+use std::io;
+
+use ebpf_congestion_signals::{Direction, DropClass, SignalSource, WatchTarget};
+use netlab::{Family, Namespace, Path, PathConfig};
+
+use crate::traffic::{bind, drain, send, send_batch, sink, wait_until};
+use crate::{TestResult, kernel, source};
+
+/// Datagrams that the rule takes, sent one by one and in batches of ten.
+const SINGLE: usize = 20;
+const BATCHES: usize = 4;
+const TAKEN: u64 = SINGLE as u64 + 10 * BATCHES as u64;
+
+/// Datagrams that it lets pass.
+const PASSED: usize = 30;
+
+#[test]
+fn what_a_rule_takes_is_policy_and_was_seen() -> TestResult {
+    const NAME: &str = "what_a_rule_takes_is_policy_and_was_seen";
+    let Some((_turn, source)) = source(NAME) else {
+        return Ok(());
+    };
+    let path = Path::new(&PathConfig::default())?;
+    if !netlab::require(NAME, missing_nft(path.sender()).as_deref()) {
+        return Ok(());
+    }
+    for family in [Family::V4, Family::V6] {
+        let ends = path.addresses(family);
+        let sinks = [sink(&path, ends.receiver)?, sink(&path, ends.receiver)?];
+        let [closed, open] = [sinks[0].local_addr()?, sinks[1].local_addr()?];
+        refuse(path.sender(), closed.port())?;
+
+        let sender = bind(path.sender(), ends.sender)?;
+        let watch = source.watch(WatchTarget::socket(&sender))?;
+        for _ in 0..SINGLE {
+            assert_refused(send(&sender, closed, 1));
+        }
+        for _ in 0..BATCHES {
+            assert_refused(send_batch(&sender, closed, 10));
+        }
+        send(&sender, open, PASSED)?;
+        assert_eq!(drain(&sinks[1])?, PASSED as u64);
+
+        let seen = || watch.sample().sent_packets == PASSED as u64;
+        wait_until("what passed is counted", seen);
+        let sample = watch.sample();
+        let reasons = source.drops_by_reason(Some(watch.id()));
+        assert_eq!(sample.drops.total().packets, TAKEN, "{reasons:?}");
+        assert_eq!(sample.congestion.queue_drops, 0);
+        assert_eq!(sample.congestion.observed_packets, PASSED as u64);
+        if kernel::has(source, "skb_drop_reason") {
+            let policy = sample.drops.get(Direction::Leaving, DropClass::Policy);
+            assert_eq!(policy.packets, TAKEN, "{reasons:?}");
+            assert_eq!(sample.congestion.policy_drops, TAKEN);
+            assert_eq!(sample.congestion.seen_packets(), TAKEN + PASSED as u64);
+            assert!(
+                reasons.iter().all(|by| &*by.reason == "NETFILTER_DROP"),
+                "{reasons:?}"
+            );
+        } else {
+            let other = sample.drops.get(Direction::Leaving, DropClass::Other);
+            assert_eq!(other.packets, TAKEN, "{reasons:?}");
+            assert_eq!(sample.congestion.policy_drops, 0);
+        }
+    }
+    Ok(())
+}
+
+/// Why there is no nftables here.
+fn missing_nft(namespace: &Namespace) -> Option<String> {
+    match namespace.command("nft").args(["list", "tables"]).output() {
+        Err(error) => Some(format!("cannot start nft: {error}; install nftables")),
+        Ok(output) if !output.status.success() => {
+            Some(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
+        Ok(_) => None,
+    }
+}
+
+/// A rule on the way out that drops datagrams to this port.
+fn refuse(namespace: &Namespace, port: u16) -> Result<(), Box<dyn Error>> {
+    let rules = format!(
+        "add table inet rules; \
+         add chain inet rules leaving {{ type filter hook output priority 0; }}; \
+         add rule inet rules leaving udp dport {port} drop"
+    );
+    let output = namespace.command("nft").arg(rules).output()?;
+    assert!(output.status.success(), "{output:?}");
+    Ok(())
+}
+
+/// The kernel tells the sender so; a queue that drops does not.
+fn assert_refused(sent: io::Result<()>) {
+    let kind = sent.expect_err("a rule takes it").kind();
+    assert_eq!(kind, io::ErrorKind::PermissionDenied);
+}
