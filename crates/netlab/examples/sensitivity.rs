@@ -27,6 +27,8 @@ struct Figure {
     unit: &'static str,
     /// What changes less is not worth telling.
     matters: f64,
+    /// Runs that are averaged, each with a seed of its own.
+    runs: u32,
     scenario: fn(Control) -> Scenario,
     measure: fn(&Outcome) -> f64,
 }
@@ -45,8 +47,12 @@ fn main() -> Result<(), Box<dyn Error>> {
                     return done;
                 };
                 let row = figures.iter().map(|figure| {
-                    let scenario = (figure.scenario)(governed(variation.config));
-                    (figure.measure)(&scenario.run())
+                    let run = |seed: u32| {
+                        let mut scenario = (figure.scenario)(governed(variation.config));
+                        scenario.seed = seed.into();
+                        (figure.measure)(&scenario.run())
+                    };
+                    (1..=figure.runs).map(run).sum::<f64>() / f64::from(figure.runs)
                 });
                 done.push((index, row.collect()));
             }
@@ -123,6 +129,7 @@ fn figures() -> Vec<Figure> {
         name,
         unit,
         matters,
+        runs: 1,
         scenario,
         measure,
     };
@@ -142,6 +149,12 @@ fn figures() -> Vec<Figure> {
         figure("fall p50", "ms", 1.0, rate_step, after_the_fall),
         figure("bursts", "ms", 1.5, bursts, completion),
         figure("death burst", "times", 0.1, dies, burst),
+        figure("busy host", "Mbit/s", 0.4, busy, goodput),
+        Figure {
+            // What is lost is a matter of luck.
+            runs: 20,
+            ..figure("policy drops", "Mbit/s", 0.5, policy, goodput)
+        },
         figure("fiftieth missed", "Mbit/s", 0.4, missing, goodput),
         figure("tenth missed", "Mbit/s", 0.4, missing_more, goodput),
         figure("10 ms late", "Mbit/s", 0.4, late, goodput),
@@ -205,6 +218,14 @@ fn dies(control: Control) -> Scenario {
     let mut scenario = scenario.lasting(scenarios::SOURCE_DIES + Duration::from_secs(1));
     scenario.trace_interval = Some(Duration::from_millis(1));
     scenario
+}
+
+fn busy(control: Control) -> Scenario {
+    scenarios::busy_host(Kind::Device.into(), control)
+}
+
+fn policy(control: Control) -> Scenario {
+    scenarios::policy_drops(local_bucket(control), 0.01)
 }
 
 fn faulty(control: Control, change: impl FnOnce(&mut SignalConfig)) -> Scenario {

@@ -87,6 +87,12 @@ tuning! {
     /// ten seconds is Cubic's period (RFC 9438 section 4.2) for 1,300 datagrams.
     overflow_memory: Duration = Duration::from_secs(10);
 
+    /// How long others in the queue are remembered before a hole in the flight is filled, round
+    /// trips (see `Refill`): a sender that holds back for others looks at its part of the queue once
+    /// in each, so in a few of them everybody was there. Half may take the hole of another governed
+    /// process for one's own; double fills it later.
+    company_rounds: u32 = 8;
+
     /// How much less than others keep in the queue governed flows keep too, as a divisor. To keep
     /// as much would give equal shares, but two processes that match each other so have no reason
     /// ever to come down from where noise brought them: each overshoot of one would be the measure

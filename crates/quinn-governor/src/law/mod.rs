@@ -11,8 +11,10 @@
 //! said. "short" is a queue of 20 kB, "tiny" one of 6 kB at 5 ms, "5 ms" is 100 Mbit/s at 5 ms with
 //! five products of queue, "four" and "fifty" are flows, "fall" is when the rate has fallen to a
 //! fifth, "bursts" the mean time that 500 kB take, "death burst" how much more is in flight five
-//! round trips after the source froze; a fiftieth or a tenth of all updates "missed"; samples "10
-//! ms late", or one in a hundred "contradictory". Numbers that change nothing here guard against
+//! round trips after the source froze; a processor that is away for a ninth of the time ("busy
+//! host"); a rule that takes one batch in a hundred ("policy drops", mean of 20 runs); a fiftieth or
+//! a tenth of all updates "missed"; samples "10 ms late", or one in a hundred "contradictory".
+//! Numbers that change nothing here guard against
 //! what these scenarios do not contain, or are far from where they matter.
 //!
 #![doc = include_str!("sensitivity.md")]
@@ -251,9 +253,9 @@ impl Law {
                 let used = base.window.min(self.in_flight.saturating_mul(2));
                 let outgrown = outgrows_bursts(&queue, used, self.mtu, self.srtt, tuning);
                 let standing = self.standing.look(now, &queue, self.srtt, tuning) || outgrown;
-                let fits = self
-                    .refill
-                    .look(now, &queue, self.in_flight, self.srtt, outgrown);
+                let fits =
+                    self.refill
+                        .look(now, &queue, self.in_flight, self.srtt, outgrown, tuning);
                 // A queue that overflows holds no burst of the pacer.
                 let overflowed = self.is_remembered(self.overflowed, now);
                 self.refilled = if overflowed { 0 } else { fits };

@@ -2,11 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::constants::Tuning;
 use super::signals::QueueSignals;
-
-/// How long others are remembered, round trips: a sender that holds back for others looks at its
-/// part of the queue once in each, so in a few of them everybody was there.
-const COMPANY_ROUNDS: u32 = 8;
 
 /// Remembers what the path holds besides the queue, and lets so much be in flight again once the
 /// queue was found empty.
@@ -39,6 +36,7 @@ impl Refill {
         in_flight: u64,
         srtt: Duration,
         outgrown: bool,
+        tuning: &Tuning,
     ) -> u64 {
         let began = *self.began.get_or_insert(now);
         if now.saturating_duration_since(began) >= srtt {
@@ -51,9 +49,10 @@ impl Refill {
         if queue.total > queue.own_flow {
             self.company = Some(now);
         }
+        let memory = srtt.saturating_mul(tuning.company_rounds);
         let alone = self
             .company
-            .is_none_or(|seen| now.saturating_duration_since(seen) > COMPANY_ROUNDS * srtt);
+            .is_none_or(|seen| now.saturating_duration_since(seen) > memory);
         if !alone || outgrown {
             self.filling = false;
         } else if queue.total == 0 {
@@ -94,8 +93,16 @@ mod tests {
     #[test]
     fn an_empty_queue_lets_as_much_be_in_flight_as_was_besides_it() {
         let (mut refill, now) = start();
-        let mut look =
-            |at, own, in_flight| refill.look(now + at * MS, &queue(own), in_flight, 20 * MS, false);
+        let mut look = |at, own, in_flight| {
+            refill.look(
+                now + at * MS,
+                &queue(own),
+                in_flight,
+                20 * MS,
+                false,
+                &Tuning::STANDARD,
+            )
+        };
         assert_eq!(look(0, 6_000, 126_000), 0);
         // The sender was away for 10 ms.
         assert_eq!(look(10, 0, 60_000), 120_000);
@@ -109,7 +116,14 @@ mod tests {
     fn it_ends_when_the_queue_outgrows_bursts_and_is_left_out_beside_others() {
         let (mut refill, now) = start();
         let mut look = |at, queue: QueueSignals, outgrown| {
-            refill.look(now + at * MS, &queue, 100_000, 20 * MS, outgrown)
+            refill.look(
+                now + at * MS,
+                &queue,
+                100_000,
+                20 * MS,
+                outgrown,
+                &Tuning::STANDARD,
+            )
         };
         assert_eq!(look(0, queue(0), false), 100_000);
         assert_eq!(look(0, queue(40_000), true), 0);
