@@ -175,6 +175,8 @@ pub struct FlowSpec {
     pub watching: Watching,
     /// Added to the delay of the path, each way.
     pub extra_delay: Duration,
+    /// When the host's queue drops one of its datagrams, the next that comes, whatever room it has.
+    pub drop_at: Option<Duration>,
     /// Changes quinn's default configuration, at the sender.
     pub transport: Option<TransportChange>,
 }
@@ -189,6 +191,7 @@ impl FlowSpec {
             socket: None,
             watching: Watching::Peer,
             extra_delay: Duration::ZERO,
+            drop_at: None,
             transport: None,
         }
     }

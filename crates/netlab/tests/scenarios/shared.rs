@@ -154,6 +154,43 @@ fn four_flows() {
     }
 }
 
+/// The queue drops one datagram of one of fifty peers of a socket: that one is held back, in the
+/// next second the others get no less for it.
+#[test]
+#[cfg_attr(debug_assertions, ignore = "slow without optimisation: --release")]
+fn a_drop_of_one_peer_does_not_slow_the_others() {
+    const PEER: usize = 7;
+    const AT: Duration = Duration::from_secs(5);
+    for kind in KINDS {
+        let mut table = Table::new(name("fifty-peers", ("one drop", kind)));
+        let run = |drop_at| {
+            let control = Base::cubic().governed();
+            let mut scenario = traced(scenarios::fifty_peers(kind, &control, Watching::Peer));
+            scenario.flows[PEER].drop_at = drop_at;
+            scenario.lasting(AT + Duration::from_secs(1)).run()
+        };
+        let (without, with) = (run(None), run(Some(AT)));
+        assert_eq!(without.flows[PEER].local_drops, 0);
+        assert_eq!(with.flows[PEER].local_drops, 1);
+        let after = |outcome: &Outcome, flow| outcome.trace.goodput(flow, AT, outcome.duration);
+        let others = |outcome| -> f64 {
+            let flows = (0..50).filter(|flow| *flow != PEER);
+            flows.map(|flow| after(outcome, flow)).sum()
+        };
+        let kept = others(&with) / others(&without);
+        table.holds("others' goodput by what it was", kept, AtLeast(0.99));
+        let worst = (0..50)
+            .filter(|flow| *flow != PEER)
+            .map(|flow| after(&with, flow) / after(&without, flow))
+            .fold(f64::INFINITY, f64::min);
+        table.note(format!(
+            "the worst of the others {worst:.3}, the peer itself {:.3}",
+            after(&with, PEER) / after(&without, PEER)
+        ));
+        table.finish();
+    }
+}
+
 #[test]
 #[cfg_attr(debug_assertions, ignore = "slow without optimisation: --release")]
 fn fifty_peers() {

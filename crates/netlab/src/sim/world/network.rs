@@ -5,10 +5,19 @@ use ebpf_congestion_signals::DropCounters;
 use super::{Actor, Event, Place, World};
 use crate::sim::link;
 use crate::sim::packet::{Batch, Body, Owner};
+use crate::sim::time::SimTime;
 
 impl World<'_> {
     /// A batch comes to a link.
     pub(super) fn enter(&mut self, link: usize, batch: Batch) {
+        if link == 0 && self.is_singled_out(batch.owner) {
+            let (first, rest) = batch.split_first();
+            self.dropped(link, &first);
+            if let Some(rest) = rest {
+                self.enter(link, rest);
+            }
+            return;
+        }
         let (owner, wire) = (batch.owner, batch.wire);
         let size = u64::from(batch.truesize());
         match self.links[link].offer(self.now, batch) {
@@ -30,6 +39,16 @@ impl World<'_> {
             }
             Err(batch) => self.dropped(link, &batch),
         }
+    }
+
+    /// Whether the scenario wants the next datagram of this flow dropped; once.
+    fn is_singled_out(&mut self, owner: Owner) -> bool {
+        let Owner::Quic(flow) = owner else {
+            return false;
+        };
+        let now = self.now;
+        let drop_at = &mut self.flows[flow].spec.drop_at;
+        drop_at.take_if(|at| now >= SimTime::from(*at)).is_some()
     }
 
     pub(super) fn watch_of(&self, owner: Owner) -> Option<usize> {
