@@ -47,6 +47,7 @@ fn capped() -> Box<dyn Controller> {
             shared: own,
             total: own,
             drained: 1,
+            limit: None,
         }));
         flow.observe_sent(1, u64::from(MTU));
         let now = start + Duration::from_millis(step);

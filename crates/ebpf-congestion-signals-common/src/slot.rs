@@ -333,6 +333,7 @@ const _: () = {
     assert!(size_of::<SojournCounters>() == 48);
     assert!(core::mem::offset_of!(FlowSlot, send_pressure).is_multiple_of(8));
     assert!(core::mem::offset_of!(HostSlot, send_pressure).is_multiple_of(8));
+    assert!(core::mem::offset_of!(QueueSlot, kind).is_multiple_of(8));
     assert!(core::mem::offset_of!(FlowSlot, drops).is_multiple_of(8));
 };
 

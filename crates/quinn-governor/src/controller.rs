@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
+use ebpf_congestion_signals::QueueSample;
 use quinn_proto::RttEstimator;
 use quinn_proto::congestion::{Controller, ControllerMetrics};
 
@@ -332,6 +333,7 @@ impl Place {
                 shared: queue.shared,
                 total: queue.total,
                 drained: queue.drained,
+                room: room(&queue, on_its_way),
                 limit: governed.queues[id].limit(&governed.config, datagram),
                 others_share: governed.queues[id]
                     .sharers()
@@ -347,6 +349,13 @@ impl Place {
             queue,
         }
     }
+}
+
+/// Bytes that the queue still takes, less what is on its way there. A queue that holds more than its
+/// limit has another.
+fn room(queue: &QueueSample, on_its_way: u64) -> Option<u64> {
+    let free = queue.limit?.checked_sub(queue.total)?;
+    Some(free.saturating_sub(on_its_way))
 }
 
 impl Drop for Place {

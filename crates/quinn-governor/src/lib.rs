@@ -97,6 +97,11 @@
 //! not hold is not tried again for ten seconds: a short queue would have to overflow each time to
 //! tell of itself.
 //!
+//! Where the source knows how much the queue holds, no more is added than it still takes. What
+//! others fill to the brim drops what comes next, whoever sends it, and a sender that answers to
+//! each drop gives way to those who caused it; so it waits for the room that the link makes. Its
+//! window is still never below four datagrams: a queue that is full all the time starves nobody.
+//!
 //! **What may leave at once.** quinn hands up to ten datagrams to the kernel as one (UDP GSO). They
 //! enter the queue together, and a token bucket lets them out together, so that they are
 //! acknowledged together, which sends the next ten: however small the limit, a batch stands in the
@@ -117,8 +122,9 @@
 //!
 //! **When it is in force.** When the queue has not run empty for 5 ms (a round trip where that is
 //! shorter) nor become shorter: quinn paces in bursts of 2 ms, so a queue that outlives two of them
-//! does not drain between them. Or when it dropped something, or when another connection of the
-//! process is held back there. And only once acknowledgements come: a sender that was held back is
+//! does not drain between them. Or when it dropped something, or is more than half full (a window
+//! in slow start doubles in a round trip, and could overflow it in the next), or when another
+//! connection of the process is held back there. And only once acknowledgements come: a sender that was held back is
 //! woken by them alone, so right after a pause base decides. It ends when the queue ran empty and
 //! for two round trips nothing was held back, or the application paused until nothing is in flight
 //! (a processor that was away is no such pause: base would burst). The former proves nothing

@@ -48,6 +48,7 @@ fn queue(own: u64, drained: u64) -> Option<QueueSample> {
         shared: own,
         total: own,
         drained,
+        limit: None,
     })
 }
 

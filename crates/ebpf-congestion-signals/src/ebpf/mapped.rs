@@ -12,8 +12,8 @@ use ebpf_congestion_signals_common::{
 };
 
 use crate::sample::{
-    BufferSample, DropTable, KernelTime, PressurePeaks, PressureSample, QdiscName, QueueId,
-    QueueLimit, QueueSample, QueueState, SojournSample,
+    BufferSample, DropTable, KernelTime, LIMITED_BY_BYTES, PressurePeaks, PressureSample,
+    QdiscName, QueueId, QueueLimit, QueueSample, QueueState, SojournSample,
 };
 
 /// The mapping. Every slot stays readable as long as this lives, whatever becomes of the probes.
@@ -263,6 +263,7 @@ impl Slots {
             shared: part(shared, counted, total),
             total,
             drained,
+            limit: limit_in_bytes(queue),
         })
     }
 }
@@ -272,6 +273,14 @@ impl Drop for Slots {
         // SAFETY: the mapping was made with this length, and nothing points into it any more.
         unsafe { libc::munmap(self.base.as_ptr().cast(), Self::bytes(self.layout)) };
     }
+}
+
+/// The queue's limit where it counts bytes. Read at every look, so the name is compared as a word.
+fn limit_in_bytes(queue: *const QueueSlot) -> Option<u64> {
+    let limit = load!(queue, limit);
+    // SAFETY: the name lies in the mapping, is twice as long, and aligned as the slot's numbers are.
+    let kind = Load::load(unsafe { (&raw const (*queue).kind).cast::<u64>() });
+    (limit != 0 && LIMITED_BY_BYTES.contains(&kind)).then_some(limit.into())
 }
 
 /// What `payload` of `truesize` makes of `bytes`; `None` where there was nothing to go by.

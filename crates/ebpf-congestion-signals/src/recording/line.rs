@@ -84,6 +84,8 @@ pub(super) struct QueueLine {
     shared: u64,
     total: u64,
     drained: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    limit: Option<u64>,
 }
 
 /// [`SendCounters`].
@@ -224,6 +226,7 @@ impl FlowLine {
                 shared: queue.shared,
                 total: queue.total,
                 drained: queue.drained,
+                limit: queue.limit,
             }),
             sent_bytes: sample.sent_bytes,
             sent_packets: sample.sent_packets,
@@ -242,6 +245,7 @@ impl FlowLine {
                 shared: queue.shared,
                 total: queue.total,
                 drained: queue.drained,
+                limit: queue.limit,
             }),
         };
         Some(FlowSample {

@@ -254,6 +254,7 @@ mod tests {
                 shared: 2 * step,
                 total: 3 * step,
                 drained: 1,
+                limit: None,
             }));
             let dropped = DropCounters {
                 skbs: 1,

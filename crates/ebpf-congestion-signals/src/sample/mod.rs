@@ -12,6 +12,8 @@ use std::time::Duration;
 pub use ebpf_congestion_signals_common::{Direction, DropClass, DropCounters, SendCounters};
 
 pub use pressure::{BufferSample, PressurePeaks, PressureSample};
+#[cfg(all(feature = "ebpf", target_os = "linux"))]
+pub(crate) use queue::LIMITED_BY_BYTES;
 pub use queue::{QdiscName, QueueLimit, QueueState, SojournSample};
 
 /// A moment on the kernel's monotonic clock (`CLOCK_MONOTONIC`), as nanoseconds since boot.
@@ -193,6 +195,9 @@ pub struct QueueSample {
     pub total: u64,
     /// Times the queue ran empty. Counter.
     pub drained: u64,
+    /// Bytes that the queue holds before it drops; `None` where that is not known, or is not
+    /// counted in bytes.
+    pub limit: Option<u64>,
 }
 
 /// What a congestion controller needs to know of its flow, small enough to read at every call.

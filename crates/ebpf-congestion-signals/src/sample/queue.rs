@@ -33,8 +33,12 @@ pub enum QueueLimit {
 }
 
 /// Queue disciplines whose `Qdisc.limit` (and `tbf_sched_data.limit`) holds for all of the queue,
-/// and counts bytes. Others keep it elsewhere, or have none of their own.
-const LIMITED_BY_BYTES: [&str; 2] = ["bfifo", "tbf"];
+/// and counts bytes. Others keep it elsewhere, or have none of their own. The names are the first
+/// eight bytes of a [`QdiscName`], as a word in memory.
+pub(crate) const LIMITED_BY_BYTES: [u64; 2] = [
+    u64::from_ne_bytes(*b"bfifo\0\0\0"),
+    u64::from_ne_bytes(*b"tbf\0\0\0\0\0"),
+];
 
 /// The same for packets.
 const LIMITED_BY_PACKETS: [&str; 8] = [
@@ -55,12 +59,11 @@ impl QueueLimit {
         allow(dead_code, reason = "only the kernel has limits to tell")
     )]
     pub(crate) fn of(kind: &QdiscName, limit: u32) -> Option<Self> {
-        let kind = kind.as_str();
         if limit == 0 {
             None
-        } else if LIMITED_BY_BYTES.contains(&kind) {
+        } else if LIMITED_BY_BYTES.contains(&kind.first_word()) {
             Some(Self::Bytes(limit))
-        } else if LIMITED_BY_PACKETS.contains(&kind) {
+        } else if LIMITED_BY_PACKETS.contains(&kind.as_str()) {
             Some(Self::Packets(limit))
         } else {
             None
@@ -76,6 +79,13 @@ impl QdiscName {
     /// The name in these bytes, up to the first zero.
     pub const fn new(bytes: [u8; QDISC_NAME_BYTES]) -> Self {
         Self(bytes)
+    }
+
+    /// The first eight bytes, as a word in memory.
+    fn first_word(&self) -> u64 {
+        let mut word = [0; 8];
+        word.copy_from_slice(&self.0[..8]);
+        u64::from_ne_bytes(word)
     }
 
     /// The name; empty where it is not known.
@@ -133,6 +143,8 @@ mod tests {
     fn a_limit_counts_what_its_kind_counts() {
         let limit = |name| QueueLimit::of(&kind(name), 1000);
         assert_eq!(limit("tbf"), Some(QueueLimit::Bytes(1000)));
+        assert_eq!(limit("bfifo"), Some(QueueLimit::Bytes(1000)));
+        assert_eq!(limit("tbfx"), None);
         assert_eq!(limit("fq_codel"), Some(QueueLimit::Packets(1000)));
         assert_eq!(limit("htb"), None);
         assert_eq!(QueueLimit::of(&kind("tbf"), 0), None);

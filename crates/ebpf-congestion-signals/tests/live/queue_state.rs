@@ -117,6 +117,12 @@ fn kind_limit_and_packets_are_those_that_tc_shows() -> TestResult {
         assert_eq!(state(&after).kind.as_str(), kind);
         assert_eq!(root["kind"].as_str(), Some(kind));
         assert_eq!(state(&after).limit, case.limit, "{kind}");
+        let in_bytes = match case.limit {
+            Some(QueueLimit::Bytes(limit)) => Some(u64::from(limit)),
+            _ => None,
+        };
+        let queue = after.congestion.queue.ok_or("the queue is known")?;
+        assert_eq!(queue.limit, in_bytes, "{kind}");
         let handle = format!("{:x}:", state(&after).handle >> 16);
         assert_eq!(root["handle"].as_str(), Some(handle.as_str()));
         let packets = root["qlen"].as_u64().ok_or("tc tells a length")?;

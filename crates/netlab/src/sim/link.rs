@@ -213,6 +213,11 @@ impl Link {
         self.rate.is_some()
     }
 
+    /// Bytes that its queue holds; `None` where it has none.
+    pub(super) fn limit(&self) -> Option<u64> {
+        self.has_queue().then_some(self.config.limit)
+    }
+
     pub(super) fn rate_changes(&self) -> &[(Duration, u64)] {
         &self.config.rate_changes
     }

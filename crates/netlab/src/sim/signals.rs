@@ -30,6 +30,8 @@ pub struct SignalConfig {
     pub reordering: f64,
     /// Probability that a reading says that the flow alone has more in the queue than everybody.
     pub contradiction: f64,
+    /// Whether the queue's limit is not told.
+    pub hides_limit: bool,
     /// How the signals end.
     pub end: Option<SignalEnd>,
 }
@@ -136,6 +138,8 @@ pub(super) struct SignalFeed {
     config: SignalConfig,
     source: Arc<MockSource>,
     queue_id: Option<QueueId>,
+    /// Bytes that the queue holds.
+    limit: Option<u64>,
     queue: QueueState,
     past: Past<QueueState>,
     groups: Vec<Group>,
@@ -146,11 +150,12 @@ pub(super) struct SignalFeed {
 
 impl SignalFeed {
     /// `has_queue`: whether the device has a queue that can be told of.
-    pub(super) fn new(config: SignalConfig, seed: u64, has_queue: bool) -> Self {
+    pub(super) fn new(config: SignalConfig, seed: u64, limit: Option<u64>) -> Self {
         Self {
             config,
             source: Arc::new(MockSource::new()),
-            queue_id: QueueId::new(0).filter(|_| has_queue),
+            queue_id: QueueId::new(0).filter(|_| limit.is_some()),
+            limit,
             queue: QueueState::default(),
             past: Past::default(),
             groups: Vec::new(),
@@ -263,6 +268,7 @@ impl SignalFeed {
     pub(super) fn sync(&mut self, now: SimTime, watch: usize) {
         let Self {
             config,
+            limit,
             queue,
             past,
             groups,
@@ -326,6 +332,7 @@ impl SignalFeed {
                 shared: noisy(shown.shared),
                 total: noisy(shown.queue.total),
                 drained: shown.queue.drained,
+                limit: limit.filter(|_| !config.hides_limit),
             };
             if contradicts {
                 sample.own = sample.total + CONTRADICTION;
@@ -376,7 +383,7 @@ mod tests {
 
     #[test]
     fn the_queue_is_told_in_bytes_on_the_wire_by_owner() {
-        let mut feed = SignalFeed::new(SignalConfig::default(), 1, true);
+        let mut feed = SignalFeed::new(SignalConfig::default(), 1, Some(u64::MAX));
         let (governed, stock) = (feed.watch(Some(0)), feed.watch(None));
         feed.on_enqueue(ms(1), Some(governed), 1_000);
         feed.on_enqueue(ms(1), Some(stock), 2_000);
@@ -397,7 +404,7 @@ mod tests {
             delay: Duration::from_millis(10),
             ..SignalConfig::default()
         };
-        let mut feed = SignalFeed::new(config, 1, true);
+        let mut feed = SignalFeed::new(config, 1, Some(u64::MAX));
         let watch = feed.watch(Some(0));
         feed.on_enqueue(ms(1), Some(watch), 1_000);
         feed.on_enqueue(ms(5), Some(watch), 1_000);
@@ -419,7 +426,7 @@ mod tests {
                 }),
                 ..SignalConfig::default()
             };
-            let mut feed = SignalFeed::new(config, 1, true);
+            let mut feed = SignalFeed::new(config, 1, Some(u64::MAX));
             let watch = feed.watch(Some(0));
             feed.on_sent(ms(1), watch, 1, 900);
             feed.on_enqueue(ms(1), Some(watch), 1_000);

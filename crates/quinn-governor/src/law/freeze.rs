@@ -125,6 +125,7 @@ mod tests {
             shared: 10_000,
             total: 10_000,
             drained: 0,
+            room: None,
             limit: 20_000,
             others_share: 0,
             mean_rate: 0,

@@ -27,7 +27,7 @@ use freeze::{Flight, Freeze};
 use reductions::Reductions;
 use refill::Refill;
 use rounds::Rounds;
-use standing::{Standing, outgrows_bursts};
+use standing::{Standing, is_half_full, outgrows_bursts};
 use target::Target;
 use trust::Trust;
 
@@ -261,7 +261,10 @@ impl Law {
                 self.refilled = if overflowed { 0 } else { fits };
                 if self.mode == Mode::Engaged {
                     decision.ran_dry = self.follow_hold(now, &queue, base, marks, occasion);
-                } else if dropped || self.may_hold(&queue) && (standing || queue.others_share > 0) {
+                } else if dropped
+                    || self.may_hold(&queue)
+                        && (standing || is_half_full(&queue) || queue.others_share > 0)
+                {
                     self.mode = Mode::Engaged;
                     self.last_held = Some((now, queue.drained));
                 }

@@ -78,6 +78,7 @@ mod tests {
             shared: own,
             total: own,
             drained: 0,
+            room: None,
             limit: 6_000,
             others_share: 0,
             mean_rate: 0,

@@ -16,7 +16,7 @@ pub(crate) struct Signals {
 }
 
 /// The queue as one controller has to see it, bytes on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct QueueSignals {
     /// Which queue.
     pub(crate) id: usize,
@@ -30,6 +30,8 @@ pub(crate) struct QueueSignals {
     pub(crate) total: u64,
     /// Times the queue ran empty. Counter.
     pub(crate) drained: u64,
+    /// Bytes that the queue still takes before it drops, where its limit is known.
+    pub(crate) room: Option<u64>,
     /// The queue's limit for all governed flows together.
     pub(crate) limit: u64,
     /// Other controllers of this process that want to send more into this queue.

@@ -71,9 +71,27 @@ pub(crate) fn outgrows_bursts(
     queue.own_flow > burst.saturating_mul(tuning.outgrown_bursts)
 }
 
+/// Whether the queue is so full that a window which doubles in a round trip may overflow it in the
+/// next.
+pub(crate) fn is_half_full(queue: &QueueSignals) -> bool {
+    queue.room.is_some_and(|room| room < queue.total)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_queue_is_half_full_where_its_limit_is_known() {
+        let queue = |total, room| QueueSignals {
+            total,
+            room,
+            ..QueueSignals::default()
+        };
+        assert!(is_half_full(&queue(51_000, Some(49_000))));
+        assert!(!is_half_full(&queue(49_000, Some(51_000))));
+        assert!(!is_half_full(&queue(51_000, None)));
+    }
 
     #[test]
     fn more_than_two_bursts_of_the_pacer_are_no_burst() {
@@ -84,6 +102,7 @@ mod tests {
             shared: own_flow,
             total: own_flow,
             drained: 0,
+            room: None,
             limit: 6_000,
             others_share: 0,
             mean_rate: 0,

@@ -8,29 +8,38 @@ use super::signals::QueueSignals;
 pub(crate) struct Target {
     /// Bytes that this controller may keep in the queue.
     pub(crate) share: u64,
-    /// Bytes that it may still add. Zero when it has its share there already.
+    /// Bytes that it may still add. Zero when it has its share there already, or the queue is full.
     pub(crate) allowance: u64,
-    /// Whether the queue's own limit decided, and not what others keep there.
+    /// Whether this process's limit for the queue decided, and not what others keep there or what
+    /// the queue still takes.
     pub(crate) limit_decides: bool,
 }
 
 impl Target {
     /// Governed flows together keep as much in the queue as everyone else together (in a FIFO the
     /// share of the queue is the share of the link), or the queue's limit where that is more, in
-    /// equal parts; but each at least what lets one datagram pass. `rate` is what this controller
-    /// sends, bytes a second.
+    /// equal parts; but each at least what lets one datagram pass, and none more than the queue still
+    /// takes. `rate` is what this controller sends, bytes a second.
     pub(crate) fn of(queue: &QueueSignals, mtu: u64, rate: u64, tuning: &Tuning) -> Self {
         let others = queue.total.saturating_sub(queue.shared);
         let matched = others - others / tuning.match_margin_divisor;
         let together = queue.limit.max(matched);
         let equal = together / (u64::from(queue.others_share) + 1);
         let share = weighted(equal, rate, queue.mean_rate, tuning).max(mtu + WIRE_OVERHEAD);
+        let free = share.saturating_sub(queue.own);
+        let room = queue.room.map_or(u64::MAX, |wire| payload_of(wire, mtu));
         Self {
             share,
-            allowance: share.saturating_sub(queue.own),
-            limit_decides: queue.limit >= matched,
+            allowance: free.min(room),
+            limit_decides: queue.limit >= matched && free <= room,
         }
     }
+}
+
+/// What fits so much of the queue, without the headers.
+fn payload_of(wire: u64, mtu: u64) -> u64 {
+    wire / (mtu + WIRE_OVERHEAD) * mtu
+        + (wire % (mtu + WIRE_OVERHEAD)).saturating_sub(WIRE_OVERHEAD)
 }
 
 /// More than an equal part for those that send less than the mean, less for those that send more.
@@ -61,6 +70,7 @@ mod tests {
         shared: 0,
         total: 0,
         drained: 0,
+        room: None,
         limit: 6_000,
         others_share: 0,
         mean_rate: 0,
@@ -99,6 +109,23 @@ mod tests {
         );
         assert_eq!((target.share, target.allowance), (43_750, 33_750));
         assert!(!target.limit_decides);
+    }
+
+    #[test]
+    fn nothing_is_added_that_the_queue_would_drop() {
+        let full = |room| {
+            let queue = QueueSignals {
+                own: 2_000,
+                total: 120_000,
+                room: Some(room),
+                ..QUEUE
+            };
+            Target::of(&queue, 1200, 0, &Tuning::STANDARD).allowance
+        };
+        assert_eq!(full(0), 0);
+        assert_eq!(full(62), 0);
+        assert_eq!(full(2 * 1262), 2400);
+        assert!(full(1 << 20) > 100_000);
     }
 
     #[test]

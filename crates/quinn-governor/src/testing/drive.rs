@@ -259,6 +259,7 @@ impl World {
                         shared,
                         total,
                         drained,
+                        limit: None,
                     });
                 });
             }
@@ -416,6 +417,7 @@ impl World {
                 shared: link.own,
                 total: link.own + link.others,
                 drained: link.drained,
+                limit: None,
             });
         });
     }

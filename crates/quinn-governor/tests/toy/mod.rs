@@ -416,6 +416,7 @@ fn hear(mock: &MockFlow, told: Told) {
             shared: told.shared,
             total: told.total,
             drained: told.drained,
+            limit: None,
         });
     });
 }

@@ -31,7 +31,7 @@ impl<'a> World<'a> {
             .enumerate()
             .map(|(index, config)| Link::new(config, seed, index))
             .collect();
-        let signals = SignalFeed::new(scenario.signals, seed, links[0].has_queue());
+        let signals = SignalFeed::new(scenario.signals, seed, links[0].limit());
         let mut world = Self {
             scenario,
             clock,

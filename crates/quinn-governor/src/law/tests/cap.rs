@@ -45,6 +45,25 @@ fn a_standing_queue_is_filled_up_to_its_limit_and_no_further() {
 }
 
 #[test]
+fn a_queue_that_others_filled_gets_only_what_it_still_takes() {
+    let mut scene = Scene::new();
+    scene.queue().total = 148_000;
+    scene.queue().room = Some(2 * (MTU + 62));
+    scene.look();
+    assert_eq!(scene.law.mode, Mode::Engaged, "more than half full");
+    // Seven eighths of what the others keep there would be far more.
+    let verdict = scene.window();
+    assert_eq!(verdict.window, 120_000 + 2 * MTU);
+    assert_eq!(verdict.held_by_limit, None, "no reason to raise the limit");
+    scene.queue().room = Some(0);
+    assert_eq!(scene.window().window, 120_000);
+
+    // What is so full all the time does not starve it.
+    scene.law.in_flight = 0;
+    assert_eq!(scene.window().window, 4 * MTU);
+}
+
+#[test]
 fn the_window_is_never_above_bases_nor_under_the_least() {
     let mut scene = Scene::new();
     scene.engage(30_000);

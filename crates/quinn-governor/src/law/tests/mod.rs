@@ -19,6 +19,7 @@ const QUEUE: QueueSignals = QueueSignals {
     shared: 0,
     total: 0,
     drained: 0,
+    room: None,
     limit: 5_000,
     others_share: 0,
     mean_rate: 0,
