@@ -84,7 +84,7 @@
 //!
 //! **How much may stand in the queue.** A FIFO gives each sender the share of the link that it has
 //! of the queue. So, all governed connections together: as much as everybody else together has
-//! there (7/8 of it, so that two processes that match each other come to rest); and where nobody
+//! there (15/16 of it, so that two processes that match each other come to rest); and where nobody
 //! else is, the least that keeps the link busy. That least is found like the limits that Linux keeps
 //! for a device's ring (dynamic queue limits, `lib/dynamic_queue_limits.c`): a datagram more when
 //! the link had nothing to send *after* the limit had held back a datagram that base and the
@@ -184,8 +184,8 @@
 //! - A source that misses fewer updates than are noticed (one in 32) makes the cap too small now
 //!   and then: in simulation one in fifty costs less than 1% of the rate.
 //! - Beside a sender that loses most of what it sends without slowing down (quinn's BBR behind a
-//!   queue of this host does) a connection starves as it does without the law: whatever answers to
-//!   loss gives way to what does not.
+//!   queue of this host does) a connection starves as it does without the law, where the source
+//!   does not know how much the queue holds: whatever answers to loss gives way to what does not.
 #![forbid(unsafe_code)]
 
 mod base;

@@ -107,7 +107,7 @@ mod tests {
             0,
             &Tuning::STANDARD,
         );
-        assert_eq!((target.share, target.allowance), (43_750, 33_750));
+        assert_eq!((target.share, target.allowance), (46_875, 36_875));
         assert!(!target.limit_decides);
     }
 
