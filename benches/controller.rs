@@ -47,7 +47,7 @@ fn capped() -> Box<dyn Controller> {
             shared: own,
             total: own,
             drained: 1,
-            limit: None,
+            limit: Some(150_000),
         }));
         flow.observe_sent(1, u64::from(MTU));
         let now = start + Duration::from_millis(step);

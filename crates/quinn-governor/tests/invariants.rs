@@ -38,6 +38,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (0..1000u16).prop_map(Op::Others),
         2 => any::<u8>().prop_map(Op::Drop),
         1 => any::<u8>().prop_map(Op::Rule),
+        1 => (0..1500u16).prop_map(Op::Limit),
         1 => (0..70u8).prop_map(Op::Queue),
         1 => any::<bool>().prop_map(Op::Deaf),
         1 => any::<bool>().prop_map(Op::Live),

@@ -224,6 +224,10 @@ fn a_flood_through_a_small_queue_is_counted_to_the_packet() -> TestResult {
     let arrived = [drain(&sinks[0])?, drain(&sinks[1])?];
     let told_by_tc = path.bottleneck_stats()?;
 
+    println!(
+        "tc: {} dropped, {} sent",
+        told_by_tc.dropped, told_by_tc.sent_packets
+    );
     let mut dropped = 0;
     for index in 0..2 {
         let drops = watches[index].sample().drops;
@@ -237,10 +241,6 @@ fn a_flood_through_a_small_queue_is_counted_to_the_packet() -> TestResult {
         assert_sends(&watches[index], sent[index]);
         dropped += counted;
     }
-    println!(
-        "tc: {} dropped, {} sent",
-        told_by_tc.dropped, told_by_tc.sent_packets
-    );
     assert_eq!(told_by_tc.dropped, dropped, "as tc counts");
     assert_eq!(told_by_tc.sent_packets, arrived.iter().sum::<u64>());
     print(

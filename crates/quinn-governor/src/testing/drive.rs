@@ -69,6 +69,9 @@ pub enum Op {
     Others(u16),
     /// The queue drops the next datagrams.
     Drop(u8),
+    /// The queue holds this many bytes, in hundreds, and the source tells so; 0: more than comes,
+    /// and the source does not know how much.
+    Limit(u16),
     /// A rule of the host takes the next datagrams before they come to the queue.
     Rule(u8),
     /// The flow leaves by another queue; none above the number of queues.
@@ -151,6 +154,16 @@ struct LinkState {
     to_drop: u64,
     taken: u64,
     to_take: u64,
+    limit: Option<u64>,
+}
+
+impl LinkState {
+    /// Bytes that the queue still takes.
+    fn room(&self) -> u64 {
+        let inside = self.own + self.others;
+        self.limit
+            .map_or(u64::MAX, |limit| limit.saturating_sub(inside))
+    }
 }
 
 impl World {
@@ -225,6 +238,10 @@ impl World {
                 self.tell();
             }
             Op::Drop(datagrams) => self.link.to_drop = u64::from(datagrams),
+            Op::Limit(hundreds) => {
+                self.link.limit = (hundreds > 0).then_some(u64::from(hundreds) * 100);
+                self.tell();
+            }
             Op::Rule(datagrams) => self.link.to_take = u64::from(datagrams),
             Op::Queue(index) => {
                 self.link.queue = QueueId::new(usize::from(index));
@@ -310,8 +327,10 @@ impl World {
             self.link.to_take -= taken;
             self.link.taken += taken;
             let entering = batch - taken;
-            let dropped = entering.min(self.link.to_drop);
-            self.link.to_drop -= dropped;
+            let ordered = entering.min(self.link.to_drop);
+            self.link.to_drop -= ordered;
+            let dropped =
+                ordered.max(entering.saturating_sub(self.link.room() / (self.mtu + HEADERS)));
             self.link.drops += dropped;
             self.link.observed += entering;
             self.link.own += (entering - dropped) * (self.mtu + HEADERS);
@@ -417,7 +436,7 @@ impl World {
                 shared: link.own,
                 total: link.own + link.others,
                 drained: link.drained,
-                limit: None,
+                limit: link.limit,
             });
         });
     }
