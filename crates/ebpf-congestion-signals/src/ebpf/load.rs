@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use aya::maps::{Array, HashMap as BpfHashMap, MapData, MapError, Queue, RingBuf};
-use aya::programs::ProgramError;
+use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfError, EbpfLoader, Pod};
 use ebpf_congestion_signals_common::{
     DropCounters, KernelFacts, Layout, LocalKey, PeerKey, QUEUE_SLOTS, ReasonKey, SLOT_BYTES,
@@ -18,7 +18,7 @@ use super::mapped::Slots;
 use super::options::EbpfOptions;
 use super::probes::{NOTHING, PROBES};
 use super::reasons::Reasons;
-use super::{memlock, socket};
+use super::{memlock, missed, socket};
 use crate::btf::Btf;
 use crate::error::LoadError;
 use crate::source::Capability;
@@ -255,6 +255,17 @@ pub struct ProbeCost {
     pub runs: u64,
     /// Time in it, summed over CPUs. Counter.
     pub time: Duration,
+    /// Times that the kernel left it out, because it was running on that CPU already: interrupted,
+    /// or, since Linux 7.0, preempted. What happened then is in no counter. Counted without
+    /// accounting too; `None` on kernels that do not count it. Counter.
+    pub left_out: Option<u64>,
+}
+
+fn left_out(program: &Program) -> io::Result<Option<u64>> {
+    let fd = program
+        .fd()
+        .map_err(|error| io::Error::other(chain(&error)))?;
+    missed::runs_left_out(fd.as_fd())
 }
 
 /// What each attached probe has cost so far.
@@ -270,6 +281,7 @@ pub(super) fn costs(ebpf: &Ebpf) -> io::Result<Vec<ProbeCost>> {
                 name,
                 runs: info.run_count(),
                 time: info.run_time(),
+                left_out: left_out(program)?,
             }),
             Err(ProgramError::NotLoaded) => {}
             Err(error) => return Err(io::Error::other(chain(&error))),

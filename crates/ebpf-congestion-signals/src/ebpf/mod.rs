@@ -7,6 +7,7 @@ mod host;
 mod load;
 mod mapped;
 mod memlock;
+mod missed;
 mod options;
 mod probes;
 mod reasons;

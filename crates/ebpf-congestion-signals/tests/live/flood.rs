@@ -173,13 +173,48 @@ fn print(what: &str, sent: u64, dropped: u64, before: &[ProbeCost], after: &[Pro
     }
 }
 
+/// What the kernel left out of counters during a flood, and says so.
+#[derive(Clone, Copy, Debug)]
+struct LeftOut {
+    sends: u64,
+    drops: u64,
+}
+
+impl LeftOut {
+    fn between(before: &[ProbeCost], after: &[ProbeCost]) -> Self {
+        let of = |names: &[&str]| {
+            let runs = |costs: &[ProbeCost]| -> u64 {
+                let costs = costs.iter().filter(|cost| names.contains(&cost.name));
+                costs.filter_map(|cost| cost.left_out).sum()
+            };
+            runs(after) - runs(before)
+        };
+        let left_out = Self {
+            sends: of(&["sock_send_length", "udp_sendmsg"]),
+            drops: of(&["kfree_skb", "udp_fail_queue_rcv_skb"]),
+        };
+        println!("{left_out:?}");
+        left_out
+    }
+}
+
+/// Holds a count against what happened: less is counted only as far as the kernel left out so many
+/// runs, each for one datagram.
+fn assert_counted(what: &str, counted: u64, happened: u64, left_out: u64) {
+    assert!(
+        counted <= happened && happened - counted <= left_out,
+        "{what}: {counted} counted of {happened}, {left_out} left out"
+    );
+}
+
 /// Holds what was counted of a sender against what it did.
-fn assert_sends(watch: &Watch, sent: u64) {
+fn assert_sends(watch: &Watch, sent: u64, left_out: LeftOut) {
     let sample = watch.sample();
     assert_eq!(sample.sent_packets, sent);
     assert_eq!(sample.sent_bytes, sent * PAYLOAD as u64);
     if let Some(send) = sample.send {
-        assert_eq!((send.calls, send.bytes), (sent, sent * PAYLOAD as u64));
+        assert_counted("calls", send.calls, sent, left_out.sends);
+        assert_eq!(send.bytes, send.calls * PAYLOAD as u64);
     }
 }
 
@@ -220,6 +255,7 @@ fn a_flood_through_a_small_queue_is_counted_to_the_packet() -> TestResult {
     ];
     let (sent, after) = told_during(&source, || flood(flows))?;
     let costs_after = source.costs()?;
+    let left_out = LeftOut::between(&costs, &costs_after);
     drop(accounting);
     let arrived = [drain(&sinks[0])?, drain(&sinks[1])?];
     let told_by_tc = path.bottleneck_stats()?;
@@ -236,12 +272,18 @@ fn a_flood_through_a_small_queue_is_counted_to_the_packet() -> TestResult {
             "socket {index}: {} sent, {} arrived, {counted} counted as dropped",
             sent[index], arrived[index]
         );
-        assert_eq!(counted, sent[index] - arrived[index]);
+        let lost = sent[index] - arrived[index];
+        assert_counted("drops", counted, lost, left_out.drops);
         assert_eq!(drops.total().packets, counted, "of no other class");
-        assert_sends(&watches[index], sent[index]);
+        assert_sends(&watches[index], sent[index], left_out);
         dropped += counted;
     }
-    assert_eq!(told_by_tc.dropped, dropped, "as tc counts");
+    assert_counted(
+        "what tc counts",
+        dropped,
+        told_by_tc.dropped,
+        left_out.drops,
+    );
     assert_eq!(told_by_tc.sent_packets, arrived.iter().sum::<u64>());
     print(
         "small queue",
@@ -288,6 +330,7 @@ fn a_flood_into_a_small_receive_buffer_is_counted_to_the_packet() -> TestResult 
     let flows = [(&senders[0], to), (&senders[1], to)];
     let (sent, after) = told_during(&source, || flood(flows))?;
     let costs_after = source.costs()?;
+    let left_out = LeftOut::between(&costs, &costs_after);
     drop(accounting);
     let read = drain(&sink)?;
 
@@ -304,16 +347,17 @@ fn a_flood_into_a_small_receive_buffer_is_counted_to_the_packet() -> TestResult 
             .each_ref()
             .map(|watch| watch.sample().drops.total().packets)
     );
-    assert_eq!(counted, table, "as /proc/net/udp counts");
-    assert_eq!(counted, errors, "as the namespace's counters say");
+    assert_eq!(table, errors, "the kernel's own counters agree");
+    assert_counted("what /proc/net/udp counts", counted, table, left_out.drops);
     // What two CPUs hand over can overflow the backlog of one before it comes to the socket.
     let before_the_socket: u64 = watches
         .iter()
         .map(|watch| watch.sample().drops.total().packets)
         .sum();
-    assert_eq!(counted + before_the_socket, all - read, "what was not read");
+    let dropped = counted + before_the_socket;
+    assert_counted("what was not read", dropped, all - read, left_out.drops);
     for (watch, sent) in watches.iter().zip(&sent) {
-        assert_sends(watch, *sent);
+        assert_sends(watch, *sent, left_out);
     }
     print("small receive buffer", all, counted, &costs, &costs_after);
     assert!(counted > all / 2, "most is dropped");
