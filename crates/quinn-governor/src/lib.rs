@@ -202,6 +202,7 @@ mod qlog;
 mod queue_limit;
 mod receive;
 mod report;
+mod tuning;
 
 #[cfg(feature = "testing")]
 #[doc(hidden)]
@@ -217,6 +218,9 @@ pub use governors::{Governors, GovernorsBuilder, Socket};
 pub use law::constants::Tuning;
 #[cfg(feature = "qlog")]
 pub use qlog::DecisionLog;
+#[cfg(feature = "tuning")]
+#[doc(hidden)]
+pub use receive::constants::ReceiveTuning;
 pub use receive::{
     GovernedWindow, ReceiveGovernor, ReceiveLaw, ReceiveProgress, ReceiveSignals, Receiving,
 };

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::tuning::tuning;
+use crate::tuning::tuning;
 
 /// Headers around a datagram's payload on the wire, bytes: Ethernet 14, IPv6 40, UDP 8. Backlog is
 /// told in bytes on the wire, a window counts payload. Only the few datagrams of the allowance are
@@ -41,6 +41,10 @@ pub(crate) const PACER_BURST: Duration = Duration::from_millis(2);
 pub(crate) const PACER_BURST_DATAGRAMS: u64 = 10;
 
 tuning! {
+    /// The law's numbers.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    Tuning;
+
     /// Lower bound of the window, datagrams. quinn sends while `in flight + datagram < window`, so
     /// this admits three: a receiver acknowledges every second datagram at once (RFC 9000 section
     /// 13.2.2), and fewer would wait for its delayed acknowledgement. Half (one datagram in flight)

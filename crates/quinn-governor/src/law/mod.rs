@@ -54,7 +54,6 @@ mod target;
 #[cfg(test)]
 mod tests;
 mod trust;
-mod tuning;
 
 /// The law's state for one controller.
 #[derive(Clone, Debug)]

@@ -4,10 +4,8 @@ use std::time::{Duration, Instant};
 
 use ebpf_congestion_signals::{Direction, DropClass, FlowSample, KernelTime};
 
-use super::constants::{
-    ANNOUNCED, GROWTH, HEADERS, HOLD, LEAST_SHARE, MOST_SHARE, REDUCTION, SILENCE, STEP,
-    UNKNOWN_LEVEL, UNKNOWN_SHARE,
-};
+use super::constants::{ANNOUNCED, HEADERS, ReceiveTuning};
+use super::rate::Rate;
 
 /// What the source tells of a receiving socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -57,6 +55,7 @@ pub struct ReceiveProgress {
 /// cannot hold is not sent. No clock and no I/O.
 #[derive(Clone, Debug)]
 pub struct ReceiveLaw {
+    tuning: &'static ReceiveTuning,
     most: u64,
     /// In force; `None`: nothing is held back.
     limit: Option<u64>,
@@ -86,7 +85,13 @@ impl ReceiveLaw {
     /// A law that holds nothing back yet. `most` is what each connection's window is without it,
     /// bytes.
     pub fn new(most: u64) -> Self {
+        Self::with(most, &ReceiveTuning::STANDARD)
+    }
+
+    /// The same, with these numbers in it.
+    pub(super) fn with(most: u64, tuning: &'static ReceiveTuning) -> Self {
         Self {
+            tuning,
             most,
             limit: None,
             answered: None,
@@ -112,7 +117,8 @@ impl ReceiveLaw {
         signals: &ReceiveSignals,
         progress: &ReceiveProgress,
     ) -> Option<u64> {
-        self.rate.on_received(now, progress.received);
+        self.rate
+            .on_received(now, progress.received, self.tuning.rate_span);
         let buffer = signals
             .buffer
             .filter(|_| self.is_believed(now, signals, progress));
@@ -125,7 +131,7 @@ impl ReceiveLaw {
         };
         // Counters do not run backwards: what came before the first look is not ours either.
         let dropped = answered.is_some_and(|answered| signals.drops > answered);
-        let capacity = payload(buffer, signals.payload_share);
+        let capacity = payload(buffer, signals.payload_share, self.tuning);
         if self.in_round(now, progress) {
             // Drops of what was sent before the last reduction was known there count no more.
             self.correct(capacity, progress);
@@ -154,7 +160,7 @@ impl ReceiveLaw {
                 received: progress.received,
             }),
         };
-        signals.live && now.saturating_duration_since(seen.at) < SILENCE
+        signals.live && now.saturating_duration_since(seen.at) < self.tuning.silence
     }
 
     fn in_round(&self, now: Instant, progress: &ReceiveProgress) -> bool {
@@ -170,7 +176,7 @@ impl ReceiveLaw {
         if self.first && self.limit.is_some_and(|limit| limit < fits) {
             self.limit = Some(fits).filter(|limit| *limit < self.most);
             if let Some((level, _)) = &mut self.overflow {
-                *level = (*level).max(fits.saturating_mul(UNKNOWN_LEVEL));
+                *level = (*level).max(fits.saturating_mul(self.tuning.unknown_level));
             }
         }
     }
@@ -189,7 +195,8 @@ impl ReceiveLaw {
         let limit = if granted > fits {
             fits
         } else {
-            granted.min(path.saturating_add(scale(granted.saturating_sub(path), REDUCTION)))
+            let kept = 1.0 - self.tuning.reduction;
+            granted.min(path.saturating_add(scale(granted.saturating_sub(path), kept)))
         };
         let limit = limit.max(needed).min(granted);
         let limit = limit.max(progress.least).min(self.most);
@@ -199,7 +206,7 @@ impl ReceiveLaw {
         let end = received.saturating_add(credit);
         self.round = Some((now + progress.round_trip, end));
         // At first nobody knows how much of what was granted was used.
-        let level = granted.min(limit.saturating_mul(UNKNOWN_LEVEL));
+        let level = granted.min(limit.saturating_mul(self.tuning.unknown_level));
         self.overflow = Some((level, now));
         self.stepped = Some(now);
         self.first = self.limit.is_none();
@@ -207,28 +214,31 @@ impl ReceiveLaw {
     }
 
     fn grow(&mut self, now: Instant) {
+        let tuning = self.tuning;
         let (Some(limit), Some(stepped)) = (self.limit, self.stepped) else {
             return;
         };
-        if now.saturating_duration_since(stepped) < STEP {
+        if now.saturating_duration_since(stepped) < tuning.step {
             return;
         }
         self.stepped = Some(now);
-        let mut grown = limit.saturating_add((limit / GROWTH).max(1));
+        let mut grown = limit.saturating_add((limit / tuning.growth_divisor).max(1));
         if let Some((level, at)) = self.overflow
-            && now.saturating_duration_since(at) < HOLD
+            && now.saturating_duration_since(at) < tuning.hold
         {
-            grown = grown.min((level - level / GROWTH).max(limit));
+            grown = grown.min((level - level / tuning.overflow_divisor).max(limit));
         }
         self.limit = Some(grown).filter(|grown| *grown < self.most);
     }
 }
 
 /// Bytes of payload that a buffer holds which charges so much for it.
-fn payload(buffer: u32, share: Option<f64>) -> u64 {
+fn payload(buffer: u32, share: Option<f64>, tuning: &ReceiveTuning) -> u64 {
     let share = share
         .filter(|share| share.is_finite())
-        .map_or(UNKNOWN_SHARE, |share| share.clamp(LEAST_SHARE, MOST_SHARE));
+        .map_or(tuning.unknown_share, |share| {
+            share.clamp(tuning.least_share, tuning.most_share)
+        });
     scale(u64::from(buffer), share)
 }
 
@@ -239,42 +249,4 @@ fn payload(buffer: u32, share: Option<f64>) -> u64 {
 )]
 fn scale(bytes: u64, share: f64) -> u64 {
     (bytes as f64 * share) as u64
-}
-
-/// What arrives a second: the greater of the last two spans.
-#[derive(Clone, Copy, Debug, Default)]
-struct Rate {
-    began: Option<(Instant, u64)>,
-    spans: [Option<f64>; 2],
-}
-
-impl Rate {
-    /// A span: long enough that a batch more or less does not matter, short enough that a sender
-    /// in slow start is seen.
-    const SPAN: Duration = Duration::from_millis(20);
-
-    fn on_received(&mut self, now: Instant, received: u64) {
-        let Some((began, before)) = self.began else {
-            self.began = Some((now, received));
-            return;
-        };
-        let span = now.saturating_duration_since(began);
-        if span >= Self::SPAN {
-            let bytes = received.saturating_sub(before) as f64;
-            self.spans = [Some(bytes / span.as_secs_f64()), self.spans[0]];
-            self.began = Some((now, received));
-        }
-    }
-
-    /// What arrives in so long; `None` before anything is known.
-    fn bytes_in(&self, time: Duration) -> Option<u64> {
-        let rate = self.spans.iter().flatten().copied().reduce(f64::max)?;
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "not negative; the greatest u64 where it is more"
-        )]
-        let bytes = (rate * time.as_secs_f64()) as u64;
-        Some(bytes)
-    }
 }

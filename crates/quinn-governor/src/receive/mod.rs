@@ -2,10 +2,11 @@
 //!
 //! What it does and why stands in the documentation of the crate.
 
-mod constants;
+pub(crate) mod constants;
 mod law;
 #[cfg(feature = "quinn")]
 mod quinn;
+mod rate;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use ebpf_congestion_signals::Watch;
 use parking_lot::Mutex;
 use quinn_proto::VarInt;
 
-use self::constants::{IDLE, LEAST_DATAGRAMS, LOOK};
+use self::constants::ReceiveTuning;
 pub use self::law::{ReceiveLaw, ReceiveProgress, ReceiveSignals};
 
 /// A connection whose window of flow control can be set.
@@ -47,6 +48,7 @@ struct Inner {
 }
 
 struct State {
+    tuning: &'static ReceiveTuning,
     law: ReceiveLaw,
     drops: u64,
     looked: Option<Instant>,
@@ -80,10 +82,22 @@ impl ReceiveGovernor {
 
     /// Over a watched socket (not a single peer of it) whose connections have this window each.
     pub fn new(watch: Watch, window: VarInt) -> Self {
+        Self::with(watch, window, &ReceiveTuning::STANDARD)
+    }
+
+    /// The same with other numbers, to measure what each does.
+    #[cfg(feature = "tuning")]
+    #[doc(hidden)]
+    pub fn with_tuning(watch: Watch, window: VarInt, tuning: &'static ReceiveTuning) -> Self {
+        Self::with(watch, window, tuning)
+    }
+
+    fn with(watch: Watch, window: VarInt, tuning: &'static ReceiveTuning) -> Self {
         Self {
             inner: Arc::new(Inner {
                 state: Mutex::new(State {
-                    law: ReceiveLaw::new(window.into_inner()),
+                    tuning,
+                    law: ReceiveLaw::with(window.into_inner(), tuning),
                     drops: ReceiveSignals::of(&watch.sample()).drops,
                     looked: None,
                     received: 0,
@@ -129,7 +143,7 @@ impl ReceiveGovernor {
     pub fn poll(&self, now: Instant) {
         let signals = ReceiveSignals::of(&self.inner.watch.sample());
         let mut state = self.inner.state.lock();
-        let quiet = state.looked.is_some_and(|at| now < at + LOOK);
+        let quiet = state.looked.is_some_and(|at| now < at + state.tuning.look);
         if signals.drops == state.drops && quiet {
             return;
         }
@@ -185,6 +199,7 @@ impl fmt::Debug for GovernedWindow {
 
 impl State {
     fn progress(&mut self, now: Instant) -> ReceiveProgress {
+        let tuning = self.tuning;
         let mut round_trip = Duration::ZERO;
         let mut least = 0;
         for governed in &mut self.connections {
@@ -195,11 +210,11 @@ impl State {
                 governed.active = Some(now);
             }
             self.received = self.received.saturating_add(more);
-            if governed.is_active(now) {
+            if governed.is_active(now, tuning) {
                 let latest = governed.connection.round_trip();
                 governed.round_trip = governed.round_trip.min(latest);
                 round_trip = round_trip.max(governed.round_trip);
-                least += governed.least();
+                least += governed.least(tuning);
             }
         }
         ReceiveProgress {
@@ -211,11 +226,16 @@ impl State {
 
     /// In equal parts for those that receive.
     fn divide(&mut self, now: Instant, limit: Option<u64>, most: u64) {
-        let active = self.connections.iter().filter(|c| c.is_active(now)).count();
+        let tuning = self.tuning;
+        let active = self
+            .connections
+            .iter()
+            .filter(|c| c.is_active(now, tuning))
+            .count();
         for governed in &mut self.connections {
             let window = match limit {
-                Some(limit) if governed.is_active(now) => {
-                    (limit / active.max(1) as u64).clamp(governed.least().min(most), most)
+                Some(limit) if governed.is_active(now, tuning) => {
+                    (limit / active.max(1) as u64).clamp(governed.least(tuning).min(most), most)
                 }
                 _ => most,
             };
@@ -229,12 +249,12 @@ impl State {
 }
 
 impl Governed {
-    fn is_active(&self, now: Instant) -> bool {
+    fn is_active(&self, now: Instant, tuning: &ReceiveTuning) -> bool {
         self.active
-            .is_some_and(|at| now.saturating_duration_since(at) < IDLE)
+            .is_some_and(|at| now.saturating_duration_since(at) < tuning.idle)
     }
 
-    fn least(&self) -> u64 {
-        LEAST_DATAGRAMS * u64::from(self.connection.datagram())
+    fn least(&self, tuning: &ReceiveTuning) -> u64 {
+        tuning.least_datagrams * u64::from(self.connection.datagram())
     }
 }

@@ -1,20 +1,24 @@
 //! Numbers of which a sensitivity can be measured.
 
-/// Makes `Tuning` and lists its fields, so that each can be scaled by its name.
+/// Makes the type of a law's numbers and lists its fields, so that each can be scaled by its name.
 macro_rules! tuning {
-    ($($(#[$doc:meta])* $name:ident: $kind:ty = $value:expr;)*) => {
-        /// The law's numbers. There is one set, [`Tuning::STANDARD`]; others are made only to
-        /// measure what half or double of a number does.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    (
+        $(#[$meta:meta])* $tuning:ident;
+        $($(#[$doc:meta])* $name:ident: $kind:ty = $value:expr;)*
+    ) => {
+        $(#[$meta])*
+        ///
+        /// There is one set, `STANDARD`; others are made only to measure what half or double of a
+        /// number does.
         #[cfg_attr(
             not(feature = "tuning"),
             expect(unreachable_pub, reason = "it is public with the feature alone")
         )]
-        pub struct Tuning {
+        pub struct $tuning {
             $($(#[$doc])* pub(crate) $name: $kind,)*
         }
 
-        impl Tuning {
+        impl $tuning {
             /// What the law works with.
             #[cfg_attr(
                 not(feature = "tuning"),
@@ -24,14 +28,14 @@ macro_rules! tuning {
         }
 
         #[cfg(feature = "tuning")]
-        impl Tuning {
+        impl $tuning {
             /// The names of all numbers.
             pub const NAMES: &'static [&'static str] = &[$(stringify!($name)),*];
 
             /// The standard with one number, given by its name, scaled by `factor`; `None` where
             /// there is no number of that name.
             pub fn scaled(name: &str, factor: f64) -> Option<Self> {
-                use super::tuning::Scale;
+                use crate::tuning::Scale;
 
                 let mut tuning = Self::STANDARD;
                 match name {
@@ -52,11 +56,11 @@ macro_rules! tuning {
     };
 }
 
-pub(super) use tuning;
+pub(crate) use tuning;
 
 /// What can be multiplied.
 #[cfg(feature = "tuning")]
-pub(super) trait Scale {
+pub(crate) trait Scale {
     fn scaled(self, factor: f64) -> Self;
 }
 
@@ -92,11 +96,19 @@ impl Scale for u32 {
     }
 }
 
+#[cfg(feature = "tuning")]
+impl Scale for f64 {
+    fn scaled(self, factor: f64) -> Self {
+        self * factor
+    }
+}
+
 #[cfg(all(test, feature = "tuning"))]
 mod tests {
     use std::time::Duration;
 
-    use super::super::constants::Tuning;
+    use crate::law::constants::Tuning;
+    use crate::receive::constants::ReceiveTuning;
 
     #[test]
     fn one_number_is_scaled_and_no_other() {
@@ -110,6 +122,17 @@ mod tests {
         assert!(Tuning::scaled("no such number", 2.0).is_none());
         for name in Tuning::NAMES {
             assert_eq!(Tuning::scaled(name, 1.0), Some(Tuning::STANDARD), "{name}");
+        }
+    }
+
+    #[test]
+    fn each_law_has_numbers_of_its_own() {
+        let scaled = ReceiveTuning::scaled("reduction", 0.5).unwrap();
+        assert_eq!(scaled.reduction, ReceiveTuning::STANDARD.reduction / 2.0);
+        assert!(ReceiveTuning::scaled("min_window_datagrams", 2.0).is_none());
+        for name in ReceiveTuning::NAMES {
+            let same = ReceiveTuning::scaled(name, 1.0);
+            assert_eq!(same, Some(ReceiveTuning::STANDARD), "{name}");
         }
     }
 }
