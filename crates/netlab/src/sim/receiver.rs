@@ -21,6 +21,8 @@ pub struct ReceiverConfig {
     pub buffer: u64,
     /// Time to read a datagram and work on it, one after the other.
     pub per_datagram: Duration,
+    /// From when on it takes another time for each.
+    pub later: Option<(Duration, Duration)>,
     /// What the connection's window of flow control begins with, bytes: so much its peer may have
     /// on the way.
     pub window: u64,
@@ -31,6 +33,7 @@ impl Default for ReceiverConfig {
         Self {
             buffer: u64::MAX,
             per_datagram: Duration::ZERO,
+            later: None,
             window: app::FLOW_CONTROL_WINDOW,
         }
     }
@@ -43,6 +46,14 @@ impl ReceiverConfig {
             buffer,
             per_datagram,
             ..Self::default()
+        }
+    }
+
+    /// How long a datagram takes whose turn comes now.
+    fn time_for_one(&self, now: SimTime) -> Duration {
+        match self.later {
+            Some((from, time)) if now.since_start() >= from => time,
+            _ => self.per_datagram,
         }
     }
 }
@@ -130,7 +141,8 @@ impl Receiver {
         if self.waiting.len() > 1 {
             return (None, None);
         }
-        self.busy_until = self.busy_until.max(now) + self.config.per_datagram;
+        let begin = self.busy_until.max(now);
+        self.busy_until = begin + self.config.time_for_one(begin);
         (None, Some(self.busy_until))
     }
 
@@ -143,7 +155,7 @@ impl Receiver {
         if self.waiting.is_empty() {
             return (packet, None);
         }
-        self.busy_until = self.busy_until + self.config.per_datagram;
+        self.busy_until = self.busy_until + self.config.time_for_one(self.busy_until);
         (packet, Some(self.busy_until))
     }
 }
@@ -171,6 +183,22 @@ mod tests {
         let (read, next) = receiver.read();
         assert!(read.is_some());
         assert_eq!(next, Some(SimTime::from(Duration::from_millis(2))));
+    }
+
+    #[test]
+    fn a_reader_may_take_less_time_later() {
+        let mut config = ReceiverConfig::slow(50_000, Duration::from_millis(4));
+        config.later = Some((Duration::from_millis(8), Duration::from_millis(1)));
+        let mut receiver = Receiver::new(config);
+        let first = receiver.arrive(SimTime::ZERO, datagram());
+        let mut reads = vec![first.1];
+        for _ in 0..3 {
+            receiver.arrive(SimTime::ZERO, datagram());
+            reads.push(receiver.read().1);
+            receiver.arrive(SimTime::ZERO, datagram());
+        }
+        let at = |millis| Some(SimTime::from(Duration::from_millis(millis)));
+        assert_eq!(reads, [at(4), at(8), at(9), at(10)]);
     }
 
     #[test]

@@ -229,6 +229,19 @@ pub fn slow_receiver(control: Control) -> Scenario {
     scenario.flow(FlowSpec::new(control))
 }
 
+/// When the receiver of [`receiver_recovers`] begins to read faster.
+pub const RECEIVER_RECOVERS: Duration = Duration::from_secs(3);
+
+/// What it takes from then on, bits per second of datagrams of 1,452 bytes.
+pub const RECOVERED_RATE: u64 = 100_000_000;
+
+/// The receiver of [`slow_receiver`], which after 3 of 33 s takes 116 µs for each datagram.
+pub fn receiver_recovers(control: Control) -> Scenario {
+    let mut scenario = slow_receiver(control).lasting(Duration::from_secs(33));
+    scenario.receiver.later = Some((RECEIVER_RECOVERS, Duration::from_micros(116)));
+    scenario
+}
+
 /// With loss on the path, behind all queues.
 pub fn random_loss(mut scenario: Scenario, rate: f64) -> Scenario {
     if let Some(last) = scenario.hops.last_mut() {

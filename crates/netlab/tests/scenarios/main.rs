@@ -13,3 +13,4 @@ mod receivers;
 mod senders;
 mod shared;
 mod signals;
+mod window;

@@ -7,7 +7,7 @@
 //! # Sensitivity
 //!
 //! What half and double of each number do in the simulator, as `cargo run --release -p netlab
-//! --example sensitivity` measures it; governed Cubic, 50 Mbit/s, 150 kB of queue and 20 ms unless
+//! --example sensitivity -- sending` measures it; governed Cubic, 50 Mbit/s, 150 kB of queue and 20 ms unless
 //! said. "short" is a queue of 20 kB, "tiny" one of 6 kB at 5 ms, "5 ms" is 100 Mbit/s at 5 ms with
 //! five products of queue, "four" and "fifty" are flows, "fall" is when the rate has fallen to a
 //! fifth, "bursts" the mean time that 500 kB take, "death burst" how much more is in flight five

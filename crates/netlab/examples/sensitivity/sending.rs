@@ -1,16 +1,6 @@
-//! What half and double of each of the law's numbers do, measured in the simulator.
-//!
-//! `cargo run --release -p netlab --example sensitivity [FILE]`
-//!
-//! Writes a table in Markdown, to the standard output or to a file. The one in the documentation of
-//! the law's module is `crates/quinn-governor/src/law/sensitivity.md`. It takes a few minutes.
+//! The sending law: Cubic in the simulator's scenarios of a sender whose own host is the bottleneck.
 
-use std::error::Error;
-use std::fmt::Write;
-use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use netlab::sim::scenarios::{self, Bottleneck, Kind};
@@ -21,80 +11,36 @@ use netlab::sim::{
 use quinn_governor::{GovernorConfig, Governors, Tuning};
 use quinn_proto::congestion::CubicConfig;
 
-/// Something measured in a scenario.
-struct Figure {
-    name: &'static str,
-    unit: &'static str,
-    /// What changes less is not worth telling.
-    matters: f64,
-    /// Runs that are averaged, each with a seed of its own.
-    runs: u32,
-    scenario: fn(Control) -> Scenario,
-    measure: fn(&Outcome) -> f64,
-}
+use super::measure::{Figure, Subject, Variation};
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let variations = variations();
-    let figures = figures();
-    let next = AtomicUsize::new(0);
-    let threads = thread::available_parallelism()?.get();
-    let mut measured: Vec<(usize, Vec<f64>)> = thread::scope(|scope| {
-        let work = || {
-            let mut done = Vec::new();
-            loop {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                let Some(variation) = variations.get(index) else {
-                    return done;
-                };
-                let row = figures.iter().map(|figure| {
-                    let run = |seed: u32| {
-                        let mut scenario = (figure.scenario)(governed(variation.config));
-                        scenario.seed = seed.into();
-                        (figure.measure)(&scenario.run())
-                    };
-                    (1..=figure.runs).map(run).sum::<f64>() / f64::from(figure.runs)
-                });
-                done.push((index, row.collect()));
-            }
-        };
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        workers
-            .into_iter()
-            .flat_map(|worker| worker.join().expect("a worker does not panic"))
-            .collect()
-    });
-    measured.sort_by_key(|(index, _)| *index);
-    let rows: Vec<Vec<f64>> = measured.into_iter().map(|(_, row)| row).collect();
-    let table = table(&figures, &variations, &rows)?;
-    match std::env::args().nth(1) {
-        Some(path) => fs::write(path, table)?,
-        None => print!("{table}"),
+impl Subject for GovernorConfig {
+    type Control = Control;
+
+    fn control(&self) -> Control {
+        let base: SharedFactory = Arc::new(CubicConfig::default());
+        let config = *self;
+        Control::Governed(Process::new(move |context| {
+            let governors = Governors::builder(context.source())
+                .base(Arc::clone(&base))
+                .config(config)
+                .build()
+                .expect("the configuration is valid");
+            Box::new(move |watch| governors.watch(watch))
+        }))
     }
-    Ok(())
-}
-
-/// A configuration with one number changed.
-struct Variation {
-    name: String,
-    value: String,
-    config: GovernorConfig,
 }
 
 /// The standard, and then each number halved and doubled.
-fn variations() -> Vec<Variation> {
+pub(crate) fn variations() -> Vec<Variation<GovernorConfig>> {
     let standard = GovernorConfig::default();
-    let mut variations = vec![Variation {
-        name: "standard".into(),
-        value: String::new(),
-        config: standard,
-    }];
+    let mut variations = vec![Variation::standard(standard)];
     for datagrams in [2, 8] {
         let mut config = standard;
         config.initial_backlog_datagrams(datagrams);
         variations.push(Variation {
             name: "initial_backlog_datagrams".into(),
             value: "4".into(),
-            config,
+            subject: config,
         });
     }
     for name in Tuning::NAMES {
@@ -105,34 +51,16 @@ fn variations() -> Vec<Variation> {
             variations.push(Variation {
                 name: (*name).to_owned(),
                 value: Tuning::STANDARD.text(name).expect("its own name"),
-                config,
+                subject: config,
             });
         }
     }
     variations
 }
 
-fn governed(config: GovernorConfig) -> Control {
-    let base: SharedFactory = Arc::new(CubicConfig::default());
-    Control::Governed(Process::new(move |context| {
-        let governors = Governors::builder(context.source())
-            .base(Arc::clone(&base))
-            .config(config)
-            .build()
-            .expect("the configuration is valid");
-        Box::new(move |watch| governors.watch(watch))
-    }))
-}
-
-fn figures() -> Vec<Figure> {
-    let figure = |name, unit, matters, scenario, measure| Figure {
-        name,
-        unit,
-        matters,
-        runs: 1,
-        scenario,
-        measure,
-    };
+/// What is measured.
+pub(crate) fn figures() -> Vec<Figure<Control>> {
+    let figure = Figure::of_one_run;
     vec![
         figure("local p50", "ms", 0.1, local_bucket, p50),
         figure("device p50", "ms", 0.1, local_device, p50),
@@ -297,47 +225,4 @@ fn burst(outcome: &Outcome) -> f64 {
         f64::from(u32::try_from(most).unwrap_or(u32::MAX))
     };
     most(end, end + span) / most(end - span, end)
-}
-
-fn table(
-    figures: &[Figure],
-    variations: &[Variation],
-    rows: &[Vec<f64>],
-) -> Result<String, std::fmt::Error> {
-    let standard = &rows[0];
-    let mut text = String::new();
-    writeln!(text, "Measured with the standard numbers:\n")?;
-    writeln!(text, "| figure | standard | told below from a change of |")?;
-    writeln!(text, "| --- | --- | --- |")?;
-    for (figure, value) in figures.iter().zip(standard) {
-        let Figure { name, unit, .. } = figure;
-        writeln!(text, "| {name} | {value:.2} {unit} | {} |", figure.matters)?;
-    }
-    writeln!(text, "\nWith one number changed:\n")?;
-    writeln!(text, "| number | standard | half | double |")?;
-    writeln!(text, "| --- | --- | --- | --- |")?;
-    for (pair, values) in variations[1..].chunks(2).zip(rows[1..].chunks(2)) {
-        let Variation { name, value, .. } = &pair[0];
-        let changes = values.iter().map(|row| changes(figures, standard, row));
-        let changes: Vec<String> = changes.collect();
-        writeln!(text, "| `{name}` | {value} | {} |", changes.join(" | "))?;
-    }
-    Ok(text)
-}
-
-/// Which figures changed, and to what.
-fn changes(figures: &[Figure], standard: &[f64], row: &[f64]) -> String {
-    let changed = figures.iter().zip(standard).zip(row);
-    let changed: Vec<String> = changed
-        .filter(|((figure, standard), value)| {
-            let change = (*value - **standard).abs();
-            change >= figure.matters || change.is_nan()
-        })
-        .map(|((figure, _), value)| format!("{} {value:.2}", figure.name))
-        .collect();
-    if changed.is_empty() {
-        "–".into()
-    } else {
-        changed.join(", ")
-    }
 }
