@@ -72,6 +72,10 @@
 //! `set_receive_window` takes effect only as what was given before is read. So the configured
 //! window has to be finite, and the first overflow, in a sender's slow start, is not prevented.
 //! quinn's default for a connection is without limit, and then nothing can ever be held back.
+//! A sender that a window holds back ends each credit that is announced to it, an eighth of the
+//! window, with a datagram that is not full, and the sizes repeat from window to window. Where
+//! reading takes a time for each datagram, that costs 1 to 3 % of the goodput on a window of
+//! 140 kB; any window that is as small does the same.
 //!
 //! # The law, derived
 //!
