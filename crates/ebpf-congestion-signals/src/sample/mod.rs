@@ -215,8 +215,8 @@ pub struct LocalCongestion {
     /// ([`Direction::Leaving`], [`DropClass::QueueFull`]), segments counted. Counter.
     pub queue_drops: u64,
     /// Packets of this flow that a rule of this host, the firewall's or a BPF program's, took on
-    /// their way out before they came to a device ([`DropClass::Policy`]), segments counted.
-    /// Counter.
+    /// their way out before they came to a device ([`DropClass::Policy`]), segments counted. Zero on
+    /// kernels that tell no reasons (before 5.17). Counter.
     pub policy_drops: u64,
 }
 
