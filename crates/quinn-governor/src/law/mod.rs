@@ -7,15 +7,15 @@
 //! # Sensitivity
 //!
 //! What half and double of each number do in the simulator, as `cargo run --release -p netlab
-//! --example sensitivity -- sending` measures it; governed Cubic, 50 Mbit/s, 150 kB of queue and 20 ms unless
-//! said. "short" is a queue of 20 kB, "tiny" one of 6 kB at 5 ms, "5 ms" is 100 Mbit/s at 5 ms with
-//! five products of queue, "four" and "fifty" are flows, "fall" is when the rate has fallen to a
-//! fifth, "bursts" the mean time that 500 kB take, "death burst" how much more is in flight five
-//! round trips after the source froze; a processor that is away for a ninth of the time ("busy
-//! host"); a rule that takes one batch in a hundred ("policy drops", mean of 20 runs); a fiftieth
-//! or a tenth of all updates "missed"; samples "10 ms late", or one in a hundred "contradictory".
-//! Numbers that change nothing here guard against what these scenarios do not contain, or are far
-//! from where they matter.
+//! --example sensitivity -- sending` measures it; governed Cubic, 50 Mbit/s, 150 kB of queue and 20
+//! ms unless said. "short" is a queue of 20 kB, "tiny" one of 6 kB at 5 ms, "5 ms" is 100 Mbit/s at
+//! 5 ms with five products of queue, "four" and "fifty" are flows, "fall" is when the rate has
+//! fallen to a fifth, "bursts" the mean time that 500 kB take, "death burst" how much more is in
+//! flight five round trips after the source froze; a processor that is away for a ninth of the time
+//! ("busy host"); a rule that takes one batch in a hundred ("policy drops", mean of 20 runs); a
+//! fiftieth or a tenth of all updates "missed"; samples "10 ms late", or one in a hundred
+//! "contradictory". Numbers that change nothing here guard against what these scenarios do not
+//! contain, or are far from where they matter.
 //!
 #![doc = include_str!("sensitivity.md")]
 
