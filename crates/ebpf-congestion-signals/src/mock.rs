@@ -312,4 +312,25 @@ mod tests {
         let reasons = source.drops_by_reason(Some(ours.watch().id()));
         assert_eq!(reasons, [DropsByReason::new("QDISC_DROP", three)]);
     }
+
+    #[test]
+    fn what_a_rule_takes_on_its_way_out_was_seen() {
+        let source = MockSource::new();
+        let flow = source.add_flow();
+        let three = DropCounters {
+            skbs: 1,
+            packets: 3,
+            bytes: 3600,
+        };
+        flow.observe_sent(5, 6000);
+        for direction in [Direction::Leaving, Direction::Arriving] {
+            flow.drop_packets(direction, DropClass::Policy, "NETFILTER_DROP", three);
+        }
+        let congestion = flow.watch().congestion();
+        assert_eq!((congestion.queue_drops, congestion.policy_drops), (0, 3));
+        assert_eq!(
+            (congestion.observed_packets, congestion.seen_packets()),
+            (5, 8)
+        );
+    }
 }

@@ -32,10 +32,11 @@ pub(super) fn runs_left_out(program: BorrowedFd<'_>) -> io::Result<Option<u64>> 
     let mut attributes = Attributes {
         fd: u32::try_from(program.as_raw_fd()).unwrap_or(u32::MAX),
         info_len: length,
-        info: (&raw mut info).addr() as u64,
+        // The kernel writes through this number.
+        info: (&raw mut info).expose_provenance() as u64,
     };
-    // SAFETY: the kernel reads the attributes, writes their length, and no more than `info_len`
-    // bytes at `info`, which both live until it returns.
+    // SAFETY: the kernel reads and writes no more than the size given of the attributes, and no more
+    // than `info_len` bytes at `info`, whose address is exposed; both live until it returns.
     let result = unsafe {
         libc::syscall(
             libc::SYS_bpf,

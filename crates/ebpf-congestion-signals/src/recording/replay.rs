@@ -254,7 +254,7 @@ mod tests {
                 shared: 2 * step,
                 total: 3 * step,
                 drained: 1,
-                limit: None,
+                limit: Some(150_000),
             }));
             let dropped = DropCounters {
                 skbs: 1,
@@ -263,6 +263,7 @@ mod tests {
             };
             let (leaving, full) = (Direction::Leaving, DropClass::QueueFull);
             flows[1].drop_packets(leaving, full, "QDISC_DROP", dropped);
+            flows[1].drop_packets(leaving, DropClass::Policy, "NETFILTER_DROP", dropped);
             recorder.record().unwrap();
             source.advance(MS);
         }
@@ -293,10 +294,12 @@ mod tests {
                 (queue.own, queue.shared, queue.total),
                 (step, 2 * step, 3 * step)
             );
+            assert_eq!(queue.limit, Some(150_000));
             assert_eq!(source.host().udp_send.map(|send| send.calls), Some(step));
             let drops = if step < 4 { 0 } else { 2 * (step + 1) };
             assert_eq!(second.congestion().queue_drops, drops);
-            assert_eq!(second.sample().drops.total().packets, drops);
+            assert_eq!(second.congestion().policy_drops, drops);
+            assert_eq!(second.sample().drops.total().packets, 2 * drops);
             source.advance(MS);
         }
         source.advance(1000 * MS);
