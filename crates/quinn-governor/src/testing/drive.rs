@@ -6,98 +6,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use ebpf_congestion_signals::{MockFlow, MockSource, QueueId, QueueSample};
-use quinn_proto::congestion::{BbrConfig, Controller, CubicConfig, NewRenoConfig};
+use quinn_proto::congestion::Controller;
 
-use super::Rtts;
+use super::link::Link;
+use super::{BaseChoice, Op, Rtts};
 use crate::law::constants::Tuning;
-use crate::{BaseFactory, GovernedController, Governor, Governors};
-
-/// The base controller under a driven one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
-pub enum BaseChoice {
-    /// quinn's Cubic.
-    Cubic,
-    /// quinn's NewReno.
-    NewReno,
-    /// quinn's BBR.
-    Bbr,
-}
-
-impl BaseChoice {
-    /// A factory of it.
-    pub fn factory(self) -> BaseFactory {
-        match self {
-            Self::Cubic => Arc::new(CubicConfig::default()),
-            Self::NewReno => Arc::new(NewRenoConfig::default()),
-            Self::Bbr => Arc::new(BbrConfig::default()),
-        }
-    }
-}
-
-/// Something that happens.
-#[derive(Clone, Debug)]
-#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
-pub enum Op {
-    /// Time passes: tenths of a millisecond.
-    Wait(u16),
-    /// The connection sends what the window lets pass, in batches, up to this many datagrams.
-    Send(u8),
-    /// The oldest datagrams in flight are acknowledged.
-    Ack {
-        /// How many.
-        datagrams: u8,
-        /// The connection had nothing more to send.
-        app_limited: bool,
-    },
-    /// The oldest datagrams in flight are found lost.
-    Lose {
-        /// How many.
-        datagrams: u8,
-        /// It is persistent congestion.
-        persistent: bool,
-    },
-    /// The path marked the newest datagram (ECN).
-    Mark,
-    /// The path's MTU changed.
-    Mtu(u16),
-    /// The connection moves to a new path; nothing is in flight there.
-    Migrate,
-    /// The link takes this many bytes out of the queue, in hundreds.
-    Drain(u16),
-    /// Others keep this many bytes in the queue, in hundreds.
-    Others(u16),
-    /// The queue drops the next datagrams.
-    Drop(u8),
-    /// The queue holds this many bytes, in hundreds, and the source tells so; 0: more than comes,
-    /// and the source does not know how much.
-    Limit(u16),
-    /// A rule of the host takes the next datagrams before they come to the queue.
-    Rule(u8),
-    /// The flow leaves by another queue; none above the number of queues.
-    Queue(u8),
-    /// The source does not tell what happens from now on, or tells it again.
-    Deaf(bool),
-    /// The source knows that it no longer observes the flow, or does again.
-    Live(bool),
-    /// The source says anything at all.
-    Say {
-        /// Counter of observed packets.
-        observed: u64,
-        /// Counter of drops.
-        drops: u64,
-        /// Counter of what rules took.
-        policy_drops: u64,
-        /// Backlog of the flow.
-        own: u64,
-        /// Backlog of sharing flows.
-        shared: u64,
-        /// Backlog of everybody.
-        total: u64,
-        /// Counter of empty queues.
-        drained: u64,
-    },
-}
+use crate::{GovernedController, Governor, Governors};
 
 /// Drives a controller over `base` through `ops`. Panics when something that must hold does not:
 ///
@@ -134,36 +48,12 @@ struct World {
     in_flight: u64,
     deaf: bool,
     live: bool,
-    link: LinkState,
+    link: Link,
     /// The window was under base's since the last acknowledgements.
     capped: bool,
     /// When the law last made base reduce for a local drop or the end of slow start.
     reduced: Option<Instant>,
     reductions: u64,
-}
-
-/// The queue as it is.
-#[derive(Clone, Copy, Default)]
-struct LinkState {
-    queue: Option<QueueId>,
-    own: u64,
-    others: u64,
-    drained: u64,
-    observed: u64,
-    drops: u64,
-    to_drop: u64,
-    taken: u64,
-    to_take: u64,
-    limit: Option<u64>,
-}
-
-impl LinkState {
-    /// Bytes that the queue still takes.
-    fn room(&self) -> u64 {
-        let inside = self.own + self.others;
-        self.limit
-            .map_or(u64::MAX, |limit| limit.saturating_sub(inside))
-    }
 }
 
 impl World {
@@ -197,9 +87,9 @@ impl World {
             in_flight: 0,
             deaf: false,
             live: true,
-            link: LinkState {
+            link: Link {
                 queue: QueueId::new(0),
-                ..LinkState::default()
+                ..Link::default()
             },
             capped: false,
             reduced: None,
@@ -323,17 +213,7 @@ impl World {
                 self.flight.push_back((self.now, self.mtu));
             }
             self.in_flight += batch * self.mtu;
-            let taken = batch.min(self.link.to_take);
-            self.link.to_take -= taken;
-            self.link.taken += taken;
-            let entering = batch - taken;
-            let ordered = entering.min(self.link.to_drop);
-            self.link.to_drop -= ordered;
-            let dropped =
-                ordered.max(entering.saturating_sub(self.link.room() / (self.mtu + HEADERS)));
-            self.link.drops += dropped;
-            self.link.observed += entering;
-            self.link.own += (entering - dropped) * (self.mtu + HEADERS);
+            self.link.enter(batch, self.mtu + HEADERS);
             self.tell();
         }
     }
@@ -411,12 +291,7 @@ impl World {
     }
 
     fn drain(&mut self, bytes: u64) {
-        let total = self.link.own + self.link.others;
-        self.link.own = self.link.own.saturating_sub(bytes);
-        if total > 0 && bytes >= total {
-            self.link.others = 0;
-            self.link.drained += 1;
-        }
+        self.link.drain(bytes);
         self.tell();
     }
 

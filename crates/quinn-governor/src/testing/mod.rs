@@ -2,7 +2,10 @@
 //! without notice.
 
 mod drive;
+mod link;
+mod op;
 mod rtt;
 
-pub use drive::{BaseChoice, Op, drive};
+pub use drive::drive;
+pub use op::{BaseChoice, Op};
 pub use rtt::{Rtts, quic_configs, rtt_estimator};
