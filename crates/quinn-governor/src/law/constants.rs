@@ -85,10 +85,11 @@ tuning! {
     /// but quinn's pacer, or a round trip that is still changing, and base would burst.
     end_growth: u64 = 2;
 
-    /// How long a queue that overflowed is remembered, or a rule that took a batch: as long the cap
-    /// does not end, and the queue's limit hardly grows over what overflowed. A queue shorter than two bursts is empty
-    /// or overflows, and never stands. Base comes back to the window that overflowed meanwhile:
-    /// ten seconds is Cubic's period (RFC 9438 section 4.2) for 1,300 datagrams.
+    /// How long a queue that overflowed is remembered: as long the cap does not end, and the
+    /// queue's limit hardly grows over what overflowed. As long a rule that took something is
+    /// remembered, and batches are left whole. A queue shorter than two bursts is empty or
+    /// overflows, and never stands. Base comes back to the window that overflowed meanwhile: ten
+    /// seconds is Cubic's period (RFC 9438 section 4.2) for 1,300 datagrams.
     overflow_memory: Duration = Duration::from_secs(10);
 
     /// How long others in the queue are remembered before a hole in the flight is filled, round

@@ -147,6 +147,9 @@ impl Law {
         Self {
             in_flight: 0,
             ack_clock: false,
+            // What the old path held says nothing of the new one.
+            refill: Refill::default(),
+            refilled: 0,
             ..self.clone()
         }
     }
@@ -410,8 +413,8 @@ impl Law {
     /// Follows whether the cap holds anything back: whether the queue ran empty meanwhile, which
     /// asks for a higher limit; and lets go when the queue ran empty and is not what limits this
     /// sender: nothing was held back for two round trips, or the application paused until nothing
-    /// was in flight (a processor that was away makes no such pause). The former proves nothing of a queue that overflowed lately, nor while base's window
-    /// is far from what is in flight.
+    /// was in flight (a processor that was away makes no such pause). The former proves nothing of
+    /// a queue that overflowed lately, nor while base's window is far from what is in flight.
     fn follow_hold(
         &mut self,
         now: Instant,
@@ -457,21 +460,17 @@ impl Law {
     /// lately.
     fn let_go(&mut self, now: Instant) {
         if self.mode == Mode::Engaged {
-            self.release(now);
+            let window = self.in_flight.max(self.rounds.recent_peak());
+            self.mode = Mode::Releasing {
+                window: window.max(self.least_window()),
+                since: now,
+            };
         }
         self.kept_in_flight = 0;
         self.refilled = 0;
         self.refill = Refill::default();
         self.freeze = Freeze::default();
         self.standing = Standing::default();
-    }
-
-    fn release(&mut self, now: Instant) {
-        let window = self.in_flight.max(self.rounds.recent_peak());
-        self.mode = Mode::Releasing {
-            window: window.max(self.least_window()),
-            since: now,
-        };
     }
 
     fn leaves_slow_start(&self, base: Base) -> bool {

@@ -134,3 +134,16 @@ fn with_nothing_in_flight(app_limited: bool) -> Scene {
     scene.marks = Marks::default();
     scene
 }
+
+#[test]
+fn a_new_path_is_not_filled_with_what_the_old_one_held() {
+    let mut scene = Scene::new();
+    scene.engage(4_900);
+    scene.law.in_flight = 60_000;
+    scene.backlog(0);
+    scene.look_at_acks();
+    assert!(scene.law.refilled > 100_000, "the pause left a hole");
+    scene.law = scene.law.for_new_path();
+    scene.look();
+    assert!(scene.window().window < 20 * MTU, "{:?}", scene.window());
+}
