@@ -18,7 +18,7 @@ use super::mapped::Slots;
 use super::options::EbpfOptions;
 use super::probes::{NOTHING, PROBES};
 use super::reasons::Reasons;
-use super::{memlock, missed, socket};
+use super::{left_out, memlock, socket};
 use crate::btf::Btf;
 use crate::error::LoadError;
 use crate::source::Capability;
@@ -261,11 +261,11 @@ pub struct ProbeCost {
     pub left_out: Option<u64>,
 }
 
-fn left_out(program: &Program) -> io::Result<Option<u64>> {
+fn runs_left_out(program: &Program) -> io::Result<Option<u64>> {
     let fd = program
         .fd()
         .map_err(|error| io::Error::other(chain(&error)))?;
-    missed::runs_left_out(fd.as_fd())
+    left_out::runs(fd.as_fd())
 }
 
 /// What each attached probe has cost so far.
@@ -281,7 +281,7 @@ pub(super) fn costs(ebpf: &Ebpf) -> io::Result<Vec<ProbeCost>> {
                 name,
                 runs: info.run_count(),
                 time: info.run_time(),
-                left_out: left_out(program)?,
+                left_out: runs_left_out(program)?,
             }),
             Err(ProgramError::NotLoaded) => {}
             Err(error) => return Err(io::Error::other(chain(&error))),

@@ -26,7 +26,7 @@ struct Attributes {
 }
 
 /// Runs of this program that the kernel left out; `None` on kernels that do not count them.
-pub(super) fn runs_left_out(program: BorrowedFd<'_>) -> io::Result<Option<u64>> {
+pub(super) fn runs(program: BorrowedFd<'_>) -> io::Result<Option<u64>> {
     let mut info = Info([0; RECURSION_MISSES + 8]);
     let length = u32::try_from(size_of::<Info>()).unwrap_or(u32::MAX);
     let mut attributes = Attributes {
