@@ -93,7 +93,9 @@ impl Report {
         measured: &Measured,
         interrupted: bool,
     ) -> Self {
-        let overhead = Overhead::spread_of_host(&measured.overheads);
+        // The verdict is that of the figure as it is told.
+        let overhead =
+            Overhead::spread_of_host(&measured.overheads).map(|spread| spread.rounded(3));
         let (verdict, reasons) = judge(&self_test, overhead, args.target);
         let programs = &measured.programs;
         let bpf_why = programs.missing().map(str::to_owned);
@@ -120,7 +122,7 @@ impl Report {
             seconds: rounded(seconds, 3),
             period_seconds: args.period.as_secs_f64(),
             pairs: measured.overheads.len(),
-            overhead_percent: overhead.map(|spread| spread.rounded(3)),
+            overhead_percent: overhead,
             overhead_percent_of_load: Overhead::spread_of_load(&measured.overheads)
                 .map(|spread| spread.rounded(3)),
             bpf_percent: share(programs.percent_of_host(measured.cpus)),
