@@ -63,6 +63,7 @@ mod error;
 mod event;
 mod fanout;
 mod mock;
+mod observer;
 #[cfg(feature = "recording")]
 mod recording;
 mod sample;
@@ -80,6 +81,7 @@ pub use error::LoadError;
 pub use error::{EventsError, WatchError};
 pub use event::{Buffer, Crossing, DropEvent, Event, EventStream, PressureEvent};
 pub use mock::{MockFlow, MockSource};
+pub use observer::{AfterSend, SendOutcome, SocketObserver, SocketSend};
 #[cfg(feature = "recording")]
 pub use recording::{Recorder, ReplayError, ReplaySource};
 pub use sample::{

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::error::{EventsError, WatchError};
 use crate::event::EventStream;
+use crate::observer::SocketObserver;
 use crate::sample::{
     DropsByReason, FlowSample, HostSample, LocalCongestion, SoftirqSample, SourceKind,
 };
@@ -37,6 +38,18 @@ pub trait SignalSource: fmt::Debug + Send + Sync {
     /// Begins to observe a flow; it is observed until the last clone of the [`Watch`] is gone.
     /// Makes system calls.
     fn watch(&self, target: WatchTarget<'_>) -> Result<Watch, WatchError>;
+
+    /// Asks to be told what a program's own UDP socket sends and receives, for a source that learns
+    /// from that; `None` from a source that has no need of it. A peer in `socket` is ignored.
+    ///
+    /// May change options of the socket: see [`SocketObserver`] for how it then has to be used.
+    fn observe_socket(
+        &self,
+        socket: WatchTarget<'_>,
+    ) -> Result<Option<Arc<dyn SocketObserver>>, WatchError> {
+        let _ = socket;
+        Ok(None)
+    }
 
     /// A new reader of the events from now on. Needs a tokio runtime to be current, with its I/O
     /// and time drivers enabled.
