@@ -31,7 +31,7 @@
 //! ```
 //!
 //! Everything needs root (or the capabilities CAP_SYS_ADMIN and CAP_NET_ADMIN) and iproute2.
-//! Tests ask [`require_privilege`] first. Nothing is left behind: namespaces, devices and threads
+//! [`missing_privilege`] says what is missing. Nothing is left behind: namespaces, devices and threads
 //! go with the values that own them, and with the process if it is killed.
 //!
 //! On systems other than Linux there is the simulator alone.
@@ -74,7 +74,7 @@ pub use namespace::Namespace;
 #[cfg(target_os = "linux")]
 pub use path::{Addresses, Bottleneck, Family, Path, PathConfig};
 #[cfg(target_os = "linux")]
-pub use privilege::{REQUIRE_PRIVILEGE, missing_privilege, require, require_privilege};
+pub use privilege::missing_privilege;
 #[cfg(target_os = "linux")]
 pub use process::Process;
 #[cfg(target_os = "linux")]

@@ -17,10 +17,7 @@ const SILENCE: Duration = Duration::from_millis(300);
 
 #[test]
 fn a_token_bucket_limits_a_blast_to_its_rate_and_counts_every_drop() -> TestResult {
-    let test = "a_token_bucket_limits_a_blast_to_its_rate_and_counts_every_drop";
-    let Some(_turn) = privileged(test) else {
-        return Ok(());
-    };
+    privileged()?;
     let path = Path::new(&PathConfig {
         bottleneck: Bottleneck::Local(BUCKET),
         ..PathConfig::default()
@@ -51,10 +48,7 @@ fn a_token_bucket_limits_a_blast_to_its_rate_and_counts_every_drop() -> TestResu
 
 #[test]
 fn a_remote_bottleneck_drops_at_the_router_and_not_at_the_sender() -> TestResult {
-    let test = "a_remote_bottleneck_drops_at_the_router_and_not_at_the_sender";
-    let Some(_turn) = privileged(test) else {
-        return Ok(());
-    };
+    privileged()?;
     let path = Path::new(&PathConfig {
         bottleneck: Bottleneck::Remote(BUCKET),
         relay: Some(RelayConfig::symmetric(Duration::from_millis(5))),
@@ -79,9 +73,7 @@ fn a_remote_bottleneck_drops_at_the_router_and_not_at_the_sender() -> TestResult
 
 #[test]
 fn a_bottleneck_changed_in_use_keeps_its_counters() -> TestResult {
-    let Some(_turn) = privileged("a_bottleneck_changed_in_use_keeps_its_counters") else {
-        return Ok(());
-    };
+    privileged()?;
     let path = Path::new(&PathConfig {
         bottleneck: Bottleneck::Local(BUCKET),
         ..PathConfig::default()
@@ -108,9 +100,7 @@ fn a_bottleneck_changed_in_use_keeps_its_counters() -> TestResult {
 
 #[test]
 fn one_socket_reaches_two_peers() -> TestResult {
-    let Some(_turn) = privileged("one_socket_reaches_two_peers") else {
-        return Ok(());
-    };
+    privileged()?;
     for relay in [None, Some(RelayConfig::symmetric(Duration::from_millis(1)))] {
         let path = Path::new(&PathConfig {
             relay,
