@@ -30,7 +30,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Everything needs root (or the capabilities CAP_SYS_ADMIN and CAP_NET_ADMIN) and iproute2.
+//! Everything needs root (or the capabilities CAP_SYS_ADMIN and CAP_NET_ADMIN), and no program.
 //! [`missing_privilege`] says what is missing. Nothing is left behind: namespaces, devices and threads
 //! go with the values that own them, and with the process if it is killed.
 //!
@@ -43,11 +43,15 @@ mod busy;
 #[cfg(target_os = "linux")]
 mod delay_line;
 #[cfg(target_os = "linux")]
+mod device;
+#[cfg(target_os = "linux")]
 mod error;
 #[cfg(target_os = "linux")]
 mod iperf;
 #[cfg(target_os = "linux")]
 mod namespace;
+#[cfg(target_os = "linux")]
+mod netlink;
 #[cfg(target_os = "linux")]
 mod path;
 #[cfg(target_os = "linux")]

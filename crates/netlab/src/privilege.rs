@@ -1,10 +1,10 @@
-use std::{fs::OpenOptions, sync::OnceLock};
+use std::sync::OnceLock;
 
-use crate::namespace::Namespace;
+use crate::path::{Path, PathConfig};
 
 /// Why paths cannot be made here and what would change it; `None` when they can.
 ///
-/// Found out by trying: a namespace, `ip`, `tc` and the TUN device. The answer is kept for the
+/// Found out by trying: a namespace, the kinds of devices and queues, and /dev/net/tun. The answer is kept for the
 /// life of the process.
 #[must_use]
 pub fn missing_privilege() -> Option<&'static str> {
@@ -13,14 +13,6 @@ pub fn missing_privilege() -> Option<&'static str> {
 }
 
 fn try_everything() -> Result<(), String> {
-    let namespace = Namespace::new().map_err(|e| e.to_string())?;
-    namespace
-        .execute("tc", "qdisc show")
-        .map_err(|e| e.to_string())?;
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/net/tun")
-        .map_err(|e| format!("cannot open /dev/net/tun: {e}; load the tun module"))?;
-    Ok(())
+    let config = PathConfig::local_queue();
+    Path::new(&config).map(drop).map_err(|e| e.to_string())
 }

@@ -141,3 +141,55 @@ fn a_contradictory_configuration_is_refused() {
         assert!(matches!(refused, Err(netlab::Error::Config(_))));
     }
 }
+
+#[test]
+fn a_queue_is_made_and_read_as_tc_shows_it() -> TestResult {
+    privileged()?;
+    live_test::require_program("tc")?;
+    for bucket in [
+        BUCKET,
+        TokenBucket {
+            rate: 40_000_000_000,
+            burst: 100_000,
+            limit: 1_000_000,
+        },
+    ] {
+        let path = Path::new(&PathConfig {
+            bottleneck: Bottleneck::Local(bucket),
+            ..PathConfig::default()
+        })?;
+        let flow = Flow::new(&path, path.addresses(Family::V4))?;
+        for _ in 0..100 {
+            flow.sender.send(&[0; 1000])?;
+        }
+        flow.drain(Duration::from_millis(300))?;
+        let mut tc = path.sender().command("tc");
+        tc.args(["-s", "-j", "qdisc", "show", "root", "dev"]);
+        let output = tc.arg(path.sender_device()).output()?;
+        let shown: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+        let number = |name: &str| shown[0][name].as_u64().ok_or(format!("no {name}: {shown}"));
+        let read = path.bottleneck_stats()?;
+        for (name, value) in [
+            ("bytes", read.sent_bytes),
+            ("packets", read.sent_packets),
+            ("drops", read.dropped),
+            ("overlimits", read.overlimits),
+            ("requeues", read.requeues),
+            ("backlog", read.backlog_bytes),
+            ("qlen", read.backlog_packets),
+        ] {
+            assert_eq!(value, number(name)?, "{name}: {shown}");
+        }
+        assert_eq!(shown[0]["kind"], "tbf");
+        let options = &shown[0]["options"];
+        assert_eq!(options["rate"].as_u64(), Some(bucket.rate / 8), "{shown}");
+        // tc computes it back from a time in microseconds.
+        let burst = options["burst"].as_u64().ok_or("no burst")?;
+        let microsecond = bucket.rate / 8 / 1_000_000 + 1;
+        assert!(
+            burst.abs_diff(bucket.burst.into()) <= microsecond,
+            "{shown}"
+        );
+    }
+    Ok(())
+}
