@@ -21,8 +21,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! - [`SignalSource`] is what every source offers: [`EbpfSource`] (probes, Linux), [`MockSource`]
-//!   (whatever a test says).
+//! - [`SignalSource`] is what every source offers: [`EbpfSource`] (probes, Linux), `SocketSource`
+//!   (what a program may know of its own sockets without privilege, Linux), [`MockSource`]
+//!   (whatever a test says). [`best_source`] picks the best that works.
 //! - [`Watch`] reads one flow: a UDP socket, or one remote address of it.
 //! - [`HostSample`] is the whole host; [`CongestionCollector`] gives it as plain numbers for an
 //!   interval.
@@ -46,14 +47,15 @@
 //!
 //! # Features
 //!
-//! - `ebpf` (default): [`EbpfSource`]. Without it, and on systems other than Linux, there are no
-//!   native dependencies, and [`MockSource`] and all types remain.
+//! - `ebpf` (default): [`EbpfSource`]. Without it `SocketSource` remains; on systems other than
+//!   Linux, [`MockSource`] and all types do.
 //! - `recording`: `Recorder` writes samples to a file, and `ReplaySource` says again what is in one.
 //! - `validate`: the program of that name, which checks a host. It adds nothing to the library.
 
 #[cfg(all(feature = "ebpf", target_os = "linux"))]
 #[doc(hidden)]
 pub mod btf;
+mod choice;
 mod collector;
 #[cfg(all(feature = "ebpf", target_os = "linux"))]
 mod drop_class;
@@ -68,11 +70,15 @@ mod observer;
 mod recording;
 mod sample;
 mod signals;
+#[cfg(target_os = "linux")]
+#[doc(hidden)]
+pub mod socket;
 mod source;
 mod symbols;
 
 #[cfg(all(feature = "ebpf", target_os = "linux"))]
 pub use btf::BtfError;
+pub use choice::{Choice, Refusal, best_source};
 pub use collector::CongestionCollector;
 #[cfg(all(feature = "ebpf", target_os = "linux"))]
 pub use ebpf::{CostAccounting, EbpfOptions, EbpfSource, ProbeCost, Signal};
@@ -90,6 +96,8 @@ pub use sample::{
     QueueLimit, QueueSample, QueueState, SendCounters, SoftirqSample, SojournSample, SourceKind,
 };
 pub use signals::CongestionSignals;
+#[cfg(target_os = "linux")]
+pub use socket::{NetworkError, SocketSource};
 pub use source::{Capability, FlowId, FlowReader, SignalSource, Watch, WatchTarget};
 pub use symbols::KernelSymbols;
 

@@ -55,6 +55,8 @@ impl KernelTime {
 pub enum SourceKind {
     /// Probes in the running kernel.
     Ebpf,
+    /// What a program may know of its own sockets, without privilege (`SocketSource`, Linux).
+    Socket,
     /// A script of the program's own ([`MockSource`](crate::MockSource)).
     Mock,
     /// A recording (`ReplaySource`, with the feature `recording`).
@@ -66,6 +68,7 @@ impl SourceKind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ebpf => "ebpf",
+            Self::Socket => "socket",
             Self::Mock => "mock",
             Self::Replay => "replay",
         }
@@ -114,7 +117,7 @@ impl DropTable {
     }
 }
 
-fn sum(a: DropCounters, b: DropCounters) -> DropCounters {
+pub(crate) fn sum(a: DropCounters, b: DropCounters) -> DropCounters {
     DropCounters {
         skbs: a.skbs.wrapping_add(b.skbs),
         packets: a.packets.wrapping_add(b.packets),

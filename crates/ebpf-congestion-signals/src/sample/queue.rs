@@ -81,6 +81,35 @@ impl QdiscName {
         Self(bytes)
     }
 
+    /// The name in a string; what is longer than the kernel's names is cut off.
+    pub fn from_name(name: &str) -> Self {
+        let mut bytes = [0; QDISC_NAME_BYTES];
+        for (byte, letter) in bytes.iter_mut().zip(name.bytes()) {
+            *byte = letter;
+        }
+        Self(bytes)
+    }
+
+    /// All of it, as words in memory.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn words(&self) -> [u64; 2] {
+        let word = |at: usize| {
+            let mut word = [0; 8];
+            word.copy_from_slice(&self.0[at..at + 8]);
+            u64::from_ne_bytes(word)
+        };
+        [word(0), word(8)]
+    }
+
+    /// The name in these words.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn from_words(words: [u64; 2]) -> Self {
+        let mut bytes = [0; QDISC_NAME_BYTES];
+        bytes[..8].copy_from_slice(&words[0].to_ne_bytes());
+        bytes[8..].copy_from_slice(&words[1].to_ne_bytes());
+        Self(bytes)
+    }
+
     /// The first eight bytes, as a word in memory.
     fn first_word(&self) -> u64 {
         let mut word = [0; 8];

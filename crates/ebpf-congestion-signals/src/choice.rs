@@ -1,0 +1,148 @@
+//! Which source to use.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::sample::SourceKind;
+use crate::source::SignalSource;
+
+/// The best source that works here, and why not a better one.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Choice {
+    /// The source; `None` where none works.
+    pub source: Option<Arc<dyn SignalSource>>,
+    /// Better ones, from the best on, and why they do not work.
+    pub refused: Vec<Refusal>,
+}
+
+/// A source that does not work here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refusal {
+    /// Which source.
+    pub kind: SourceKind,
+    /// Why, and what would change that: one line.
+    pub why: String,
+}
+
+impl Choice {
+    /// The name of what was chosen: that of the source's kind, or `none`.
+    pub fn name(&self) -> &'static str {
+        let kind = self.source.as_ref().map(|source| source.kind());
+        kind.map_or("none", SourceKind::name)
+    }
+}
+
+impl fmt::Display for Choice {
+    /// One line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        for Refusal { kind, why } in &self.refused {
+            write!(f, "; not {kind}: {why}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Picks the best source that works for this process: probes in the kernel where they are
+/// permitted, else what a program may know of its own sockets (Linux), else none. Never fails; says
+/// once, through `tracing`, what was chosen and why not a better one.
+///
+/// Loading probes takes some tenths of a second, and every process that loads them makes each
+/// packet of the host dearer: choose once, and share the source.
+pub fn best_source() -> Choice {
+    let mut refused = Vec::new();
+    let source = probes(&mut refused).or_else(|| socket(&mut refused));
+    let choice = Choice { source, refused };
+    tracing::info!(source = choice.name(), "signals of congestion: {choice}");
+    choice
+}
+
+#[cfg(all(feature = "ebpf", target_os = "linux"))]
+fn probes(refused: &mut Vec<Refusal>) -> Option<Arc<dyn SignalSource>> {
+    match crate::EbpfSource::load() {
+        Ok(source) => Some(Arc::new(source)),
+        Err(error) => {
+            let why = one_line(&error);
+            refused.push(Refusal {
+                kind: SourceKind::Ebpf,
+                why,
+            });
+            None
+        }
+    }
+}
+
+/// An error and its causes in one line.
+#[cfg(all(feature = "ebpf", target_os = "linux"))]
+fn one_line(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let causes: Vec<String> = causes.map(ToString::to_string).collect();
+    let words: Vec<String> = causes
+        .join(": ")
+        .split_whitespace()
+        .map(str::to_owned)
+        .collect();
+    words.join(" ")
+}
+
+#[cfg(not(all(feature = "ebpf", target_os = "linux")))]
+fn probes(refused: &mut Vec<Refusal>) -> Option<Arc<dyn SignalSource>> {
+    let why = if cfg!(target_os = "linux") {
+        "this program was built without the feature `ebpf`"
+    } else {
+        "probes are for the Linux kernel"
+    };
+    refused.push(Refusal {
+        kind: SourceKind::Ebpf,
+        why: why.to_owned(),
+    });
+    None
+}
+
+#[cfg(target_os = "linux")]
+fn socket(refused: &mut Vec<Refusal>) -> Option<Arc<dyn SignalSource>> {
+    match crate::SocketSource::probe() {
+        Ok(source) => Some(Arc::new(source)),
+        Err(error) => {
+            refused.push(Refusal {
+                kind: SourceKind::Socket,
+                why: error.to_string(),
+            });
+            None
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn socket(refused: &mut Vec<Refusal>) -> Option<Arc<dyn SignalSource>> {
+    refused.push(Refusal {
+        kind: SourceKind::Socket,
+        why: "what is read of a socket is Linux's".to_owned(),
+    });
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_choice_is_told_in_one_line_with_every_reason_against_a_better_one() {
+        let choice = best_source();
+        let line = choice.to_string();
+        assert_eq!(line.lines().count(), 1);
+        assert!(line.starts_with(choice.name()));
+        for refusal in &choice.refused {
+            assert!(line.contains(&refusal.why), "{line}");
+        }
+        #[cfg(target_os = "linux")]
+        {
+            let kind = choice.source.map(|source| source.kind());
+            let best = matches!(kind, Some(SourceKind::Ebpf)) && choice.refused.is_empty();
+            let second = matches!(kind, Some(SourceKind::Socket)) && choice.refused.len() == 1;
+            assert!(best || second, "{kind:?}");
+        }
+    }
+}

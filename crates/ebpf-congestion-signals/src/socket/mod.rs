@@ -1,0 +1,25 @@
+//! The source of signals for programs without privilege: what a program may know of its own
+//! sockets, and what the kernel tells anybody of its queues.
+//!
+//! - `observer` gets a report of every send and receive, and looks at the socket's memory between.
+//! - `ledger` turns that memory into bytes in the queue, and into each peer's part.
+//! - `poller` looks at devices' queues, in a thread of its own, while a socket waits in one.
+//! - `source` puts together what readers see: a few loads.
+
+mod capabilities;
+mod error_queue;
+mod flow;
+mod host;
+mod kernel;
+pub mod ledger;
+pub mod netlink;
+mod observer;
+mod poller;
+mod pressure;
+mod queues;
+mod source;
+mod state;
+pub mod truesize;
+
+pub use error_queue::NetworkError;
+pub use source::SocketSource;

@@ -1,0 +1,214 @@
+//! Looks at devices' queues off the path, while a socket of this program waits in one.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use super::kernel;
+use super::netlink::Netlink;
+use super::observer::look;
+use super::queues::Shape;
+use super::source::Shared;
+use super::state::SocketState;
+use crate::sample::KernelTime;
+
+/// Between two looks at a queue that somebody waits in: a Cubic sender's share of a queue changes
+/// within few of them. A look costs 5 to 7 us.
+const QUEUE_INTERVAL: Duration = Duration::from_millis(1);
+
+/// Between two looks at which device a socket sends by, and at the kind and limit of its queue.
+const ROUTE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A queue is looked at for so long after a socket was last seen waiting in it.
+const ACTIVE: Duration = Duration::from_millis(100);
+
+/// A socket that waits is looked at here where it has neither sent nor received for this long.
+const STALE: Duration = Duration::from_millis(5);
+
+/// Wakes the thread that looks.
+#[derive(Debug)]
+pub(super) struct Poller {
+    thread: Thread,
+    parked: Arc<AtomicBool>,
+}
+
+impl Poller {
+    /// Begins. The thread ends with the source.
+    pub(super) fn start(shared: Weak<Shared>, netlink: Netlink) -> std::io::Result<Self> {
+        let parked = Arc::new(AtomicBool::new(false));
+        let mut looking = Looking {
+            netlink,
+            netns: None,
+            parked: Arc::clone(&parked),
+            routes: Vec::new(),
+            devices: Vec::new(),
+        };
+        looking.netns = looking.netlink.netns();
+        let thread = thread::Builder::new()
+            .name("socket-signals".to_owned())
+            .spawn(move || looking.run(&shared))?
+            .thread()
+            .clone();
+        Ok(Self { thread, parked })
+    }
+
+    /// A socket waits.
+    pub(super) fn wake(&self) {
+        if self.parked.load(Ordering::Relaxed) && self.parked.swap(false, Ordering::AcqRel) {
+            self.thread.unpark();
+        }
+    }
+}
+
+impl Drop for Poller {
+    fn drop(&mut self) {
+        self.thread.unpark();
+    }
+}
+
+struct Looking {
+    netlink: Netlink,
+    netns: Option<u64>,
+    parked: Arc<AtomicBool>,
+    /// Sockets whose device was looked up, by cookie, and when.
+    routes: Vec<(u64, KernelTime)>,
+    devices: Vec<Device>,
+}
+
+/// A device that packets of ours leave by.
+struct Device {
+    queue: usize,
+    ifindex: u32,
+    shape: Option<Shape>,
+    looked: KernelTime,
+}
+
+impl Looking {
+    fn run(mut self, shared: &Weak<Shared>) {
+        loop {
+            let Some(strong) = shared.upgrade() else {
+                return;
+            };
+            let busy = self.look(&strong);
+            if busy {
+                drop(strong);
+                thread::park_timeout(QUEUE_INTERVAL);
+                continue;
+            }
+            self.forget(&strong);
+            self.parked.store(true, Ordering::Release);
+            // Whoever began to wait before this saw that nobody is parked.
+            let begun = !active(&strong, kernel::now()).is_empty();
+            drop(strong);
+            if begun {
+                self.parked.store(false, Ordering::Release);
+            } else {
+                // Wakes up for nothing are harmless: then nothing is found, and it parks again.
+                thread::park();
+                self.parked.store(false, Ordering::Release);
+            }
+        }
+    }
+
+    /// One look at all that somebody waits in; says whether there is anything.
+    fn look(&mut self, shared: &Shared) -> bool {
+        let now = kernel::now();
+        let sockets = active(shared, now);
+        for socket in &sockets {
+            self.route(shared, socket, now);
+        }
+        let mut queues: Vec<usize> = sockets.iter().map(|socket| socket.queue()).collect();
+        queues.sort_unstable();
+        queues.dedup();
+        for socket in &sockets {
+            let is_stale = socket.looked().is_none_or(|at| now.since(at) > STALE);
+            if is_stale && let Some(descriptor) = socket.descriptor() {
+                look(shared, socket, &descriptor);
+            }
+        }
+        for queue in queues {
+            self.queue(shared, queue, now);
+        }
+        !sockets.is_empty()
+    }
+
+    /// Finds the device that a socket sends by.
+    fn route(&mut self, shared: &Shared, socket: &SocketState, now: KernelTime) {
+        let cookie = socket.identity.cookie;
+        let known = self.routes.iter_mut().find(|(other, _)| *other == cookie);
+        match known {
+            Some((_, at)) if now.since(*at) < ROUTE_INTERVAL => return,
+            Some((_, at)) => *at = now,
+            None => self.routes.push((cookie, now)),
+        }
+        let elsewhere = socket.identity.netns != self.netns;
+        let destination = socket.last_destination().filter(|_| !elsewhere);
+        let device = destination.and_then(|destination| {
+            let address = destination.ip().to_canonical();
+            self.netlink.device(address).ok()
+        });
+        let queue = device.map_or(0, |device| shared.queues.of_device(device));
+        socket.moves_to(queue, &shared.queues);
+    }
+
+    fn queue(&mut self, shared: &Shared, queue: usize, now: KernelTime) {
+        let Some(ifindex) = shared.queues.device(queue) else {
+            return;
+        };
+        let known = self.devices.iter().position(|known| known.queue == queue);
+        let place = known.unwrap_or_else(|| {
+            self.devices.push(Device {
+                queue,
+                ifindex,
+                shape: None,
+                looked: KernelTime::default(),
+            });
+            self.devices.len() - 1
+        });
+        self.devices[place].look(&mut self.netlink, shared, now);
+    }
+
+    /// Nobody waits: what others have is not known from now on.
+    fn forget(&mut self, shared: &Shared) {
+        for device in self.devices.drain(..) {
+            shared.queues.get(device.queue).forget_others();
+        }
+        self.routes.clear();
+    }
+}
+
+impl Device {
+    fn look(&mut self, netlink: &mut Netlink, shared: &Shared, now: KernelTime) {
+        let queue = shared.queues.get(self.queue);
+        if now.since(self.looked) >= ROUTE_INTERVAL {
+            self.looked = now;
+            let qdiscs = netlink.qdiscs(self.ifindex).unwrap_or_default();
+            self.shape = Shape::of(&qdiscs);
+            match &self.shape {
+                Some(shape) => queue.looked_at(&shape.root, shape),
+                None => queue.forget_others(),
+            }
+            return;
+        }
+        let Some(shape) = self.shape.as_ref().filter(|shape| shape.in_order) else {
+            return;
+        };
+        match netlink.root(self.ifindex) {
+            Ok(root) if root.kind == shape.root.kind && root.handle == shape.root.handle => {
+                queue.looked_at(&root, shape);
+            }
+            // Replaced by another: it is looked at anew.
+            _ => {
+                self.looked = KernelTime::default();
+                self.shape = None;
+                queue.forget_others();
+            }
+        }
+    }
+}
+
+/// Sockets that wait, or did a moment ago.
+fn active(shared: &Shared, now: KernelTime) -> Vec<Arc<SocketState>> {
+    shared.sockets(|socket| socket.is_observed() && now.since(socket.waited()) < ACTIVE)
+}

@@ -1,0 +1,388 @@
+//! The queues of this host's devices, as far as a program without privilege knows them.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+use parking_lot::Mutex;
+
+use super::netlink::Qdisc;
+use crate::sample::{QdiscName, QueueId, QueueLimit, QueueState};
+
+/// Kinds that send in the order of arrival, or nearly so: who has bytes in one waits for all that
+/// is before him.
+const IN_ORDER: [&str; 8] = [
+    "bfifo",
+    "codel",
+    "netem",
+    "pfifo",
+    "pfifo_fast",
+    "pfifo_head_drop",
+    "pie",
+    "tbf",
+];
+
+/// Kinds that shape what one child queues.
+const SHAPERS: [&str; 5] = ["hfsc", "htb", "mq", "netem", "tbf"];
+
+/// Others' bytes are not known.
+const UNKNOWN: u64 = u64::MAX;
+
+/// What the disciplines of a device amount to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    pub(super) root: Qdisc,
+    /// Whether everything waits in one queue in the order of arrival: then what the root has in it
+    /// is what a packet that comes now waits for.
+    pub(super) in_order: bool,
+    pub(super) limit: Option<QueueLimit>,
+}
+
+impl Shape {
+    /// From all queue disciplines of a device, in any order. `None` without a root.
+    pub(super) fn of(qdiscs: &[Qdisc]) -> Option<Self> {
+        let root = qdiscs.iter().find(|qdisc| qdisc.is_root())?;
+        let mut last = root;
+        let mut shaped = true;
+        loop {
+            let mut below = qdiscs.iter().filter(|qdisc| is_below(qdisc, last));
+            match (below.next(), below.next()) {
+                (None, _) => break,
+                (Some(only), None) => {
+                    shaped &= SHAPERS.contains(&last.kind.as_str());
+                    last = only;
+                }
+                // Packets go separate ways.
+                (Some(_), Some(_)) => {
+                    shaped = false;
+                    break;
+                }
+            }
+        }
+        let in_order = shaped && IN_ORDER.contains(&last.kind.as_str());
+        let limit = last.limit.filter(|_| in_order || last == root);
+        Some(Self {
+            root: root.clone(),
+            in_order,
+            limit: limit.and_then(|limit| QueueLimit::of(&last.kind, limit)),
+        })
+    }
+}
+
+/// Whether a discipline hangs on a class of another. A leaf has no handle, and nothing below it.
+fn is_below(qdisc: &Qdisc, above: &Qdisc) -> bool {
+    let major = |handle: u32| handle >> 16;
+    above.handle != 0 && !qdisc.is_root() && major(qdisc.parent) == major(above.handle)
+}
+
+/// The queues that flows leave by. The first is that of all flows whose device is not known.
+#[derive(Debug)]
+pub(super) struct Queues {
+    slots: Vec<Queue>,
+    /// Devices by the index of their slot, from the second on.
+    devices: Mutex<Vec<u32>>,
+}
+
+impl Queues {
+    pub(super) fn new() -> Self {
+        Self {
+            slots: (0..QueueId::COUNT).map(|_| Queue::default()).collect(),
+            devices: Mutex::default(),
+        }
+    }
+
+    /// The queue of this index; of one that does not exist, that of unknown devices.
+    pub(super) fn get(&self, index: usize) -> &Queue {
+        self.slots.get(index).unwrap_or(&self.slots[0])
+    }
+
+    /// Index of a device's queue. More devices than there are slots share that of unknown ones.
+    pub(super) fn of_device(&self, ifindex: u32) -> usize {
+        let mut devices = self.devices.lock();
+        let place = match devices.iter().position(|device| *device == ifindex) {
+            Some(place) => place,
+            None if devices.len() + 1 < self.slots.len() => {
+                devices.push(ifindex);
+                devices.len() - 1
+            }
+            None => return 0,
+        };
+        place + 1
+    }
+
+    /// The device of a queue.
+    pub(super) fn device(&self, index: usize) -> Option<u32> {
+        self.devices.lock().get(index.checked_sub(1)?).copied()
+    }
+}
+
+/// One queue. Bytes are on the wire.
+#[derive(Debug)]
+pub(super) struct Queue {
+    /// Of all observed sockets of this program. Gauge.
+    program: AtomicU64,
+    /// Of flows watched as sharing. Gauge.
+    shared: AtomicU64,
+    /// Of everybody else when last looked at; [`UNKNOWN`].
+    others: AtomicU64,
+    drained: AtomicU64,
+    /// Bytes that it holds; 0 where that is not known.
+    limit: AtomicU64,
+    root: Seen,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            program: AtomicU64::new(0),
+            shared: AtomicU64::new(0),
+            others: AtomicU64::new(UNKNOWN),
+            drained: AtomicU64::new(0),
+            limit: AtomicU64::new(0),
+            root: Seen::default(),
+        }
+    }
+}
+
+impl Queue {
+    pub(super) fn program(&self) -> u64 {
+        self.program.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn shared(&self) -> u64 {
+        self.shared.load(Ordering::Relaxed)
+    }
+
+    /// Of everybody else; `None` where that is not known.
+    pub(super) fn others(&self) -> Option<u64> {
+        let others = self.others.load(Ordering::Relaxed);
+        (others != UNKNOWN).then_some(others)
+    }
+
+    /// Bytes that it holds before it drops; `None` where that is not known, or not counted in
+    /// bytes.
+    pub(super) fn limit_in_bytes(&self) -> Option<u64> {
+        match self.limit.load(Ordering::Relaxed) {
+            0 => None,
+            bytes => Some(bytes),
+        }
+    }
+
+    /// Times it ran empty.
+    pub(super) fn drained(&self) -> u64 {
+        self.drained.load(Ordering::Relaxed)
+    }
+
+    /// The root, when last looked at.
+    pub(super) fn state(&self) -> Option<QueueState> {
+        self.root.load()
+    }
+
+    pub(super) fn enters(&self, bytes: u64, shared: u64) {
+        self.program.fetch_add(bytes, Ordering::Relaxed);
+        self.shared.fetch_add(shared, Ordering::Relaxed);
+    }
+
+    /// Takes out what has left; the queue ran empty if that was the last of everybody, as far as
+    /// known.
+    pub(super) fn leaves(&self, bytes: u64, shared: u64) {
+        self.shared.fetch_sub(shared, Ordering::Relaxed);
+        let before = self.program.fetch_sub(bytes, Ordering::Relaxed);
+        if bytes > 0 && before == bytes && self.others().unwrap_or(0) == 0 {
+            self.drained.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes out what another queue has from now on.
+    pub(super) fn moves(&self, bytes: u64, shared: u64) {
+        self.shared.fetch_sub(shared, Ordering::Relaxed);
+        self.program.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Takes over what the device's disciplines amount to, at another look at them. One writer at a
+    /// time.
+    pub(super) fn looked_at(&self, root: &Qdisc, shape: &Shape) {
+        let limit = match shape.limit {
+            Some(QueueLimit::Bytes(bytes)) => bytes.into(),
+            _ => 0,
+        };
+        self.limit.store(limit, Ordering::Relaxed);
+        self.root.store(&QueueState {
+            ifindex: root.ifindex,
+            handle: root.handle & 0xffff_0000,
+            kind: root.kind,
+            packets: root.packets.into(),
+            limit: shape.limit,
+        });
+        if shape.in_order {
+            let others = u64::from(root.backlog).saturating_sub(self.program());
+            self.others.store(others, Ordering::Relaxed);
+        } else {
+            self.forget_others();
+        }
+    }
+
+    /// Nobody looks any more.
+    pub(super) fn forget_others(&self) {
+        self.others.store(UNKNOWN, Ordering::Relaxed);
+    }
+}
+
+/// Words of a [`QueueState`] in memory.
+const WORDS: usize = 6;
+
+/// A state that one writer replaces while readers copy it. A reader that meets the writer tries
+/// again, and goes without after some times.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Odd while it is being written, 0 before the first time.
+    version: AtomicU32,
+    words: [AtomicU64; WORDS],
+}
+
+/// Attempts to read before a reader goes without.
+const ATTEMPTS: usize = 4;
+
+impl Seen {
+    fn store(&self, state: &QueueState) {
+        let (unit, limit) = match state.limit {
+            None => (0, 0),
+            Some(QueueLimit::Bytes(bytes)) => (1, bytes),
+            Some(QueueLimit::Packets(packets)) => (2, packets),
+        };
+        let [first, second] = state.kind.words();
+        let words = [
+            state.ifindex.into(),
+            state.handle.into(),
+            first,
+            second,
+            state.packets,
+            unit << 32 | u64::from(limit),
+        ];
+        let version = self.version.load(Ordering::Relaxed);
+        self.version
+            .store(version.wrapping_add(1), Ordering::Relaxed);
+        fence(Ordering::Release);
+        for (place, word) in self.words.iter().zip(words) {
+            place.store(word, Ordering::Relaxed);
+        }
+        self.version
+            .store(version.wrapping_add(2).max(2), Ordering::Release);
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "as they were stored")]
+    fn load(&self) -> Option<QueueState> {
+        for _ in 0..ATTEMPTS {
+            let version = self.version.load(Ordering::Acquire);
+            if version == 0 {
+                return None;
+            }
+            let words: [u64; WORDS] =
+                std::array::from_fn(|place| self.words[place].load(Ordering::Relaxed));
+            fence(Ordering::Acquire);
+            if version.is_multiple_of(2) && version == self.version.load(Ordering::Relaxed) {
+                let limit = words[5] as u32;
+                return Some(QueueState {
+                    ifindex: words[0] as u32,
+                    handle: words[1] as u32,
+                    kind: QdiscName::from_words([words[2], words[3]]),
+                    packets: words[4],
+                    limit: match words[5] >> 32 {
+                        1 => Some(QueueLimit::Bytes(limit)),
+                        2 => Some(QueueLimit::Packets(limit)),
+                        _ => None,
+                    },
+                });
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_route::tc::TcHandle;
+
+    use super::*;
+
+    const ROOT: u32 = u32::MAX;
+
+    fn qdisc(kind: &str, handle: u32, parent: u32, limit: u32) -> Qdisc {
+        Qdisc {
+            ifindex: 7,
+            handle,
+            parent,
+            kind: QdiscName::from_name(kind),
+            limit: (limit > 0).then_some(limit),
+            backlog: 5000,
+            packets: 4,
+            drops: 3,
+        }
+    }
+
+    fn shape(qdiscs: &[Qdisc]) -> (bool, Option<QueueLimit>) {
+        let shape = Shape::of(qdiscs).unwrap();
+        (shape.in_order, shape.limit)
+    }
+
+    #[test]
+    fn a_shaper_over_one_queue_is_as_that_queue() {
+        let tbf = qdisc("tbf", 0x8001_0000, ROOT, 150_000);
+        let hidden = qdisc("bfifo", 0, 0x8001_0001, 150_000);
+        let bytes = Some(QueueLimit::Bytes(150_000));
+        assert_eq!(shape(&[hidden, tbf.clone()]), (true, bytes));
+        let packets = Some(QueueLimit::Packets(10));
+        let child = qdisc("pfifo", 0x0001_0000, 0x8001_0001, 10);
+        assert_eq!(shape(&[tbf, child]), (true, packets));
+    }
+
+    #[test]
+    fn of_queues_beside_one_another_nothing_is_known() {
+        let htb = qdisc("htb", 0x0001_0000, ROOT, 0);
+        let first = qdisc("pfifo", 0, 0x0001_0010, 100);
+        let second = qdisc("pfifo", 0, 0x0001_0020, 100);
+        let packets = Some(QueueLimit::Packets(100));
+        assert_eq!(shape(&[htb.clone(), first.clone()]), (true, packets));
+        assert_eq!(shape(&[htb, first, second]), (false, None));
+    }
+
+    #[test]
+    fn a_queue_that_keeps_flows_apart_has_a_limit_and_no_order() {
+        let fair = qdisc("fq_codel", 0x0001_0000, ROOT, 10_240);
+        let ingress = qdisc("clsact", 0xffff_0000, TcHandle::CLSACT.into(), 0);
+        let packets = Some(QueueLimit::Packets(10_240));
+        assert_eq!(shape(&[ingress.clone(), fair]), (false, packets));
+        assert_eq!(Shape::of(&[ingress]), None);
+    }
+
+    #[test]
+    fn others_have_what_the_program_has_not() {
+        let queue = Queue::default();
+        let root = qdisc("tbf", 0x8001_0000, ROOT, 150_000);
+        let shape = Shape::of(std::slice::from_ref(&root)).unwrap();
+        assert_eq!((queue.others(), queue.state()), (None, None));
+        queue.enters(2000, 1500);
+        queue.looked_at(&root, &shape);
+        assert_eq!((queue.others(), queue.shared()), (Some(3000), 1500));
+        let state = queue.state().unwrap();
+        assert_eq!((state.ifindex, state.handle), (7, 0x8001_0000));
+        assert_eq!((state.kind.as_str(), state.packets), ("tbf", 4));
+        assert_eq!(state.limit, Some(QueueLimit::Bytes(150_000)));
+        queue.leaves(2000, 1500);
+        assert_eq!(queue.drained(), 0, "others are still there");
+        queue.forget_others();
+        queue.enters(100, 0);
+        queue.leaves(100, 0);
+        assert_eq!((queue.others(), queue.drained()), (None, 1));
+    }
+
+    #[test]
+    fn every_device_has_a_queue_of_its_own_while_there_are_slots() {
+        let queues = Queues::new();
+        let (first, second) = (queues.of_device(3), queues.of_device(9));
+        assert_eq!((first, second, queues.of_device(3)), (1, 2, 1));
+        assert_eq!((queues.device(2), queues.device(0)), (Some(9), None));
+        for device in 100..200 {
+            queues.of_device(device);
+        }
+        assert_eq!(queues.of_device(1000), 0);
+    }
+}

@@ -1,0 +1,557 @@
+//! What is known of one observed socket.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use ebpf_congestion_signals_common::DropCounters;
+use parking_lot::Mutex;
+
+use super::flow::{Flow, add};
+use super::kernel::{Identity, Memory};
+use super::ledger::{Destination, Ledger};
+use super::pressure::Pressure;
+use super::queues::Queues;
+use super::truesize::Weight;
+use crate::observer::SocketSend;
+use crate::sample::{BufferSample, KernelTime};
+
+/// Shortest time between two looks at a socket's memory.
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_micros(200);
+
+/// How long a send buffer that was seen with something in it shows that there is a queue. Devices
+/// that give packets back before they have sent them always show it empty.
+const QUEUE_SHOWN: Duration = Duration::from_secs(5);
+
+/// A send buffer that was never seen empty for this long has a queue before it, not only what is on
+/// its way to the device.
+const STANDING: Duration = Duration::from_millis(2);
+
+/// The destination of all that goes to nobody who is watched alone.
+const NOBODY: Destination = 0;
+
+/// A socket that is watched or observed.
+#[derive(Debug)]
+pub(super) struct SocketState {
+    pub(super) identity: Identity,
+    /// All of the socket.
+    pub(super) flow: Arc<Flow>,
+    /// The observer's descriptor, while there is one.
+    descriptor: Mutex<Weak<OwnedFd>>,
+    observed: AtomicBool,
+    books: Mutex<Books>,
+    /// Copy of the ledger's, for those who do not hold the lock.
+    sequence: AtomicU64,
+    /// When its memory was looked at last, nanoseconds.
+    looked: AtomicU64,
+    /// The ledger's sequence then.
+    looked_sequence: AtomicU64,
+    /// When its send buffer was last seen with something in it, nanoseconds; 0 before.
+    backlogged: AtomicU64,
+    /// When it was last seen empty, nanoseconds.
+    emptied: AtomicU64,
+    /// When it was last seen to wait in a queue, nanoseconds; 0 before.
+    waited: AtomicU64,
+    /// Index of the queue that it sends by.
+    queue: AtomicUsize,
+    send: AtomicU32,
+    send_limit: AtomicU32,
+    receive: AtomicU32,
+    receive_limit: AtomicU32,
+    /// Datagrams dropped because the receive buffer was full.
+    receive_drops: AtomicU64,
+    pub(super) send_pressure: Pressure,
+    pub(super) receive_pressure: Pressure,
+}
+
+/// What changes with every send.
+#[derive(Debug, Default)]
+struct Books {
+    ledger: Ledger,
+    peers: HashMap<SocketAddr, Destination>,
+    flows: HashMap<Destination, Arc<Flow>>,
+    last_destination: Destination,
+    /// Where the last send went.
+    sent_to: Option<SocketAddr>,
+    /// The kernel's count of receive drops, which wraps.
+    kernel_drops: Option<u32>,
+}
+
+/// An address in the one form that a peer is known by: IPv4 as such, no flow label.
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V6(mut v6) => match v6.ip().to_ipv4_mapped() {
+            Some(v4) => SocketAddr::from((v4, v6.port())),
+            None => {
+                v6.set_flowinfo(0);
+                v6.into()
+            }
+        },
+        v4 @ SocketAddr::V4(_) => v4,
+    }
+}
+
+impl SocketState {
+    pub(super) fn new(identity: Identity, flow: Arc<Flow>) -> Self {
+        Self {
+            identity,
+            flow,
+            descriptor: Mutex::default(),
+            observed: AtomicBool::new(false),
+            books: Mutex::default(),
+            sequence: AtomicU64::new(0),
+            looked: AtomicU64::new(0),
+            looked_sequence: AtomicU64::new(0),
+            backlogged: AtomicU64::new(0),
+            emptied: AtomicU64::new(0),
+            waited: AtomicU64::new(0),
+            queue: AtomicUsize::new(0),
+            send: AtomicU32::new(0),
+            send_limit: AtomicU32::new(0),
+            receive: AtomicU32::new(0),
+            receive_limit: AtomicU32::new(0),
+            receive_drops: AtomicU64::new(0),
+            send_pressure: Pressure::default(),
+            receive_pressure: Pressure::default(),
+        }
+    }
+
+    /// An observer begins.
+    pub(super) fn observe(&self, descriptor: &Arc<OwnedFd>, memory: &Memory) {
+        *self.descriptor.lock() = Arc::downgrade(descriptor);
+        self.books.lock().kernel_drops = Some(memory.drops);
+        self.keep(memory);
+        self.observed.store(true, Ordering::Relaxed);
+    }
+
+    /// An observer ends: what it knew is of the past.
+    pub(super) fn end(&self, descriptor: &Arc<OwnedFd>, queues: &Queues) {
+        let mut current = self.descriptor.lock();
+        if std::ptr::eq(current.as_ptr(), Arc::as_ptr(descriptor)) {
+            *current = Weak::new();
+            self.observed.store(false, Ordering::Relaxed);
+            drop(current);
+            let mut books = self.books.lock();
+            let sequence = books.ledger.sequence();
+            self.measured(&mut books, 0, sequence, queues);
+        }
+    }
+
+    pub(super) fn is_observed(&self) -> bool {
+        self.observed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn descriptor(&self) -> Option<Arc<OwnedFd>> {
+        self.descriptor.lock().upgrade()
+    }
+
+    /// Begins to count a peer by itself.
+    pub(super) fn add_peer(&self, peer: SocketAddr, flow: &Arc<Flow>) {
+        let mut books = self.books.lock();
+        books.last_destination += 1;
+        let destination = books.last_destination;
+        books.peers.insert(canonical(peer), destination);
+        books.flows.insert(destination, Arc::clone(flow));
+    }
+
+    /// Ends that.
+    pub(super) fn remove_peer(&self, peer: SocketAddr, queues: &Queues) {
+        let mut books = self.books.lock();
+        if let Some(destination) = books.peers.remove(&canonical(peer))
+            && let Some(flow) = books.flows.remove(&destination)
+            && flow.is_sharing()
+        {
+            queues.get(self.queue()).leaves(0, flow.own());
+        }
+    }
+
+    /// Calls `each` for the socket and for every peer that is watched alone.
+    pub(super) fn each_flow(&self, mut each: impl FnMut(&Flow)) {
+        each(&self.flow);
+        for flow in self.books.lock().flows.values() {
+            each(flow);
+        }
+    }
+
+    /// Somebody watches a flow of this socket as sharing.
+    pub(super) fn share(&self, flow: &Flow, queues: &Queues) {
+        let _books = self.books.lock();
+        if !flow.is_sharing() {
+            flow.share();
+            queues.get(self.queue()).enters(0, flow.own());
+        }
+    }
+
+    /// The kernel took a send.
+    pub(super) fn sent(&self, send: &SocketSend, now: KernelTime, queues: &Queues) {
+        let weight = Weight::of(send);
+        let mut books = self.books.lock();
+        if self.flow.own() == 0 {
+            self.emptied.store(now.as_nanos(), Ordering::Relaxed);
+        }
+        let destination = books.destination(send.destination);
+        let mut shared = 0;
+        self.flows(&books, destination, |flow| {
+            flow.count_sent(send);
+            flow.enters(weight.wire);
+            shared += if flow.is_sharing() { weight.wire } else { 0 };
+        });
+        let queue = queues.get(self.queue());
+        queue.enters(weight.wire, shared);
+        let mut left = Left::default();
+        let Books { ledger, flows, .. } = &mut *books;
+        ledger.sent(destination, weight, &mut |destination, bytes| {
+            left.count(&self.flow, flows.get(&destination), bytes);
+        });
+        queue.leaves(left.all, left.shared);
+        self.sequence
+            .store(books.ledger.sequence(), Ordering::Relaxed);
+        books.sent_to = Some(send.destination);
+    }
+
+    /// The kernel dropped a send whole: `count` says for which reason.
+    pub(super) fn dropped(&self, send: &SocketSend, count: impl Fn(&Flow)) {
+        let books = self.books.lock();
+        let destination = books.peers.get(&canonical(send.destination));
+        self.flows(&books, destination.copied().unwrap_or(NOBODY), |flow| {
+            count(flow);
+        });
+    }
+
+    /// Calls `each` for the socket and, where it is watched alone, the destination.
+    fn flows(&self, books: &Books, destination: Destination, mut each: impl FnMut(&Flow)) {
+        each(&self.flow);
+        if let Some(flow) = books.flows.get(&destination) {
+            each(flow);
+        }
+    }
+
+    /// Whether its memory is to be looked at now: not too soon after the last look, and something
+    /// was sent or was still there. Who is told so looks.
+    pub(super) fn is_due(&self, now: KernelTime) -> bool {
+        let looked = self.looked.load(Ordering::Relaxed);
+        if now.since(KernelTime::from_nanos(looked)) < LOOK_INTERVAL {
+            return false;
+        }
+        let nothing_new =
+            self.looked_sequence.load(Ordering::Relaxed) == self.sequence.load(Ordering::Relaxed);
+        if nothing_new && self.flow.own() == 0 {
+            return false;
+        }
+        self.looked
+            .compare_exchange(looked, now.as_nanos(), Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// Sends so far: to be taken before the kernel is asked.
+    pub(super) fn sequence(&self) -> u64 {
+        self.sequence.load(Ordering::Relaxed)
+    }
+
+    /// Takes over what the kernel said of the socket's memory after `sequence` sends. Says whether
+    /// the socket waits in a queue.
+    pub(super) fn looked_at(
+        &self,
+        memory: &Memory,
+        sequence: u64,
+        now: KernelTime,
+        queues: &Queues,
+    ) -> bool {
+        let mut books = self.books.lock();
+        self.looked.store(now.as_nanos(), Ordering::Relaxed);
+        self.looked_sequence.store(sequence, Ordering::Relaxed);
+        self.measured(&mut books, memory.send.into(), sequence, queues);
+        let before = books.kernel_drops.replace(memory.drops);
+        let drops = memory.drops.wrapping_sub(before.unwrap_or(memory.drops));
+        add(&self.receive_drops, drops.into());
+        self.keep(memory);
+        self.send_pressure.note(memory.send, memory.send_limit, now);
+        self.receive_pressure
+            .note(memory.receive, memory.receive_limit, now);
+        if memory.send == 0 {
+            self.emptied.store(now.as_nanos(), Ordering::Relaxed);
+            return false;
+        }
+        self.backlogged.store(now.as_nanos(), Ordering::Relaxed);
+        let emptied = KernelTime::from_nanos(self.emptied.load(Ordering::Relaxed));
+        let waits = now.since(emptied) >= STANDING;
+        if waits {
+            self.waited.store(now.as_nanos(), Ordering::Relaxed);
+        }
+        waits
+    }
+
+    fn measured(&self, books: &mut Books, truesize: u64, sequence: u64, queues: &Queues) {
+        let mut left = Left::default();
+        let Books { ledger, flows, .. } = books;
+        ledger.measured(truesize, sequence, &mut |destination, bytes| {
+            left.count(&self.flow, flows.get(&destination), bytes);
+        });
+        queues.get(self.queue()).leaves(left.all, left.shared);
+    }
+
+    fn keep(&self, memory: &Memory) {
+        self.send.store(memory.send, Ordering::Relaxed);
+        self.send_limit.store(memory.send_limit, Ordering::Relaxed);
+        self.receive.store(memory.receive, Ordering::Relaxed);
+        self.receive_limit
+            .store(memory.receive_limit, Ordering::Relaxed);
+    }
+
+    /// Index of the queue that it sends by.
+    pub(super) fn queue(&self) -> usize {
+        self.queue.load(Ordering::Relaxed)
+    }
+
+    /// It sends by another queue from now on.
+    pub(super) fn moves_to(&self, index: usize, queues: &Queues) {
+        let books = self.books.lock();
+        let before = self.queue();
+        if before == index {
+            return;
+        }
+        let peers = books.flows.values().map(AsRef::as_ref);
+        let shared = std::iter::once(&*self.flow)
+            .chain(peers)
+            .filter(|flow| flow.is_sharing())
+            .map(Flow::own)
+            .sum();
+        queues.get(before).moves(self.flow.own(), shared);
+        queues.get(index).enters(self.flow.own(), shared);
+        self.queue.store(index, Ordering::Relaxed);
+    }
+
+    /// Where the last send went.
+    pub(super) fn last_destination(&self) -> Option<SocketAddr> {
+        self.books.lock().sent_to
+    }
+
+    /// When it was last seen to wait in a queue.
+    pub(super) fn waited(&self) -> KernelTime {
+        KernelTime::from_nanos(self.waited.load(Ordering::Relaxed))
+    }
+
+    /// When its memory was looked at last; `None` before the first time.
+    pub(super) fn looked(&self) -> Option<KernelTime> {
+        match self.looked.load(Ordering::Relaxed) {
+            0 => None,
+            nanos => Some(KernelTime::from_nanos(nanos)),
+        }
+    }
+
+    /// Whether its send buffer has shown a queue of late.
+    pub(super) fn shows_queue(&self) -> bool {
+        let backlogged = KernelTime::from_nanos(self.backlogged.load(Ordering::Relaxed));
+        let looked = KernelTime::from_nanos(self.looked.load(Ordering::Relaxed));
+        backlogged > KernelTime::default() && looked.since(backlogged) < QUEUE_SHOWN
+    }
+
+    /// Datagrams dropped because the receive buffer was full.
+    pub(super) fn receive_drops(&self) -> DropCounters {
+        let packets = self.receive_drops.load(Ordering::Relaxed);
+        DropCounters {
+            skbs: packets,
+            packets,
+            bytes: 0,
+        }
+    }
+
+    pub(super) fn buffers(&self) -> BufferSample {
+        let wmem = self.send.load(Ordering::Relaxed);
+        BufferSample {
+            wmem,
+            sndbuf: self.send_limit.load(Ordering::Relaxed),
+            wmem_payload: None,
+            rmem: self.receive.load(Ordering::Relaxed),
+            rcvbuf: self.receive_limit.load(Ordering::Relaxed),
+            rmem_payload: None,
+        }
+    }
+}
+
+impl Books {
+    fn destination(&self, address: SocketAddr) -> Destination {
+        if self.peers.is_empty() {
+            return NOBODY;
+        }
+        let destination = self.peers.get(&canonical(address));
+        destination.copied().unwrap_or(NOBODY)
+    }
+}
+
+/// Bytes that have left, in sum and of the sharing flows.
+#[derive(Default)]
+struct Left {
+    all: u64,
+    shared: u64,
+}
+
+impl Left {
+    fn count(&mut self, socket: &Flow, peer: Option<&Arc<Flow>>, bytes: u64) {
+        self.all += bytes;
+        for flow in std::iter::once(socket).chain(peer.map(AsRef::as_ref)) {
+            // A peer that is watched since its packets were sent has none of them on its account.
+            let of_flow = bytes.min(flow.own());
+            flow.leaves(of_flow);
+            self.shared += if flow.is_sharing() { of_flow } else { 0 };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::FlowId;
+
+    fn state() -> SocketState {
+        let identity = Identity {
+            cookie: 1,
+            netns: None,
+            is_ipv6: false,
+        };
+        SocketState::new(identity, Arc::new(Flow::new(FlowId::from_u64(0))))
+    }
+
+    fn send(port: u16) -> SocketSend {
+        SocketSend {
+            destination: SocketAddr::from(([192, 0, 2, 1], port)),
+            bytes: 1200,
+            segment: None,
+        }
+    }
+
+    fn at(micros: u64) -> KernelTime {
+        KernelTime::from_nanos(micros * 1000)
+    }
+
+    fn holding(datagrams: u32) -> Memory {
+        Memory {
+            send: datagrams * 2304,
+            send_limit: 212_992,
+            ..Memory::default()
+        }
+    }
+
+    #[test]
+    fn a_peers_part_is_what_was_sent_to_it_last() {
+        let (state, queues) = (state(), Queues::new());
+        let peers = [1, 2].map(|port| {
+            let flow = Arc::new(Flow::new(FlowId::from_u64(port)));
+            let port = u16::try_from(port).unwrap();
+            state.add_peer(send(port).destination, &flow);
+            flow
+        });
+        for port in [1, 1, 2, 3] {
+            state.sent(&send(port), at(100), &queues);
+        }
+        assert_eq!((peers[0].own(), peers[1].own()), (2 * 1242, 1242));
+        let waits = state.looked_at(&holding(2), state.sequence(), at(500), &queues);
+        assert!(!waits, "not for long");
+        assert_eq!((peers[0].own(), peers[1].own()), (0, 1242));
+        assert_eq!((state.flow.own(), queues.get(0).program()), (2484, 2484));
+        state.looked_at(&holding(0), state.sequence(), at(800), &queues);
+        assert_eq!((peers[1].own(), queues.get(0).program()), (0, 0));
+        assert_eq!(queues.get(0).drained(), 1);
+    }
+
+    #[test]
+    fn sharing_flows_are_summed_in_the_queue_that_they_send_by() {
+        let (state, queues) = (state(), Queues::new());
+        state.sent(&send(1), at(100), &queues);
+        state.share(&state.flow, &queues);
+        state.share(&state.flow, &queues);
+        assert_eq!(queues.get(0).shared(), 1242);
+        state.moves_to(3, &queues);
+        assert_eq!((queues.get(0).shared(), queues.get(0).program()), (0, 0));
+        assert_eq!(
+            (queues.get(3).shared(), queues.get(3).program()),
+            (1242, 1242)
+        );
+        assert_eq!(queues.get(0).drained(), 0);
+    }
+
+    #[test]
+    fn a_peer_that_is_no_longer_watched_leaves_the_sum_of_those_that_share() {
+        let (state, queues) = (state(), Queues::new());
+        let flow = Arc::new(Flow::new(FlowId::from_u64(1)));
+        state.add_peer(send(1).destination, &flow);
+        state.share(&flow, &queues);
+        state.sent(&send(1), at(100), &queues);
+        assert_eq!(queues.get(0).shared(), 1242);
+        state.remove_peer(send(1).destination, &queues);
+        assert_eq!(queues.get(0).shared(), 0);
+        state.looked_at(&holding(0), state.sequence(), at(500), &queues);
+        assert_eq!((queues.get(0).shared(), state.flow.own()), (0, 0));
+    }
+
+    #[test]
+    fn a_socket_that_sends_nothing_is_not_looked_at() {
+        let (state, queues) = (state(), Queues::new());
+        assert!(!state.is_due(at(1000)));
+        state.sent(&send(1), at(100), &queues);
+        assert!(state.is_due(at(1000)));
+        assert!(!state.is_due(at(1100)), "too soon");
+        state.looked_at(&holding(1), state.sequence(), at(1001), &queues);
+        assert!(state.is_due(at(1300)), "something is still there");
+        state.looked_at(&holding(0), state.sequence(), at(1301), &queues);
+        assert!(!state.is_due(at(2000)));
+    }
+
+    #[test]
+    fn a_send_buffer_that_is_always_empty_shows_no_queue() {
+        let (state, queues) = (state(), Queues::new());
+        state.sent(&send(1), at(100), &queues);
+        state.looked_at(&holding(0), state.sequence(), at(500), &queues);
+        assert!(!state.shows_queue());
+        state.sent(&send(1), at(100), &queues);
+        state.looked_at(&holding(1), state.sequence(), at(1000), &queues);
+        assert!(state.shows_queue());
+        state.looked_at(&holding(0), state.sequence(), at(6_000_000), &queues);
+        assert!(!state.shows_queue(), "long ago");
+    }
+
+    #[test]
+    fn a_socket_waits_whose_send_buffer_is_not_seen_empty_for_a_while() {
+        let (state, queues) = (state(), Queues::new());
+        state.sent(&send(1), at(100), &queues);
+        let look = |datagrams, micros| {
+            state.looked_at(&holding(datagrams), state.sequence(), at(micros), &queues)
+        };
+        assert!(!look(1, 1000));
+        assert!(look(1, 2200));
+        assert!(!look(0, 2500));
+        assert!(!look(1, 3000));
+        assert_eq!(state.waited(), at(2200));
+    }
+
+    #[test]
+    fn receive_drops_go_on_where_the_kernels_count_wraps() {
+        let (state, queues) = (state(), Queues::new());
+        for (kernel, counted) in [(u32::MAX - 1, 0), (3, 5), (4, 6)] {
+            let memory = Memory {
+                drops: kernel,
+                ..Memory::default()
+            };
+            state.looked_at(&memory, 0, at(500), &queues);
+            assert_eq!(state.receive_drops().packets, counted);
+        }
+    }
+
+    #[test]
+    fn a_peer_is_the_same_in_every_form_of_its_address() {
+        let mapped: SocketAddr = "[::ffff:192.0.2.1]:7".parse().unwrap();
+        assert_eq!(canonical(mapped), "192.0.2.1:7".parse().unwrap());
+        let scoped = |scope| {
+            SocketAddr::V6(std::net::SocketAddrV6::new(
+                "fe80::1".parse().unwrap(),
+                7,
+                5,
+                scope,
+            ))
+        };
+        assert_ne!(canonical(scoped(1)), canonical(scoped(2)));
+    }
+}
