@@ -1,6 +1,9 @@
 //! A governed transfer whose probes are taken away halfway goes on as its base would.
 #![cfg(target_os = "linux")]
 
+#[macro_use]
+extern crate live_test;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +16,7 @@ use examples::endpoint;
 use examples::receive::Receiving;
 use examples::source::Source;
 use examples::upload::{Measured, Uploads};
+use live_test::TestResult;
 use netlab::{Family, Path, PathConfig};
 use tokio::runtime::Runtime;
 
@@ -70,10 +74,8 @@ fn transfer(control: &Control, middle: impl FnOnce() + Send) -> anyhow::Result<T
 }
 
 #[test]
-fn a_transfer_whose_probes_are_detached_ends_as_base_would() -> anyhow::Result<()> {
-    if !netlab::require_privilege("a_transfer_whose_probes_are_detached_...") {
-        return Ok(());
-    }
+fn a_transfer_whose_probes_are_detached_ends_as_base_would() -> TestResult {
+    live_test::require(netlab::missing_privilege())?;
     let stock = Control::over(Source::None(None), Base::Cubic, Switch::Off)?;
     let stock = transfer(&stock, || {})?;
 
@@ -94,4 +96,8 @@ fn a_transfer_whose_probes_are_detached_ends_as_base_would() -> anyhow::Result<(
     let lost_as_base = detached.lost - detached.lost_first_half;
     assert!(lost_as_base <= 2 * stock.lost, "{lost_as_base}");
     Ok(())
+}
+
+fn main() -> std::process::ExitCode {
+    live_test::main()
 }

@@ -1,21 +1,24 @@
 //! The program `validate` on the running kernel: what it reports, and how it ends.
 #![cfg(target_os = "linux")]
 
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Command, ExitStatus, Stdio};
+#[macro_use]
+extern crate live_test;
 
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
+
+use live_test::{Skip, TestResult};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
 
-/// One at a time: each measures the processor, and tells streams of its own from others'.
-static TURN: Mutex<()> = Mutex::new(());
+// Tests run one at a time: each measures the processor, and tells streams of its own from others'.
+fn main() -> ExitCode {
+    live_test::main()
+}
 
-/// A turn, where the test may load probes; `None` is said, or a failure where privilege was
-/// promised.
-fn privileged(test: &str) -> Option<MutexGuard<'static, ()>> {
-    netlab::require_privilege(test).then(|| TURN.lock())
+fn privileged() -> Result<(), Skip> {
+    live_test::require(netlab::missing_privilege())
 }
 
 /// What the program left.
@@ -108,10 +111,8 @@ fn check_programs(report: &Value) {
 }
 
 #[test]
-fn a_host_is_watched_as_it_is() {
-    let Some(_turn) = privileged("a_host_is_watched_as_it_is") else {
-        return;
-    };
+fn a_host_is_watched_as_it_is() -> TestResult {
+    privileged()?;
     let ended = run(
         validate(),
         "--load none --seconds 2 --period 0.4 --target 100 --json",
@@ -120,17 +121,13 @@ fn a_host_is_watched_as_it_is() {
     check_programs(&report);
     assert!(report["overhead_percent_of_load"].is_null(), "{report}");
     assert!(ended.stderr.contains("Events:"), "lines are for people");
+    Ok(())
 }
 
 #[test]
-fn a_load_of_iperf3_is_measured_by_its_work() {
-    let test = "a_load_of_iperf3_is_measured_by_its_work";
-    let Some(_turn) = privileged(test) else {
-        return;
-    };
-    if !netlab::require(test, netlab::Iperf3::missing().as_deref()) {
-        return;
-    }
+fn a_load_of_iperf3_is_measured_by_its_work() -> TestResult {
+    privileged()?;
+    live_test::require_program("iperf3")?;
     let ended = run(
         validate(),
         "--load iperf3 --seconds 2 --period 0.4 --target 100 --json",
@@ -146,26 +143,24 @@ fn a_load_of_iperf3_is_measured_by_its_work() {
         runs.expect("it is attached on every kernel") > 100.0,
         "{report}"
     );
+    Ok(())
 }
 
 #[test]
-fn a_missed_target_is_told_by_the_exit_code() {
-    let Some(_turn) = privileged("a_missed_target_is_told_by_the_exit_code") else {
-        return;
-    };
+fn a_missed_target_is_told_by_the_exit_code() -> TestResult {
+    privileged()?;
     let ended = run(
         validate(),
         "--seconds 2 --period 0.4 --target 0.000001 --json",
     );
     // An idle host can come out under any target: the verdict only has to follow.
     check(&ended);
+    Ok(())
 }
 
 #[test]
-fn an_interrupt_ends_it_with_the_verdict_of_what_was_measured() {
-    let Some(_turn) = privileged("an_interrupt_ends_it_...") else {
-        return;
-    };
+fn an_interrupt_ends_it_with_the_verdict_of_what_was_measured() -> TestResult {
+    privileged()?;
     let mut child = validate()
         .args(["--period", "0.2", "--seconds", "600", "--target", "100"])
         .stdout(Stdio::piped())
@@ -185,17 +180,13 @@ fn an_interrupt_ends_it_with_the_verdict_of_what_was_measured() {
     let status = child.wait().expect("it is our child");
     assert!(rest.contains("Verdict: passed, interrupted"), "{rest}");
     assert_eq!(status.code(), Some(0));
+    Ok(())
 }
 
 #[test]
-fn an_interrupt_ends_the_load_too() {
-    let test = "an_interrupt_ends_the_load_too";
-    let Some(_turn) = privileged(test) else {
-        return;
-    };
-    if !netlab::require(test, netlab::Iperf3::missing().as_deref()) {
-        return;
-    }
+fn an_interrupt_ends_the_load_too() -> TestResult {
+    privileged()?;
+    live_test::require_program("iperf3")?;
     let mut child = validate()
         .args(["--load", "iperf3", "--seconds", "600"])
         .stdout(Stdio::piped())
@@ -224,6 +215,7 @@ fn an_interrupt_ends_the_load_too() {
     for process in load {
         assert!(!is_iperf3(&process), "{process} is left behind");
     }
+    Ok(())
 }
 
 fn is_iperf3(process: &str) -> bool {
@@ -236,10 +228,8 @@ fn is_child(process: &str, parent: u32) -> bool {
 }
 
 #[test]
-fn an_interrupt_before_anything_is_compared_is_no_verdict() {
-    let Some(_turn) = privileged("an_interrupt_before_anything_...") else {
-        return;
-    };
+fn an_interrupt_before_anything_is_compared_is_no_verdict() -> TestResult {
+    privileged()?;
     let mut child = validate()
         .args(["--seconds", "600"])
         .stdout(Stdio::piped())
@@ -254,13 +244,12 @@ fn an_interrupt_before_anything_is_compared_is_no_verdict() {
     stdout.read_to_string(&mut rest).expect("it is text");
     assert!(rest.contains("Verdict: not measured"), "{rest}");
     assert_eq!(child.wait().expect("it is our child").code(), Some(2));
+    Ok(())
 }
 
 #[test]
-fn without_cap_sys_admin_the_kernels_account_is_absent_and_says_why() {
-    let Some(_turn) = privileged("without_cap_sys_admin_...") else {
-        return;
-    };
+fn without_cap_sys_admin_the_kernels_account_is_absent_and_says_why() -> TestResult {
+    privileged()?;
     let ended = run(
         validate_without("-sys_admin"),
         "--seconds 1 --period 0.3 --target 100 --json",
@@ -271,6 +260,7 @@ fn without_cap_sys_admin_the_kernels_account_is_absent_and_says_why() {
     assert!(why.contains("CAP_SYS_ADMIN"), "{why}");
     // No namespace can be made either.
     assert!(number(&report, "/self_test/skipped") >= 3.0, "{report}");
+    Ok(())
 }
 
 #[test]
@@ -290,10 +280,8 @@ fn without_privilege_it_says_which_and_how_to_give_it() {
 }
 
 #[test]
-fn a_missing_iperf3_is_named_with_what_to_install() {
-    let Some(_turn) = privileged("a_missing_iperf3_...") else {
-        return;
-    };
+fn a_missing_iperf3_is_named_with_what_to_install() -> TestResult {
+    privileged()?;
     let mut command = validate();
     command.env("PATH", "/nonexistent");
     let ended = run(command, "--load iperf3 --json");
@@ -301,6 +289,7 @@ fn a_missing_iperf3_is_named_with_what_to_install() {
     for part in ["no iperf3", "apt-get install iperf3", "--load none"] {
         assert!(ended.stderr.contains(part), "{part}: {ended:?}");
     }
+    Ok(())
 }
 
 #[test]

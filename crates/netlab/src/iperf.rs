@@ -1,5 +1,4 @@
 use std::{
-    net::SocketAddr,
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -123,8 +122,7 @@ impl Iperf3 {
             "iperf3",
             &format!("-s -1 -B {receiver_address} -p {port} --idle-timeout {idle} -i 0"),
         )?;
-        let address = SocketAddr::new(receiver_address, *port);
-        wait_until_listening(&receiver, path.receiver(), address)?;
+        wait_until_listening(&receiver, path.receiver(), config.family, *port)?;
         let sender = Process::start(
             path.sender(),
             "iperf3",
@@ -178,11 +176,11 @@ impl Iperf3 {
 fn wait_until_listening(
     receiver: &Process,
     namespace: &Namespace,
-    address: SocketAddr,
+    family: Family,
+    port: u16,
 ) -> Result<(), Error> {
     let deadline = Instant::now() + GRACE;
-    let filter = format!("-H -l -n -t src {address}");
-    while namespace.execute("ss", &filter)?.trim().is_empty() {
+    while !namespace.has_tcp_listener(family, port)? {
         if receiver.has_ended() {
             return Err(Error::CommandFailed {
                 command: receiver.command().to_owned(),

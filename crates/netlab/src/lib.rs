@@ -30,8 +30,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Everything needs root (or the capabilities CAP_SYS_ADMIN and CAP_NET_ADMIN) and iproute2.
-//! Tests ask [`require_privilege`] first. Nothing is left behind: namespaces, devices and threads
+//! Everything needs root (or the capabilities CAP_SYS_ADMIN and CAP_NET_ADMIN), and no program.
+//! [`missing_privilege`] says what is missing. Nothing is left behind: namespaces, devices and threads
 //! go with the values that own them, and with the process if it is killed.
 //!
 //! On systems other than Linux there is the simulator alone.
@@ -43,11 +43,15 @@ mod busy;
 #[cfg(target_os = "linux")]
 mod delay_line;
 #[cfg(target_os = "linux")]
+mod device;
+#[cfg(target_os = "linux")]
 mod error;
 #[cfg(target_os = "linux")]
 mod iperf;
 #[cfg(target_os = "linux")]
 mod namespace;
+#[cfg(target_os = "linux")]
+mod netlink;
 #[cfg(target_os = "linux")]
 mod path;
 #[cfg(target_os = "linux")]
@@ -74,7 +78,7 @@ pub use namespace::Namespace;
 #[cfg(target_os = "linux")]
 pub use path::{Addresses, Bottleneck, Family, Path, PathConfig};
 #[cfg(target_os = "linux")]
-pub use privilege::{REQUIRE_PRIVILEGE, missing_privilege, require, require_privilege};
+pub use privilege::missing_privilege;
 #[cfg(target_os = "linux")]
 pub use process::Process;
 #[cfg(target_os = "linux")]

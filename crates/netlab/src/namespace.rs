@@ -2,7 +2,7 @@ use std::{
     fs::File,
     io,
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::process::CommandExt,
     },
     panic,
@@ -13,7 +13,11 @@ use std::{
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-use crate::error::{Error, NEEDS_ROOT};
+use crate::{
+    device::Device,
+    error::{Error, NEEDS_ROOT},
+    netlink::Netlink,
+};
 
 /// A network namespace made and owned by this process.
 ///
@@ -23,6 +27,7 @@ use crate::error::{Error, NEEDS_ROOT};
 #[derive(Debug)]
 pub struct Namespace {
     fd: Arc<OwnedFd>,
+    netlink: Netlink,
 }
 
 impl Namespace {
@@ -30,25 +35,25 @@ impl Namespace {
     ///
     /// # Errors
     ///
-    /// [`Error::System`] without the privilege to make namespaces, and the command errors when
-    /// `ip` is missing or fails.
+    /// [`Error::System`] without the privilege to make namespaces.
     pub fn new() -> Result<Self, Error> {
-        let fd = on_own_thread("netlab-unshare", || {
+        let (fd, netlink) = on_own_thread("netlab-unshare", || {
             unshare(CloneFlags::CLONE_NEWNET)
                 .map_err(|e| Error::system("make a network namespace", e, NEEDS_ROOT))?;
             // Not /proc/self: that is the main thread, which stays where it was.
-            File::open("/proc/thread-self/ns/net").map_err(|e| {
-                Error::system(
-                    "open /proc/thread-self/ns/net",
-                    e,
-                    "mount procfs under /proc",
-                )
-            })
+            let file = "/proc/thread-self/ns/net";
+            let fd = File::open(file).map_err(|e| {
+                Error::system(format!("open {file}"), e, "mount procfs under /proc")
+            })?;
+            let netlink = Netlink::open()
+                .map_err(|e| Error::system("open a netlink socket", e, "allow AF_NETLINK"))?;
+            Ok((fd, netlink))
         })??;
         let namespace = Self {
             fd: Arc::new(fd.into()),
+            netlink,
         };
-        namespace.execute("ip", "link set dev lo up")?;
+        Device::find(&namespace, "lo")?.bring_up()?;
         Ok(namespace)
     }
 
@@ -100,27 +105,12 @@ impl Namespace {
         command
     }
 
-    /// Runs a program inside to its end and returns what it wrote to standard output.
-    /// `arguments` are separated by spaces; none may hold one.
-    pub(crate) fn execute(&self, program: &str, arguments: &str) -> Result<String, Error> {
-        let mut command = self.command(program);
-        command.args(arguments.split_whitespace());
-        let shown = || format!("{program} {arguments}");
-        let output = command.output().map_err(|e| start_error(shown(), e))?;
-        if !output.status.success() {
-            return Err(Error::CommandFailed {
-                command: shown(),
-                status: output.status,
-                stderr: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-                advice: NEEDS_ROOT,
-            });
-        }
-        String::from_utf8(output.stdout).map_err(|e| Error::unreadable(shown(), e))
+    pub(crate) fn netlink(&self) -> &Netlink {
+        &self.netlink
     }
 
-    /// A path by which any process of this user finds the namespace while this value lives.
-    pub(crate) fn proc_path(&self) -> String {
-        format!("/proc/{}/fd/{}", std::process::id(), self.fd.as_raw_fd())
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 
@@ -133,9 +123,6 @@ impl AsFd for Namespace {
 /// The error for a program that did not start, with advice by its kind.
 pub(crate) fn start_error(command: String, source: io::Error) -> Error {
     let advice = match (source.kind(), command.split(' ').next()) {
-        (io::ErrorKind::NotFound, Some("ip" | "tc" | "ss")) => {
-            "install iproute2 (Debian: apt-get install iproute2)"
-        }
         (io::ErrorKind::NotFound, Some("iperf3")) => {
             "install iperf3 (Debian: apt-get install iperf3)"
         }

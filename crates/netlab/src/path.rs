@@ -6,6 +6,7 @@ use std::{
 };
 
 use crate::{
+    device::{self, CableEnd, Device, Prefix},
     error::Error,
     namespace::Namespace,
     qdisc::{self, QdiscStats, TokenBucket},
@@ -21,14 +22,15 @@ const RELAY: &str = "relay";
 
 /// Link-layer addresses of the cable's ends, fixed so that neighbours need no discovery: no
 /// packet crosses the queue that no test sent.
-const EGRESS_MAC: &str = "02:00:00:00:00:01";
-const INGRESS_MAC: &str = "02:00:00:00:00:02";
+const EGRESS_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+const INGRESS_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 
 /// Packets that wait for the relay in the kernel, at most. The default of 500 is too few for a
 /// burst of segmentation batches.
 const TUN_QUEUE: u32 = 16_384;
 
-const CARRIER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the kernel may take for what it does in the background.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// An address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -127,7 +129,7 @@ impl Path {
     /// # Errors
     ///
     /// [`Error::Config`] for a remote bottleneck without a relay or an MTU under 1,280, and what
-    /// the system or the commands `ip` and `tc` answer.
+    /// the system answers.
     pub fn new(config: &PathConfig) -> Result<Self, Error> {
         if matches!(config.bottleneck, Bottleneck::Remote(_)) && config.relay.is_none() {
             return Err(Error::Config("a remote bottleneck needs a relay"));
@@ -157,7 +159,7 @@ impl Path {
         path.address(&path.sender, EGRESS, End::Sender)?;
         path.address(&path.receiver, receiver_device, End::Receiver)?;
         if let Some((namespace, device, bucket)) = path.bottleneck() {
-            bucket.install(namespace, device)?;
+            bucket.install(Device::find(namespace, device)?)?;
         }
         Ok(path)
     }
@@ -202,10 +204,10 @@ impl Path {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] when the path has none, and what `tc` answers.
+    /// [`Error::Config`] when the path has none, and what the kernel refuses.
     pub fn bottleneck_stats(&self) -> Result<QdiscStats, Error> {
         let (namespace, device, _) = self.bottleneck().ok_or(NO_BOTTLENECK)?;
-        qdisc::read(namespace, device)
+        qdisc::read(Device::find(namespace, device)?)
     }
 
     /// Changes the bottleneck's rate, burst and limit; what waits there and its counters stay.
@@ -215,7 +217,7 @@ impl Path {
     /// As [`Path::bottleneck_stats`].
     pub fn change_bottleneck(&self, bucket: TokenBucket) -> Result<(), Error> {
         let (namespace, device, _) = self.bottleneck().ok_or(NO_BOTTLENECK)?;
-        bucket.install(namespace, device)
+        bucket.install(Device::find(namespace, device)?)
     }
 
     /// What the relay did so far.
@@ -244,18 +246,32 @@ impl Path {
     /// Joins the sender to the router, or to the receiver where there is none.
     fn lay_cable(&self) -> Result<(), Error> {
         let far = self.router.as_ref().unwrap_or(&self.receiver);
-        let (mtu, far_path) = (self.config.mtu, far.proc_path());
-        let add = format!(
-            "link add {EGRESS} address {EGRESS_MAC} mtu {mtu} type veth \
-             peer name {INGRESS} address {INGRESS_MAC} mtu {mtu} netns {far_path}"
-        );
-        self.sender.execute("ip", &add)?;
-        bring_up(&self.sender, EGRESS, "arp off")?;
-        bring_up(far, INGRESS, "arp off")?;
-        for (namespace, device) in [(&self.sender, EGRESS), (far, INGRESS)] {
-            wait_for_carrier(namespace, device)?;
+        let ends = [
+            CableEnd {
+                namespace: &self.sender,
+                name: EGRESS,
+                link_layer_address: EGRESS_MAC,
+            },
+            CableEnd {
+                namespace: far,
+                name: INGRESS,
+                link_layer_address: INGRESS_MAC,
+            },
+        ];
+        device::lay_cable(ends, self.config.mtu)?;
+        let devices = [
+            Device::find(&self.sender, EGRESS)?,
+            Device::find(far, INGRESS)?,
+        ];
+        for device in devices {
+            device.silence()?;
+            device.bring_up()?;
         }
-        Ok(())
+        // A device that is up drops everything until then.
+        devices.into_iter().try_for_each(|device| {
+            let what = || format!("the carrier of {}", device.name);
+            wait_until(what, || device.has_carrier())
+        })
     }
 
     /// Makes the router forward between the cable and a TUN device, and another of these in the
@@ -263,8 +279,11 @@ impl Path {
     fn lay_relay(&self, router: &Namespace) -> Result<(File, File), Error> {
         let devices = (tun::open(router, RELAY)?, tun::open(&self.receiver, RELAY)?);
         for namespace in [router, &self.receiver] {
-            let options = format!("mtu {} txqueuelen {TUN_QUEUE}", self.config.mtu);
-            bring_up(namespace, RELAY, &options)?;
+            let device = Device::find(namespace, RELAY)?;
+            device.set_mtu(self.config.mtu)?;
+            device.set_queue_length(TUN_QUEUE)?;
+            device.silence()?;
+            device.bring_up()?;
         }
         for switch in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
             let file = format!("/proc/sys/net/{switch}");
@@ -276,10 +295,10 @@ impl Path {
                 )
             })?;
         }
-        for (ends, peers) in [(End::Sender, INGRESS), (End::Receiver, RELAY)] {
+        for (ends, device) in [(End::Sender, INGRESS), (End::Receiver, RELAY)] {
+            let device = Device::find(router, device)?;
             for family in Family::ALL {
-                let network = ends.network(family);
-                router.execute("ip", &format!("route add {network} dev {peers}"))?;
+                device.add_route(ends.network(family), None)?;
             }
         }
         self.introduce(router, INGRESS, End::Sender)?;
@@ -288,14 +307,13 @@ impl Path {
 
     /// Gives a namespace its addresses and the routes to the other end's.
     fn address(&self, namespace: &Namespace, device: &str, end: End) -> Result<(), Error> {
+        let found = Device::find(namespace, device)?;
         for pair in self.pairs() {
-            // Without "nodad" an IPv6 address is no valid source until some time later.
-            for (family, bits, flag) in [(Family::V4, 32, ""), (Family::V6, 128, "nodad")] {
+            for family in Family::ALL {
                 let (own, other) = end.own_and_other(addresses(family, pair));
-                let add = format!("address add {own}/{bits} dev {device} {flag}");
-                namespace.execute("ip", &add)?;
-                let add = format!("route add {other}/{bits} dev {device} src {own}");
-                namespace.execute("ip", &add)?;
+                found.add_address(Prefix::host(own))?;
+                wait_until(|| format!("the address {own}"), || found.takes(own))?;
+                found.add_route(Prefix::host(other), Some(own))?;
             }
         }
         if device == RELAY {
@@ -311,11 +329,11 @@ impl Path {
         } else {
             EGRESS_MAC
         };
+        let device = Device::find(namespace, device)?;
         for pair in self.pairs() {
             for family in Family::ALL {
                 let (peer, _) = end.own_and_other(addresses(family, pair));
-                let add = format!("neighbour replace {peer} lladdr {mac} dev {device}");
-                namespace.execute("ip", &(add + " nud permanent"))?;
+                device.set_neighbour(peer, mac)?;
             }
         }
         Ok(())
@@ -349,13 +367,13 @@ impl End {
         }
     }
 
-    fn network(self, family: Family) -> String {
+    fn network(self, family: Family) -> Prefix {
         let (own, _) = self.own_and_other(addresses(family, 0));
         let bits = match family {
             Family::V4 => 24,
             Family::V6 => 64,
         };
-        format!("{own}/{bits}")
+        Prefix(own, bits)
     }
 }
 
@@ -374,30 +392,20 @@ fn addresses(family: Family, pair: u8) -> Addresses {
     }
 }
 
-/// Brings a device up that never speaks by itself: without ARP (TUN has none), groups and a
-/// link-local address there are no neighbour, router or group messages to spoil the counts.
-fn bring_up(namespace: &Namespace, device: &str, options: &str) -> Result<(), Error> {
-    let prepare = format!("link set dev {device} {options} multicast off addrgenmode none");
-    namespace.execute("ip", &prepare)?;
-    // Not in the same request: the kernel brings the device up first and then reads the rest.
-    namespace.execute("ip", &format!("link set dev {device} up"))?;
-    Ok(())
-}
-
-/// A device that is up drops everything until the kernel has noticed its carrier.
-fn wait_for_carrier(namespace: &Namespace, device: &str) -> Result<(), Error> {
-    let deadline = Instant::now() + CARRIER_TIMEOUT;
-    loop {
-        let shown = namespace.execute("ip", &format!("-j link show dev {device}"))?;
-        if shown.contains("\"operstate\":\"UP\"") {
-            return Ok(());
-        }
+/// Waits for what the kernel does in the background.
+fn wait_until(
+    what: impl Fn() -> String,
+    holds: impl Fn() -> Result<bool, Error>,
+) -> Result<(), Error> {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds()? {
         if Instant::now() > deadline {
             return Err(Error::TimedOut {
-                what: format!("the carrier of {device}"),
-                seconds: CARRIER_TIMEOUT.as_secs(),
+                what: what(),
+                seconds: PATIENCE.as_secs(),
             });
         }
-        thread::sleep(Duration::from_millis(2));
+        thread::sleep(Duration::from_millis(1));
     }
+    Ok(())
 }

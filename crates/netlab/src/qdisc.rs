@@ -1,8 +1,15 @@
-use serde::Deserialize;
+use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_ECHO, NLM_F_REPLACE};
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    tc::{TcAttribute, TcHandle, TcMessage, TcOption, TcStats2},
+};
 
-use crate::{error::Error, namespace::Namespace};
+use crate::{
+    device::{Device, refused},
+    error::Error,
+};
 
-/// A token bucket: the bottleneck of a path, as `tc`'s tbf makes it.
+/// A token bucket: the bottleneck of a path, the kernel's sch_tbf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenBucket {
     /// The rate at which bytes leave, in bits per second, link-layer headers included.
@@ -25,38 +32,66 @@ impl TokenBucket {
         f64::from(self.limit) * 8.0 / self.rate as f64
     }
 
-    /// Makes this the root queue of `device`.
-    pub(crate) fn install(&self, namespace: &Namespace, device: &str) -> Result<(), Error> {
-        let Self { rate, burst, limit } = self;
-        let arguments = format!(
-            "qdisc replace dev {device} root tbf rate {rate}bit burst {burst}b limit {limit}b"
-        );
-        namespace.execute("tc", &arguments).map(drop)
+    /// Makes this the root queue of `device`, or changes the token bucket that is there.
+    pub(crate) fn install(&self, device: Device<'_>) -> Result<(), Error> {
+        let mut message = root_of(device)?;
+        message.attributes = vec![
+            TcAttribute::Kind("tbf".to_owned()),
+            TcAttribute::Options(self.options()),
+        ];
+        let request = RouteNetlinkMessage::NewQueueDiscipline(message);
+        let flags = NLM_F_CREATE | NLM_F_REPLACE;
+        device.request(request, flags, || format!("make the queue {self:?}"))
+    }
+
+    /// The attributes of sch_tbf (linux/pkt_sched.h), which netlink-packet-route does not know.
+    fn options(&self) -> Vec<TcOption> {
+        const TCA_TBF_PARMS: u16 = 1;
+        const TCA_TBF_RATE64: u16 = 4;
+        const TCA_TBF_BURST: u16 = 6;
+        /// With it the kernel needs no table of transmission times.
+        const TC_LINKLAYER_ETHERNET: u8 = 1;
+
+        let bytes_per_second = self.rate / 8;
+        let rate = u32::try_from(bytes_per_second).unwrap_or(u32::MAX);
+        // struct tc_tbf_qopt: two tc_ratespec, limit, buffer and mtu. The burst in bytes stands in
+        // an attribute of its own, so the buffer in clock ticks stays zero; there is no peak rate.
+        let mut parameters = vec![0, TC_LINKLAYER_ETHERNET, 0, 0, 0, 0, 0, 0];
+        parameters.extend(rate.to_ne_bytes());
+        parameters.extend([0; 12]);
+        parameters.extend(self.limit.to_ne_bytes());
+        parameters.extend([0; 8]);
+        let mut options = vec![
+            (TCA_TBF_PARMS, parameters),
+            (TCA_TBF_BURST, self.burst.to_ne_bytes().to_vec()),
+        ];
+        if rate == u32::MAX {
+            options.push((TCA_TBF_RATE64, bytes_per_second.to_ne_bytes().to_vec()));
+        }
+        let options = options.into_iter();
+        options
+            .map(|(kind, value)| TcOption::Other(DefaultNla::new(kind, value)))
+            .collect()
     }
 }
 
 /// What the kernel counted at a device's root queue since that queue was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QdiscStats {
     /// Bytes that left, link-layer headers included.
-    #[serde(rename = "bytes")]
     pub sent_bytes: u64,
     /// Packets that left. A segmentation batch that left whole counts as its segments.
-    #[serde(rename = "packets")]
     pub sent_packets: u64,
     /// Drops, as the queue counts them: a segmentation batch dropped whole is one.
-    #[serde(rename = "drops")]
     pub dropped: u64,
     /// How often the queue held a packet back, or refused it, for lack of tokens or room.
     pub overlimits: u64,
     /// How often the device gave a packet back.
     pub requeues: u64,
     /// Bytes waiting now.
-    #[serde(rename = "backlog")]
     pub backlog_bytes: u64,
     /// Packets waiting now; a segmentation batch is one.
-    #[serde(rename = "qlen")]
     pub backlog_packets: u64,
 }
 
@@ -75,56 +110,63 @@ impl QdiscStats {
     }
 }
 
-/// Reads the root queue of `device` with `tc`.
-pub(crate) fn read(namespace: &Namespace, device: &str) -> Result<QdiscStats, Error> {
-    let arguments = format!("-s -j qdisc show dev {device} root");
-    let output = namespace.execute("tc", &arguments)?;
-    parse(&output).map_err(|detail| Error::unreadable(format!("tc {arguments}"), detail))
+/// Reads the counters of a device's root queue.
+pub(crate) fn read(device: Device<'_>) -> Result<QdiscStats, Error> {
+    let request = RouteNetlinkMessage::GetQueueDiscipline(root_of(device)?);
+    // Without the flag the kernel tells those who listen for changes alone.
+    let answer = device.namespace.netlink().request(request, NLM_F_ECHO);
+    let action = || format!("ask for the queue of the device {}", device.name);
+    match refused(answer, action)? {
+        Some(RouteNetlinkMessage::NewQueueDiscipline(queue)) => Ok(stats(&queue)),
+        answer => Err(Error::unreadable(
+            format!(
+                "the kernel's answer about the queue of the device {}",
+                device.name
+            ),
+            format!("{answer:?}"),
+        )),
+    }
 }
 
-fn parse(json: &str) -> Result<QdiscStats, String> {
-    #[derive(Deserialize)]
-    struct Entry {
-        #[serde(default)]
-        root: bool,
-        #[serde(flatten)]
-        stats: QdiscStats,
+fn root_of(device: Device<'_>) -> Result<TcMessage, Error> {
+    let index = i32::try_from(device.index);
+    let index = index.map_err(|e| Error::unreadable("a device's index", e))?;
+    let mut message = TcMessage::with_index(index);
+    message.header.parent = TcHandle::ROOT;
+    Ok(message)
+}
+
+fn stats(queue: &TcMessage) -> QdiscStats {
+    let mut read = QdiscStats::default();
+    let all = queue
+        .attributes
+        .iter()
+        .filter_map(|attribute| match attribute {
+            TcAttribute::Stats2(stats) => Some(stats),
+            _ => None,
+        });
+    for stats in all.flatten() {
+        match stats {
+            TcStats2::Basic(basic) => {
+                read.sent_bytes = basic.bytes;
+                read.sent_packets = basic.packets.into();
+            }
+            TcStats2::Queue(queue) => {
+                read.dropped = queue.drops.into();
+                read.overlimits = queue.overlimits.into();
+                read.requeues = queue.requeues.into();
+                read.backlog_bytes = queue.backlog.into();
+                read.backlog_packets = queue.qlen.into();
+            }
+            _ => {}
+        }
     }
-    let entries: Vec<Entry> = serde_json::from_str(json).map_err(|e| e.to_string())?;
-    let root = entries.iter().find(|entry| entry.root);
-    root.map(|entry| entry.stats)
-        .ok_or_else(|| "no root queue on the device".to_owned())
+    read
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_root_queue_is_found_among_others() {
-        let json = r#"[{"kind":"ingress","handle":"ffff:","parent":"ffff:fff1","options":{},
-            "bytes":1,"packets":1,"drops":0,"overlimits":0,"requeues":0,"backlog":0,"qlen":0},
-            {"kind":"tbf","handle":"8001:","root":true,"refcnt":3,
-            "options":{"rate":6250000,"burst":20000,"lat":20800},"bytes":1514,"packets":2,
-            "drops":3,"overlimits":4,"requeues":5,"backlog":6056,"qlen":7}]"#;
-        let expected = QdiscStats {
-            sent_bytes: 1514,
-            sent_packets: 2,
-            dropped: 3,
-            overlimits: 4,
-            requeues: 5,
-            backlog_bytes: 6056,
-            backlog_packets: 7,
-        };
-        assert_eq!(parse(json), Ok(expected));
-    }
-
-    #[test]
-    fn output_without_a_root_queue_is_an_error() {
-        assert!(parse("[]").is_err());
-        assert!(parse("").is_err());
-        assert!(parse(r#"[{"root":true}]"#).is_err());
-    }
 
     #[test]
     fn counters_since_an_earlier_reading_are_differences_and_backlog_is_not() {

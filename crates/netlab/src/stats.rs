@@ -66,6 +66,16 @@ impl Namespace {
         Ok(sockets)
     }
 
+    /// Whether a TCP socket of one family listens on `port` in this namespace.
+    pub(crate) fn has_tcp_listener(&self, family: Family, port: u16) -> Result<bool, Error> {
+        let name = match family {
+            Family::V4 => "tcp",
+            Family::V6 => "tcp6",
+        };
+        let ports = self.parse(name, parse_tcp_listeners)?;
+        Ok(ports.contains(&port))
+    }
+
     /// This namespace's UDP counters for one family.
     ///
     /// # Errors
@@ -111,6 +121,21 @@ fn parse_udp_sockets(text: &str) -> Option<Vec<UdpSocketStats>> {
         })
     };
     text.lines().skip(1).map(socket).collect()
+}
+
+/// The ports that sockets listen on.
+fn parse_tcp_listeners(text: &str) -> Option<Vec<u16>> {
+    /// TCP_LISTEN of net/tcp_states.h.
+    const LISTEN: &str = "0A";
+    let port = |line: &str| {
+        let mut fields = line.split_whitespace().skip(1);
+        let (_, port) = fields.next()?.rsplit_once(':')?;
+        let port = u16::from_str_radix(port, 16).ok()?;
+        Some((port, fields.nth(1)? == LISTEN))
+    };
+    let sockets: Option<Vec<_>> = text.lines().skip(1).map(port).collect();
+    let listening = sockets?.into_iter().filter(|(_, listens)| *listens);
+    Some(listening.map(|(port, _)| port).collect())
 }
 
 fn parse_snmp(text: &str) -> Option<UdpCounters> {
@@ -191,6 +216,16 @@ mod tests {
     fn a_line_cut_short_is_an_error() {
         let cut = &UDP[..UDP.len() - 4];
         assert_eq!(parse_udp_sockets(cut), None);
+    }
+
+    #[test]
+    fn tcp_sockets_that_listen_are_told_from_those_that_are_connected() {
+        let text = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when\n   \
+            0: 0200630A:1451 00000000:0000 0A 00000000:00000000 00:00000000 00000000\n   \
+            1: 0200630A:1452 0100630A:D431 01 00000000:00000000 00:00000000 00000000\n";
+        assert_eq!(parse_tcp_listeners(text), Some(vec![0x1451]));
+        assert_eq!(parse_tcp_listeners("header\n"), Some(Vec::new()));
+        assert_eq!(parse_tcp_listeners("header\n 0: 0200630A\n"), None);
     }
 
     #[test]

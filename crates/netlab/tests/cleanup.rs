@@ -1,6 +1,9 @@
 //! Nothing outlives a path. Alone in its process, whose threads and files it counts.
 #![cfg(target_os = "linux")]
 
+#[macro_use]
+extern crate live_test;
+
 use std::{
     collections::BTreeSet,
     env, fs,
@@ -9,7 +12,7 @@ use std::{
         fd::{AsFd, AsRawFd},
         unix::process::ExitStatusExt,
     },
-    process::{Command, Stdio},
+    process::{Command, ExitCode, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -17,6 +20,10 @@ use std::{
 use netlab::{Bottleneck, Iperf3, Iperf3Config, Path, PathConfig, RelayConfig, TokenBucket};
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+fn main() -> ExitCode {
+    live_test::main()
+}
 
 const NAME: &str = "nothing_outlives_a_path_dropped_or_killed";
 
@@ -86,9 +93,7 @@ fn threads_and_files() -> (usize, usize) {
 
 #[test]
 fn nothing_outlives_a_path_dropped_or_killed() -> Outcome {
-    if !netlab::require_privilege(NAME) {
-        return Ok(());
-    }
+    live_test::require(netlab::missing_privilege())?;
     if env::var_os(TO_BE_KILLED).is_some() {
         return wait_to_be_killed();
     }

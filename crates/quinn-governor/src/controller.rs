@@ -12,10 +12,9 @@ use quinn_proto::congestion::{Controller, ControllerMetrics};
 
 use crate::base::BaseKind;
 use crate::decisions::{Decisions, State, Trigger};
-use crate::flow::Leak;
 use crate::governor::Governed;
 use crate::law::constants::WIRE_OVERHEAD;
-use crate::law::{self, Law, Marks, Occasion, QueueSignals, RecentSends, Report, Signals, Verdict};
+use crate::law::{self, Law, Marks, Occasion, QueueSignals, Report, Signals, Verdict};
 use crate::queue_limit::{Observation, Sharing};
 
 /// A controller under a base controller's window: what a [`Governor`](crate::Governor) builds.
@@ -25,8 +24,6 @@ use crate::queue_limit::{Observation, Sharing};
 pub struct GovernedController {
     base: Box<dyn Controller>,
     law: Law,
-    recent: RecentSends,
-    leak: Leak,
     /// Acknowledgements have begun and not ended.
     in_acks: bool,
     sharing: Sharing,
@@ -43,14 +40,12 @@ impl GovernedController {
         decisions: Decisions,
     ) -> Self {
         let place = Place::take(governed);
-        let (recent, sharing) = (RecentSends::default(), Sharing::default());
-        let start = place.signals(&recent, &sharing, u64::from(mtu));
+        let sharing = Sharing::default();
+        let start = place.signals(&sharing, u64::from(mtu));
         let kind = BaseKind::of(&*base);
         Self {
             law: Law::new(place.governed.config, kind, mtu, &start),
             base,
-            recent,
-            leak: Leak::default(),
             in_acks: false,
             sharing,
             marks: AtomicMarks::default(),
@@ -71,8 +66,7 @@ impl GovernedController {
     }
 
     fn signals(&self) -> Signals {
-        self.place
-            .signals(&self.recent, &self.sharing, self.law.mtu())
+        self.place.signals(&self.sharing, self.law.mtu())
     }
 
     fn base_state(&self) -> law::Base {
@@ -87,7 +81,21 @@ impl GovernedController {
         law::Base { window, slow_start }
     }
 
-    fn look(&mut self, now: Instant, occasion: Occasion) {
+    /// Goes on as another flow: after a rebind of the socket, or when the peer has another address.
+    #[cfg_attr(
+        not(feature = "testing"),
+        expect(dead_code, reason = "only tests move a controller so far")
+    )]
+    pub(crate) fn move_to(&mut self, now: Instant, governed: Arc<Governed>) {
+        self.sharing.leave(&self.place.governed.queues);
+        self.place = Place::take(governed);
+        self.marks.clear();
+        let signals = self.signals();
+        self.law.on_new_flow(now, &signals);
+    }
+
+    /// Takes a sample and does what it asks for; the packets that it has observed.
+    fn look(&mut self, now: Instant, occasion: Occasion) -> u64 {
         let signals = self.signals();
         let marks = self.marks.load();
         let decision = self
@@ -122,7 +130,6 @@ impl GovernedController {
                 ran_dry: decision.ran_dry,
                 decides: decision.limit_decides,
                 acks: occasion != Occasion::Other,
-                lags: governed.flow.unobserved(signals.observed) > 0,
                 holds: decision.limit_holds,
                 overflowed: decision.overflowed,
                 srtt: self.law.srtt(),
@@ -134,11 +141,12 @@ impl GovernedController {
             match signals.queue {
                 Some(queue) if decision.wants_more => {
                     self.sharing
-                        .enter(&governed.queues, queue.id, decision.held_rate);
+                        .enter(&governed.queues, queue.id, decision.rate);
                 }
                 _ => self.sharing.leave(&governed.queues),
             }
         }
+        signals.observed
     }
 
     /// What bounds the window, but for a reduction.
@@ -164,18 +172,12 @@ impl GovernedController {
 
 impl Controller for GovernedController {
     fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
-        self.look(now, Occasion::Other);
+        let observed = self.look(now, Occasion::Other);
         self.base.on_sent(now, bytes, last_packet_number);
-        let sent = self.place.governed.flow.on_sent(bytes, self.law.mtu());
-        self.recent.push(sent.position, bytes);
-        self.leak.on_sent(now, sent);
-        if let Some(queue) = self.place.governed.watch.congestion().queue {
-            let datagrams = bytes.div_ceil(self.law.mtu());
-            let entering = bytes + datagrams * WIRE_OVERHEAD;
-            self.place.governed.queues[queue.id.index()].add(entering);
-        }
+        let flow = &self.place.governed.flow;
+        let sent = flow.on_sent(bytes, self.law.mtu(), observed);
         let base = self.base_state();
-        self.law.on_sent(now, bytes, sent.packets, base);
+        self.law.on_sent(now, bytes, sent, base);
     }
 
     fn on_ack(
@@ -187,11 +189,14 @@ impl Controller for GovernedController {
         rtt: &RttEstimator,
     ) {
         self.begin_acks(now, app_limited);
-        self.law.on_ack(now, sent, bytes, rtt.get());
         let governed = &self.place.governed;
-        let observed = || governed.watch.congestion().seen_packets();
-        let leaked = self.leak.on_ack(sent, observed, governed.config.tuning);
-        governed.flow.forget(leaked);
+        let observed = || {
+            let packets = governed.watch.congestion().seen_packets();
+            governed.flow.observed(packets)
+        };
+        if let Some(answer) = self.law.on_ack(sent, bytes, rtt.get(), observed) {
+            governed.flow.on_answer(answer);
+        }
         let limited = app_limited || self.hides_growth();
         self.base.on_ack(now, sent, bytes, limited, rtt);
     }
@@ -264,8 +269,6 @@ impl Controller for GovernedController {
         Box::new(Self {
             base: self.base.clone_box(),
             law: self.law.for_new_path(),
-            recent: RecentSends::default(),
-            leak: Leak::default(),
             in_acks: false,
             sharing: Sharing::default(),
             marks: AtomicMarks::default(),
@@ -310,26 +313,24 @@ impl Place {
     }
 
     /// The sample as this controller has to see it.
-    fn signals(&self, recent: &RecentSends, sharing: &Sharing, mtu: u64) -> Signals {
+    fn signals(&self, sharing: &Sharing, mtu: u64) -> Signals {
         let governed = &self.governed;
         let sample = governed.watch.congestion();
+        let unobserved = governed.flow.unobserved(sample.seen_packets());
         let queue = sample.queue.map(|queue| {
             let datagram = mtu + WIRE_OVERHEAD;
             let id = queue.id.index();
-            let on_its_way = governed
-                .flow
-                .unobserved(sample.seen_packets())
-                .saturating_mul(datagram);
-            let backlog = queue.own.saturating_add(on_its_way);
-            let own = if governed.flow.is_shared() {
-                recent.part(governed.flow.position(), backlog)
-            } else {
-                backlog
-            };
+            let on_its_way = unobserved.saturating_mul(datagram);
+            // Gauges are read one after the other.
+            let own_flow = queue.own.min(queue.total);
+            let backlog = own_flow.saturating_add(on_its_way);
+            // A FIFO is left in the order it was entered; who of a socket's connections entered
+            // it, the source does not tell.
+            let own = backlog / governed.flow.controllers();
             QueueSignals {
                 id,
                 own,
-                own_flow: queue.own,
+                own_flow,
                 shared: queue.shared,
                 total: queue.total,
                 drained: queue.drained,
@@ -344,8 +345,9 @@ impl Place {
         Signals {
             live: sample.live,
             observed: sample.seen_packets(),
-            drops: sample.queue_drops,
+            unobserved,
             policy_drops: sample.policy_drops,
+            drops: sample.queue_drops,
             queue,
         }
     }
@@ -370,7 +372,6 @@ impl Drop for Place {
 #[derive(Debug, Default)]
 struct AtomicMarks {
     capped: AtomicBool,
-    held: AtomicBool,
     /// The queue's `drained` plus one; 0 for none.
     held_by_limit: AtomicU64,
 }
@@ -379,7 +380,6 @@ impl AtomicMarks {
     fn load(&self) -> Marks {
         Marks {
             capped: self.capped.load(Ordering::Relaxed),
-            held: self.held.load(Ordering::Relaxed),
             held_by_limit: self.held_by_limit.load(Ordering::Relaxed).checked_sub(1),
         }
     }
@@ -387,9 +387,6 @@ impl AtomicMarks {
     fn note(&self, verdict: &Verdict) {
         if verdict.capped {
             self.capped.store(true, Ordering::Relaxed);
-        }
-        if verdict.held {
-            self.held.store(true, Ordering::Relaxed);
         }
         if let Some(drained) = verdict.held_by_limit
             && self.held_by_limit.load(Ordering::Relaxed) == 0
@@ -401,7 +398,6 @@ impl AtomicMarks {
 
     fn clear(&self) {
         self.capped.store(false, Ordering::Relaxed);
-        self.held.store(false, Ordering::Relaxed);
         self.held_by_limit.store(0, Ordering::Relaxed);
     }
 }

@@ -120,9 +120,8 @@
 //! least a datagram. Equal parts of a queue make equal rates only while each has something in it.
 //! A queue as short as this is often empty of one or the other, and then rates would stay as they
 //! came about; so who sends less than the mean may keep up to twice the part, who sends more down
-//! to half. Of a socket that several connections share, the source knows only the sum; as a FIFO is
-//! left in the order it was entered, what is in it is the last that was sent, and each connection
-//! knows which of that was its own.
+//! to half. Of a socket that several connections share, the source knows only the sum:
+//! each connection counts an equal part of it as its own, and the weight makes rates equal.
 //!
 //! **When it is in force.** When the queue has not run empty for 5 ms (a round trip where that is
 //! shorter) nor become shorter: quinn paces in bursts of 2 ms, so a queue that outlives two of them
@@ -144,14 +143,14 @@
 //! at the pace of what the pause left over. So once the queue was found empty, the window is at
 //! least what was in flight besides the queue within the last two round trips: so much the path
 //! holds. That ends when the hole is filled or the queue holds more than two bursts of the pacer. It
-//! is left out after an overflow, and where others were in the queue within the last eight round
-//! trips: then the hole is theirs to fill as well. What the link misses during the
+//! is left out after an overflow, and where others are in the queue: then the hole is theirs to fill
+//! as well. What the link misses during the
 //! pause itself is lost all the same: the queue would have to be as long as the pause.
 //!
 //! **Base behind the cap.** A loss-based base that cannot use its window must not grow it (RFC 9002
 //! section 7.8), so while the cap binds it is told that the application limited sending. Slow start
 //! is the exception: it may go on until its window is four times the cap, and when then the queue has
-//! stood for a round trip without the flight growing, one congestion event ends it. Four times is
+//! stood for a round trip, one congestion event ends it. Four times is
 //! what base comes to by itself behind a queue of one bandwidth-delay product; and as the worst
 //! reduction is to half (RFC 9002 section 7.3.2; Cubic's is to 0.7, RFC 9438 section 4.6), base
 //! still covers the cap after it, and after one more. BBR is told nothing: what it measures behind a
@@ -159,21 +158,23 @@
 //!
 //! **Local drops.** Linux's TCP reduces in the same call when its own queue drops (`tcp_enter_cwr`).
 //! Here base hears `on_congestion_event(now, now, false, 0)` at the next call after the drop, at
-//! most once a smoothed round trip as RFC 9002 section 7.3.2 wants. The later report of a loss sent
+//! most once a smoothed round trip as RFC 9002 section 7.3.2 wants, and only if packets that QUIC
+//! counts for congestion may be among what was dropped: acknowledgements alone are not. The later report of a loss sent
 //! before that is withheld: quinn's Cubic and NewReno would ignore it by themselves, others might
 //! not. Persistent congestion and ECN marks always pass.
 //!
 //! **Trust.** The samples carry no heartbeat, and need none. What is acknowledged has left this
-//! host: if the source did not see it, the source is blind; if the source sees it more than half a
-//! round trip late, it is as good as blind. Counters only grow, and a flow cannot have more in the
-//! queue than everybody; a source that misleads again and again is believed ever later. One that
-//! is always as late is allowed for, but one that knows of some batches at once and of one in 32
-//! not has missed updates, and what it says of the queue is old without looking so. While a sample
-//! stands still though something was sent, or longer than what it tells of can take to leave, as
-//! much is sent as is acknowledged until it is clear what it was. When a source is no longer
-//! believed, the cap starts from what was in flight in the last round trips and grows by an eighth
-//! of what is acknowledged (slow start would be all of it, RFC 9002 section 7.3.1): the link was
-//! busy, so what is added goes into the queue, and base needs a round trip to answer.
+//! host: about once a round trip the law asks whether the source had observed all that was sent up
+//! to a datagram that is acknowledged. If not, the source is dead, or reports later than
+//! acknowledgements do, and is not trusted until the next answer. What never will be observed (a
+//! send failed, a firewall took it, the device was down) is missing before every send alike, and
+//! forgotten: nothing distrusts for ever. Counters only grow, and a flow cannot have more in the
+//! queue than everybody: of samples that contradict each other the harmless value is taken. While
+//! something is not yet observed, or the sample stands still for a quarter of a round trip, as much
+//! is sent as is acknowledged. When a source is no longer trusted, the cap starts from what was in
+//! flight in the last round trips and grows by an eighth of what is acknowledged (slow start would
+//! be all of it, RFC 9002 section 7.3.1): the link was busy, so what is added goes into the queue,
+//! and base needs a round trip to answer.
 //!
 //! **Units.** The queue is told in bytes on the wire, windows count payload. The allowance is a few
 //! datagrams and is measured anew at every look, so the 3 to 5% of headers in it do not add up, and
@@ -185,8 +186,6 @@
 //!   beside others a connection may keep more in its own part there than it needs.
 //! - After the link of this host became many times faster, the window must first grow as base grows
 //!   it in congestion avoidance, as it must without the law.
-//! - A source that misses fewer updates than are noticed (one in 32) makes the cap too small now
-//!   and then: in simulation one in fifty costs less than 1% of the rate.
 //! - Beside a sender that loses most of what it sends without slowing down (quinn's BBR behind a
 //!   queue of this host does) a connection starves as it does without the law, where the source
 //!   does not know how much the queue holds: whatever answers to loss gives way to what does not.
@@ -199,7 +198,6 @@ mod decisions;
 mod flow;
 mod governor;
 mod governors;
-mod idle;
 mod law;
 #[cfg(feature = "qlog")]
 mod qlog;

@@ -34,6 +34,10 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Mark),
         1 => (1200..9000u16).prop_map(Op::Mtu),
         1 => Just(Op::Migrate),
+        1 => Just(Op::Rebind),
+        1 => (any::<u8>(), any::<bool>())
+            .prop_map(|(datagrams, reported)| Op::Refuse { datagrams, reported }),
+        2 => Just(Op::SendAck),
         10 => (0..500u16).prop_map(Op::Drain),
         2 => (0..1000u16).prop_map(Op::Others),
         2 => any::<u8>().prop_map(Op::Drop),

@@ -1,14 +1,18 @@
 //! The lab as its users run it: as a program that leaves nothing behind.
-#![cfg(all(feature = "lab", target_os = "linux"))]
+#![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a test that fails shows where")]
+
+#[macro_use]
+extern crate live_test;
 
 use std::fs;
 use std::io::Read;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use live_test::TestResult;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -20,10 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// The environment variable by which programs that the lab starts are found.
 const MARK: &str = "LAB_TEST_MARK";
 
-/// One at a time: they measure.
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+// Tests run one at a time: they measure.
+fn main() -> ExitCode {
+    live_test::main()
 }
 
 /// A lab that runs in a directory of its own; killed if it is dropped.
@@ -130,12 +133,9 @@ fn wait_until(is_so: impl Fn() -> bool) -> bool {
 }
 
 #[test]
-fn a_local_queue_is_measured_and_nothing_remains() {
+fn a_local_queue_is_measured_and_nothing_remains() -> TestResult {
     let test = "a_local_queue_is_measured_and_nothing_remains";
-    if !netlab::require_privilege(test) {
-        return;
-    }
-    let _turn = turn();
+    live_test::require(netlab::missing_privilege())?;
     let mut lab = Lab::start(test, "local-queue --seconds 2 --rounds 1 --json");
     let (status, said) = lab.end();
     assert!(status.success(), "{said}");
@@ -167,15 +167,13 @@ fn a_local_queue_is_measured_and_nothing_remains() {
     assert_eq!(saved.trim(), said.trim());
     let plot = fs::read_to_string(lab.out.path().join("local-queue.svg")).unwrap();
     assert!(plot.contains("round trip, ms: governed"));
+    Ok(())
 }
 
 #[test]
-fn an_interrupted_lab_leaves_nothing() {
+fn an_interrupted_lab_leaves_nothing() -> TestResult {
     let test = "an_interrupted_lab_leaves_nothing";
-    if !netlab::require_privilege(test) {
-        return;
-    }
-    let _turn = turn();
+    live_test::require(netlab::missing_privilege())?;
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGKILL] {
         let mut lab = Lab::start(test, "local-queue --seconds 60 --rounds 1");
         lab.wait_for_client();
@@ -188,6 +186,7 @@ fn an_interrupted_lab_leaves_nothing() {
         // Nobody can tidy files up who is killed.
         assert!(code.is_none() || lab.scratch_is_empty(), "{signal}");
     }
+    Ok(())
 }
 
 #[test]

@@ -1,11 +1,12 @@
 use std::process::Command;
 
-use crate::process::{Running, command, program, run, turn, with};
-use crate::report::{check, may_load_probes, number, text};
+use live_test::TestResult;
+
+use crate::process::{Running, command, program, run, with};
+use crate::report::{check, number, refused, require_probes, text};
 
 #[test]
 fn a_report_has_every_field() {
-    let _turn = turn();
     let ended = run(command("loopback", "--seconds 1 --flows 2 --json"));
     let report = ended.json();
     check(&report, 2);
@@ -14,17 +15,20 @@ fn a_report_has_every_field() {
     assert!((0.9..2.0).contains(&asked_for), "{report}");
     // Tables are for people; the heading and a line of the first second.
     assert!(ended.stdout.contains("softirq"), "{}", ended.stdout);
-    if may_load_probes("a_report_has_every_field") {
-        assert_eq!(text(&report, "/source"), "ebpf");
-        assert_eq!(text(&report, "/governor"), "on");
-    } else {
-        assert_eq!(text(&report, "/source"), "none");
+    match refused() {
+        None => {
+            assert_eq!(text(&report, "/source"), "ebpf");
+            assert_eq!(text(&report, "/governor"), "on");
+        }
+        Some(why) => {
+            assert_eq!(text(&report, "/source"), "none");
+            live_test::note(why);
+        }
     }
 }
 
 #[test]
 fn without_privilege_it_runs_as_base_and_says_why() {
-    let _turn = turn();
     let limits = "--bounding-set=-bpf,-perfmon,-sys_admin --inh-caps=-bpf,-perfmon,-sys_admin";
     let privileged = ebpf_congestion_signals::EbpfSource::load().is_ok();
     let mut unprivileged = if privileged {
@@ -64,22 +68,18 @@ fn demanded_probes_that_cannot_be_had_are_an_error() {
 }
 
 #[test]
-fn a_flow_that_is_not_governed_is_watched() {
-    let test = "a_flow_that_is_not_governed_is_watched";
-    if !may_load_probes(test) {
-        return;
-    }
-    let _turn = turn();
+fn a_flow_that_is_not_governed_is_watched() -> TestResult {
+    require_probes()?;
     let options = "--seconds 1 --governor off --source ebpf --json";
     let report = run(command("loopback", options)).json();
     check(&report, 1);
     assert_eq!(text(&report, "/governor"), "off");
     assert_eq!(number(&report, "/governor_actions/capped_ms"), 0.0);
+    Ok(())
 }
 
 #[test]
 fn every_base_can_be_governed() {
-    let _turn = turn();
     for base in ["cubic", "newreno", "bbr"] {
         let options = format!("--seconds 0.5 --base {base} --json");
         let report = run(command("loopback", &options)).json();
@@ -90,7 +90,6 @@ fn every_base_can_be_governed() {
 
 #[test]
 fn an_invented_drop_makes_the_governor_reduce() {
-    let _turn = turn();
     let options = "--seconds 2.5 --source mock --json";
     let report = run(command("loopback", options)).json();
     check(&report, 1);
@@ -103,7 +102,6 @@ fn an_invented_drop_makes_the_governor_reduce() {
 
 #[test]
 fn an_interrupt_ends_it_with_what_was_measured_so_far() {
-    let _turn = turn();
     let mut running = Running::start(command("loopback", "--seconds 60 --json"));
     running.wait_for("1 s");
     running.interrupt();

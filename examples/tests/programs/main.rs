@@ -1,6 +1,9 @@
 //! The programs as their users run them: as processes, with options, signals and pipes.
 #![cfg(target_os = "linux")]
 
+#[macro_use]
+extern crate live_test;
+
 mod arguments;
 mod loopback;
 mod path;
@@ -8,3 +11,8 @@ mod process;
 mod report;
 mod server;
 mod written;
+
+// Tests run one at a time: programs that saturate the processor spoil each other's figures.
+fn main() -> std::process::ExitCode {
+    live_test::main()
+}

@@ -1,7 +1,8 @@
+use live_test::TestResult;
 use netlab::{Family, Path, PathConfig};
 use serde_json::Value;
 
-use crate::process::{Running, program, run, turn, with};
+use crate::process::{Running, program, run, with};
 use crate::report::{check, number, text};
 
 const PORT: u16 = 4433;
@@ -12,17 +13,13 @@ const SECONDS: u32 = 8;
 const TRIES: u32 = 3;
 
 #[test]
-fn governed_senders_lose_a_tenth_of_what_stock_ones_do_at_the_same_goodput() {
-    let test = "governed_senders_lose_a_tenth_of_what_stock_ones_do_at_the_same_goodput";
-    if !netlab::require_privilege(test) {
-        return;
-    }
-    let _turn = turn();
+fn governed_senders_lose_a_tenth_of_what_stock_ones_do_at_the_same_goodput() -> TestResult {
+    live_test::require(netlab::missing_privilege())?;
     let mut ratios = Vec::new();
     for _ in 0..TRIES {
         ratios.push(compare());
         if ratios.last() >= Some(&0.98) {
-            return;
+            return Ok(());
         }
     }
     panic!("goodput with the governor, by that without: {ratios:?}");

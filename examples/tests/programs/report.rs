@@ -1,12 +1,17 @@
 //! A sender's report, checked for what every one must have.
 
 use ebpf_congestion_signals::EbpfSource;
+use live_test::Skip;
 use serde_json::Value;
 
-/// Whether this process may load probes; a promised privilege that is missing fails the test.
-pub(crate) fn may_load_probes(test: &str) -> bool {
-    let refused = EbpfSource::load().err().map(|error| error.to_string());
-    netlab::require(test, refused.as_deref())
+/// Why this process may not load probes; `None` when it may.
+pub(crate) fn refused() -> Option<String> {
+    EbpfSource::load().err().map(|error| error.to_string())
+}
+
+/// For a test of a program that loads probes.
+pub(crate) fn require_probes() -> Result<(), Skip> {
+    live_test::require(refused())
 }
 
 pub(crate) fn number(report: &Value, path: &str) -> f64 {

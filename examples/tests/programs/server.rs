@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use crate::process::{Running, command, run, turn};
+use crate::process::{Running, command, run};
 use crate::report::{check, number};
 
 /// A server on a free port, and its address.
@@ -20,7 +20,6 @@ fn file(directory: &tempfile::TempDir, name: &str) -> String {
 
 #[test]
 fn both_ends_agree_on_what_arrived() {
-    let _turn = turn();
     let (server, address) = server("--flows 3 --json");
     let options = format!("--connect {address} --flows 3 --seconds 1 --json");
     let sent = run(command("client", &options)).json();
@@ -35,7 +34,6 @@ fn both_ends_agree_on_what_arrived() {
 
 #[test]
 fn both_ends_agree_on_what_was_downloaded() {
-    let _turn = turn();
     let directory = tempfile::tempdir().unwrap();
     let trace = file(&directory, "trace");
     let (server, address) = server(&format!("--flows 3 --json --trace {trace}"));
@@ -59,7 +57,6 @@ fn both_ends_agree_on_what_was_downloaded() {
 
 #[test]
 fn bursts_and_staggered_flows_are_sent_as_asked_for() {
-    let _turn = turn();
     let directory = tempfile::tempdir().unwrap();
     let trace = file(&directory, "trace");
     let (_server, address) = server("");
@@ -91,7 +88,6 @@ fn bursts_and_staggered_flows_are_sent_as_asked_for() {
 
 #[test]
 fn a_server_ends_with_its_summary_when_interrupted() {
-    let _turn = turn();
     let (mut server, address) = server("--json");
     let options = format!("--connect {address} --seconds 0.5 --json");
     let sent = run(command("client", &options)).json();
@@ -106,7 +102,6 @@ fn a_server_ends_with_its_summary_when_interrupted() {
 
 #[test]
 fn a_client_notices_that_the_server_went_away() {
-    let _turn = turn();
     let (server, address) = server("--seconds 1.5");
     let options = format!("--connect {address} --seconds 30 --json");
     let ended = run(command("client", &options));
@@ -120,7 +115,6 @@ fn a_client_notices_that_the_server_went_away() {
 
 #[test]
 fn a_client_with_a_certificate_talks_to_its_owner_alone() {
-    let _turn = turn();
     let directory = tempfile::tempdir().unwrap();
     let (right, wrong) = (file(&directory, "right"), file(&directory, "wrong"));
     let (_impostor, impostor) = server(&format!("--cert {wrong}"));

@@ -6,21 +6,18 @@ use std::io::BufReader;
 use std::time::Duration;
 
 use ebpf_congestion_signals::{ReplaySource, SignalSource, WatchTarget};
+use live_test::TestResult;
 use netlab::{Family, Path, PathConfig};
 use serde_json::Value;
 
-use crate::process::{Running, program, run, turn, with};
+use crate::process::{Running, program, run, with};
 use crate::report::{check, number};
 
 const PORT: u16 = 4433;
 
 #[test]
-fn a_recording_replays_and_a_qlog_has_the_decisions() {
-    let test = "a_recording_replays_and_a_qlog_has_the_decisions";
-    if !netlab::require_privilege(test) {
-        return;
-    }
-    let _turn = turn();
+fn a_recording_replays_and_a_qlog_has_the_decisions() -> TestResult {
+    live_test::require(netlab::missing_privilege())?;
     let directory = tempfile::tempdir().expect("a directory can be made");
     let [recording, qlog] = ["recording", "qlog"].map(|name| directory.path().join(name));
     let path = Path::new(&PathConfig::local_queue()).expect("the path can be laid");
@@ -78,4 +75,5 @@ fn a_recording_replays_and_a_qlog_has_the_decisions() {
     assert_eq!(capped["data"]["trigger"], "local_queue");
     let time = capped["time"].as_f64().expect("milliseconds");
     assert!((0.0..2500.0).contains(&time), "{time}");
+    Ok(())
 }

@@ -8,7 +8,7 @@ use ebpf_congestion_signals::{QueueSample, SignalSource, Watch, WatchTarget};
 use netlab::{Bottleneck, Family, Path, PathConfig, TokenBucket};
 
 use crate::traffic::{bind, drain, send, send_batch, sink, wait_until};
-use crate::{TestResult, source_with};
+use crate::{TestResult, source_with, tool};
 
 /// Ethernet, IPv4 and UDP headers of a datagram on the wire.
 const HEADERS: u64 = 14 + 20 + 8;
@@ -39,9 +39,7 @@ fn slow(burst: u32) -> Result<Path, netlab::Error> {
 
 #[test]
 fn a_flow_has_in_the_queue_what_it_sent_and_what_has_not_left() -> TestResult {
-    let Some((_turn, source)) = source_with("a_flow_has_in_the_queue_...", &NEEDS) else {
-        return Ok(());
-    };
+    let source = source_with(&NEEDS)?;
     for (burst, batch) in [(15_000, false), (15_000, true), (3000, true)] {
         let path = slow(burst)?;
         let ends = path.addresses(Family::V4);
@@ -90,9 +88,7 @@ fn a_flow_has_in_the_queue_what_it_sent_and_what_has_not_left() -> TestResult {
 
 #[test]
 fn others_in_the_queue_count_in_its_total_alone() -> TestResult {
-    let Some((_turn, source)) = source_with("others_in_the_queue_...", &NEEDS) else {
-        return Ok(());
-    };
+    let source = source_with(&NEEDS)?;
     let path = slow(15_000)?;
     let ends = path.addresses(Family::V4);
     let sink = sink(&path, ends.receiver)?;
@@ -121,9 +117,7 @@ fn others_in_the_queue_count_in_its_total_alone() -> TestResult {
 
 #[test]
 fn drops_inside_a_split_batch_leave_no_backlog_behind() -> TestResult {
-    let Some((_turn, source)) = source_with("drops_inside_a_split_batch_...", &NEEDS) else {
-        return Ok(());
-    };
+    let source = source_with(&NEEDS)?;
     let bucket = TokenBucket {
         rate: 1_000_000,
         burst: 3000,
@@ -153,9 +147,7 @@ fn drops_inside_a_split_batch_leave_no_backlog_behind() -> TestResult {
 
 #[test]
 fn a_queue_that_is_thrown_away_is_empty() -> TestResult {
-    let Some((_turn, source)) = source_with("a_queue_that_is_thrown_away", &NEEDS) else {
-        return Ok(());
-    };
+    let source = source_with(&NEEDS)?;
     let path = slow(15_000)?;
     let ends = path.addresses(Family::V4);
     let sink = sink(&path, ends.receiver)?;
@@ -164,9 +156,7 @@ fn a_queue_that_is_thrown_away_is_empty() -> TestResult {
     send(&sender, sink.local_addr()?, 50)?;
     assert!(queue(&watch).own > 0);
     let device = path.sender_device();
-    let status = path
-        .sender()
-        .command("tc")
+    let status = tool(path.sender(), "tc")?
         .args(["qdisc", "del", "dev", device, "root"])
         .status()?;
     assert!(status.success());
@@ -178,10 +168,7 @@ fn a_queue_that_is_thrown_away_is_empty() -> TestResult {
 
 #[test]
 fn counts_stay_true_while_the_processor_is_busy() -> TestResult {
-    let Some((_turn, source)) = source_with("counts_stay_true_while_...", &["qdisc_enqueue"])
-    else {
-        return Ok(());
-    };
+    let source = source_with(&["qdisc_enqueue"])?;
     let bucket = TokenBucket {
         rate: 50_000_000,
         burst: 20_000,

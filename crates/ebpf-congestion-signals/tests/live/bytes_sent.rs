@@ -8,6 +8,7 @@ use std::net::{
 use std::thread;
 
 use ebpf_congestion_signals::{EbpfSource, SignalSource, Watch, WatchTarget};
+use live_test::Skip;
 use netlab::{Path, PathConfig};
 
 use crate::traffic::{PAYLOAD, bind, send, send_batch};
@@ -31,9 +32,7 @@ fn send_some(sender: &UdpSocket, to: SocketAddr) -> std::io::Result<()> {
 
 #[test]
 fn udp_datagrams_with_and_without_batches() -> TestResult {
-    let Some((_turn, source)) = source("udp_datagrams_...") else {
-        return Ok(());
-    };
+    let source = source()?;
     for address in LOCALHOSTS {
         let sink = UdpSocket::bind((address, 0))?;
         let sender = UdpSocket::bind((address, 0))?;
@@ -54,9 +53,7 @@ fn udp_datagrams_with_and_without_batches() -> TestResult {
 
 #[test]
 fn udp_calls_with_and_without_batches() -> TestResult {
-    let Some((_turn, source)) = source_with("udp_calls_...", &["sock_send_length"]) else {
-        return Ok(());
-    };
+    let source = source_with(&["sock_send_length"])?;
     udp_calls(source)
 }
 
@@ -100,9 +97,7 @@ fn socket_sends(watch: &Watch) -> Result<(u64, u64), Box<dyn Error>> {
 
 #[test]
 fn tcp() -> TestResult {
-    let Some((_turn, source)) = source_with("tcp", &["sock_send_length"]) else {
-        return Ok(());
-    };
+    let source = source_with(&["sock_send_length"])?;
     tcp_bytes(source)
 }
 
@@ -157,12 +152,10 @@ pub(crate) fn tcp_bytes(source: &EbpfSource) -> TestResult {
 
 #[test]
 fn a_device_on_top_of_another_counts_a_packet_once() -> TestResult {
-    let test = "a_device_on_top_...";
-    let Some((_turn, source)) = source(test) else {
-        return Ok(());
-    };
+    let source = source()?;
     let path = Path::new(&PathConfig::default())?;
     let device = path.sender_device();
+    live_test::require_program("ip")?;
     let ip = |args: &[&str]| path.sender().command("ip").args(args).output();
     let on_top = |kind: &[&str]| {
         let upper = ["link", "add", "link", device, "name", "upper", "type"];
@@ -175,8 +168,8 @@ fn a_device_on_top_of_another_counts_a_packet_once() -> TestResult {
     }
     if !made.status.success() {
         let said = String::from_utf8_lossy(&made.stderr);
-        eprintln!("skipped {test}: this kernel has no such device: macvlan, vlan: {said}");
-        return Ok(());
+        let why = format!("this kernel has no such device: macvlan, vlan: {said}");
+        return Err(Skip::new(why).into());
     }
     for args in [
         &["addr", "add", "198.51.100.1/24", "dev", "upper"][..],

@@ -1,6 +1,7 @@
 //! Which signals the running kernel must have, and what a test does where it has them not.
 
 use ebpf_congestion_signals::{Capability, EbpfSource, SignalSource};
+use live_test::Skip;
 
 /// A kernel's version, as far as features are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,23 +64,19 @@ pub(crate) fn assert_tells_what_its_version_must(source: &EbpfSource) {
     }
 }
 
-/// Whether the source has what a test cannot do without; if not, says so.
-pub(crate) fn needs(source: &EbpfSource, test: &str, needs: &[&'static str]) -> bool {
-    match first_missing(source, needs) {
-        None => true,
-        Some((name, why)) => {
-            eprintln!("skipped {test}: {name}: {why}");
-            false
-        }
-    }
+/// Skips a test where the source lacks what it cannot do without.
+pub(crate) fn needs(source: &EbpfSource, needs: &[&'static str]) -> Result<(), Skip> {
+    first_missing(source, needs).map_or(Ok(()), |(name, why)| {
+        Err(Skip::new(format!("{name}: {why}")))
+    })
 }
 
-/// Whether the source has a capability that a part of a test is about; if not, says so.
+/// Whether the source has a capability that a part of a test is about; if not, the summary says so.
 pub(crate) fn has(source: &EbpfSource, name: &'static str) -> bool {
     match first_missing(source, &[name]) {
         None => true,
         Some((name, why)) => {
-            eprintln!("in part: {name}: {why}");
+            live_test::note(format!("{name}: {why}"));
             false
         }
     }

@@ -1,9 +1,13 @@
 //! The probes on the running kernel, held against independent counts: what receivers read, what
-//! senders were told, what `tc` says. Root is needed; see [`netlab::require_privilege`].
+//! senders were told, what `tc` says. Root is needed.
 //!
-//! A test whose signal the kernel is too old for is skipped, and says so; [`kernel`] knows which
-//! kernels those are.
+//! `#[test]` is that of [`live_test`]: a test that lacks a privilege, a program or a signal that
+//! the kernel is too old for (see [`kernel`]) is reported as ignored, with its reason. Tests run
+//! one at a time.
 #![cfg(target_os = "linux")]
+
+#[macro_use]
+extern crate live_test;
 
 mod backlog;
 mod buffers;
@@ -25,36 +29,41 @@ mod traffic;
 mod watching;
 
 use std::error::Error;
+use std::process::{Command, ExitCode};
 use std::sync::OnceLock;
 
 use ebpf_congestion_signals::{EbpfOptions, EbpfSource};
-use parking_lot::{Mutex, MutexGuard};
+use live_test::TestResult;
+use netlab::Namespace;
 
-type TestResult = Result<(), Box<dyn Error>>;
+fn main() -> ExitCode {
+    live_test::main()
+}
 
-/// One test at a time: some hold what the whole host counts against what they did.
-static TURN: Mutex<()> = Mutex::new(());
-
-/// Loaded once, as a service would; `None` when this process may not, which is printed, or is a
-/// failure where privilege was promised.
-fn source(test: &str) -> Option<(MutexGuard<'static, ()>, &'static EbpfSource)> {
+/// Loaded once, as a service would.
+///
+/// # Errors
+///
+/// The test is skipped where this process may not load probes or lay paths.
+fn source() -> Result<&'static EbpfSource, Box<dyn Error>> {
     static SOURCE: OnceLock<EbpfSource> = OnceLock::new();
-    if !netlab::require_privilege(test) {
-        return None;
-    }
-    let turn = TURN.lock();
+    live_test::require(netlab::missing_privilege())?;
     let options = EbpfOptions::default().flows(64);
     let source = SOURCE.get_or_init(|| EbpfSource::load_with(&options).expect("probes load"));
     kernel::assert_tells_what_its_version_must(source);
-    Some((turn, source))
+    Ok(source)
 }
 
-/// As [`source`], for a test that makes no sense without some capabilities: `None`, and a word
-/// why, where the kernel is too old for one of them.
-fn source_with(
-    test: &str,
-    needs: &[&'static str],
-) -> Option<(MutexGuard<'static, ()>, &'static EbpfSource)> {
-    let (turn, source) = source(test)?;
-    kernel::needs(source, test, needs).then_some((turn, source))
+/// As [`source`], for a test that makes no sense without some capabilities: it is skipped where
+/// the kernel is too old for one of them.
+fn source_with(needs: &[&'static str]) -> Result<&'static EbpfSource, Box<dyn Error>> {
+    let source = source()?;
+    kernel::needs(source, needs)?;
+    Ok(source)
+}
+
+/// A command that runs a program inside a namespace; the test is skipped where it is not installed.
+fn tool(namespace: &Namespace, program: &str) -> Result<Command, Box<dyn Error>> {
+    live_test::require_program(program)?;
+    Ok(namespace.command(program))
 }

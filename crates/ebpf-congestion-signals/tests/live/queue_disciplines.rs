@@ -4,11 +4,12 @@
 use std::net::UdpSocket;
 
 use ebpf_congestion_signals::{Direction, DropClass, EbpfSource, SignalSource, Watch, WatchTarget};
+use live_test::Skip;
 use netlab::{Family, Path, PathConfig};
 use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::traffic::{PAYLOAD, bind, drain, send, send_batch, sink, wait_until};
-use crate::{TestResult, source_with};
+use crate::{TestResult, source_with, tool};
 
 /// Bytes on the wire of a test's datagram: Ethernet, IPv4 and UDP headers before the payload.
 const ON_WIRE: u64 = PAYLOAD as u64 + 14 + 20 + 8;
@@ -26,15 +27,15 @@ struct Flow {
 
 impl Flow {
     /// Sends through these queue disciplines: where each stands, its kind and its options, as
-    /// `tc qdisc add dev DEVICE` takes them. `None`, and a word why, where the kernel lacks one.
+    /// `tc qdisc add dev DEVICE` takes them. The test is skipped
+    /// where the kernel lacks one.
     fn through(
         source: &EbpfSource,
-        test: &str,
         disciplines: &[(&str, &str, &str)],
-    ) -> Result<Option<Self>, Box<dyn std::error::Error>> {
+    ) -> Result<Self, Box<dyn std::error::Error>> {
         let path = Path::new(&PathConfig::default())?;
         for (place, kind, options) in disciplines {
-            let mut tc = path.sender().command("tc");
+            let mut tc = tool(path.sender(), "tc")?;
             tc.args(["qdisc", "add", "dev", path.sender_device()])
                 .args(place.split(' '))
                 .arg(kind)
@@ -42,8 +43,8 @@ impl Flow {
             let output = tc.output()?;
             let said = String::from_utf8_lossy(&output.stderr);
             if said.contains("qdisc kind is unknown") || said.contains("qdisc not found") {
-                eprintln!("skipped {test}: this kernel has no such queue discipline: {kind}");
-                return Ok(None);
+                let why = format!("this kernel has no such queue discipline: {kind}");
+                return Err(Skip::new(why).into());
             }
             assert!(output.status.success(), "{kind}: {said}");
         }
@@ -53,12 +54,12 @@ impl Flow {
         // So that a send never waits for the queue.
         setsockopt(&sender, sockopt::SndBufForce, &(4 << 20))?;
         let watch = source.watch(WatchTarget::socket(&sender).sharing())?;
-        Ok(Some(Self {
+        Ok(Self {
             path,
             sink,
             sender,
             watch,
-        }))
+        })
     }
 
     fn send(&self, datagrams: usize) -> std::io::Result<()> {
@@ -93,14 +94,9 @@ impl Flow {
 
 #[test]
 fn what_netem_loses_is_counted_though_no_sender_is_told() -> TestResult {
-    let test = "what_netem_loses_...";
-    let Some((_turn, source)) = source_with(test, &NEEDS) else {
-        return Ok(());
-    };
+    let source = source_with(&NEEDS)?;
     let netem = ("root", "netem", "loss 30% limit 1000");
-    let Some(flow) = Flow::through(source, test, &[netem])? else {
-        return Ok(());
-    };
+    let flow = Flow::through(source, &[netem])?;
     flow.send(200)?;
     for _ in 0..20 {
         send_batch(&flow.sender, flow.sink.local_addr()?, 10)?;
@@ -112,14 +108,9 @@ fn what_netem_loses_is_counted_though_no_sender_is_told() -> TestResult {
 
 #[test]
 fn what_netem_delays_stands_in_the_queue_until_then() -> TestResult {
-    let test = "what_netem_delays_...";
-    let Some((_turn, source)) = source_with(test, &NEEDS) else {
-        return Ok(());
-    };
+    let source = source_with(&NEEDS)?;
     let netem = ("root", "netem", "delay 1s limit 1000");
-    let Some(flow) = Flow::through(source, test, &[netem])? else {
-        return Ok(());
-    };
+    let flow = Flow::through(source, &[netem])?;
     flow.send(50)?;
     assert_eq!(flow.own(), 50 * ON_WIRE);
     wait_until("the delay is over", || flow.own() == 0);
@@ -129,14 +120,9 @@ fn what_netem_delays_stands_in_the_queue_until_then() -> TestResult {
 
 #[test]
 fn what_fq_refuses_of_a_flow_too_long_is_a_full_queue() -> TestResult {
-    let test = "what_fq_refuses_...";
-    let Some((_turn, source)) = source_with(test, &NEEDS) else {
-        return Ok(());
-    };
+    let source = source_with(&NEEDS)?;
     let fq = ("root", "fq", "flow_limit 20 maxrate 1mbit");
-    let Some(flow) = Flow::through(source, test, &[fq])? else {
-        return Ok(());
-    };
+    let flow = Flow::through(source, &[fq])?;
     flow.send(200)?;
     let own = flow.own();
     assert!(own > 10 * ON_WIRE && own <= 20 * ON_WIRE, "{own}");
@@ -152,28 +138,20 @@ fn what_fq_refuses_of_a_flow_too_long_is_a_full_queue() -> TestResult {
 
 #[test]
 fn what_codel_drops_from_the_head_leaves_the_queue() -> TestResult {
-    let test = "what_codel_drops_...";
-    let Some((_turn, source)) = source_with(test, &NEEDS) else {
-        return Ok(());
-    };
+    let source = source_with(&NEEDS)?;
     let tbf = (
         "root handle 1:",
         "tbf",
         "rate 2mbit burst 3000 limit 500000",
     );
     let codel = ("parent 1:1", "fq_codel", "target 1ms interval 10ms noecn");
-    let Some(flow) = Flow::through(source, test, &[tbf, codel])? else {
-        return Ok(());
-    };
+    let flow = Flow::through(source, &[tbf, codel])?;
     flow.send(300)?;
     wait_until("packets are dropped", || {
         flow.watch.sample().drops.total().packets >= 3
     });
     let before = flow.own();
-    let output = flow
-        .path
-        .sender()
-        .command("tc")
+    let output = tool(flow.path.sender(), "tc")?
         .args(["-s", "-j", "qdisc", "show", "dev"])
         .args([flow.path.sender_device(), "root"])
         .output()?;

@@ -8,7 +8,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use serde_json::Value;
 
 use crate::traffic::{bind, send, sink};
-use crate::{TestResult, source_with};
+use crate::{TestResult, source_with, tool};
 
 /// What a queue discipline of the table is expected to tell.
 struct Case {
@@ -53,8 +53,8 @@ const CASES: [Case; 5] = [
     },
 ];
 
-/// Sets a queue up; `false`, and a word why, where the kernel lacks it.
-fn set_up(path: &Path, case: &Case, test: &str) -> Result<bool, Box<dyn std::error::Error>> {
+/// Sets a queue up; `false` where the kernel lacks it, and the summary says so.
+fn set_up(path: &Path, case: &Case) -> Result<bool, Box<dyn std::error::Error>> {
     let tc = |what: &[&str], rest: &str| {
         let mut tc = path.sender().command("tc");
         tc.args(what).args(["dev", path.sender_device()]);
@@ -64,7 +64,7 @@ fn set_up(path: &Path, case: &Case, test: &str) -> Result<bool, Box<dyn std::err
         let output = tc(&["qdisc", "add"], &format!("{place} {kind} {options}"))?;
         let said = String::from_utf8_lossy(&output.stderr);
         if said.contains("qdisc kind is unknown") || said.contains("qdisc not found") {
-            eprintln!("in part {test}: this kernel has no such queue discipline: {kind}");
+            live_test::note(format!("this kernel has no such queue discipline: {kind}"));
             return Ok(false);
         }
         assert!(output.status.success(), "{kind}: {said}");
@@ -78,9 +78,7 @@ fn set_up(path: &Path, case: &Case, test: &str) -> Result<bool, Box<dyn std::err
 }
 
 fn shown(path: &Path) -> Result<Value, Box<dyn std::error::Error>> {
-    let output = path
-        .sender()
-        .command("tc")
+    let output = tool(path.sender(), "tc")?
         .args(["-s", "-j", "qdisc", "show", "dev", path.sender_device()])
         .arg("root")
         .output()?;
@@ -89,13 +87,11 @@ fn shown(path: &Path) -> Result<Value, Box<dyn std::error::Error>> {
 
 #[test]
 fn kind_limit_and_packets_are_those_that_tc_shows() -> TestResult {
-    let test = "kind_limit_and_packets_...";
-    let Some((_turn, _)) = source_with(test, &["qdisc_enqueue", "qdisc_dequeue"]) else {
-        return Ok(());
-    };
+    source_with(&["qdisc_enqueue", "qdisc_dequeue"])?;
+    live_test::require_program("tc")?;
     for case in &CASES {
         let path = Path::new(&PathConfig::default())?;
-        if !set_up(&path, case, test)? {
+        if !set_up(&path, case)? {
             continue;
         }
         // Some kernels describe a token bucket once it is used for the first time.

@@ -7,7 +7,7 @@ use ebpf_congestion_signals::{Direction, DropClass, SignalSource, WatchTarget};
 use netlab::{Family, Namespace, Path, PathConfig};
 
 use crate::traffic::{bind, drain, send, send_batch, sink, wait_until};
-use crate::{TestResult, kernel, source};
+use crate::{TestResult, kernel, source, tool};
 
 /// Datagrams that the rule takes, sent one by one and in batches of ten.
 const SINGLE: usize = 20;
@@ -19,14 +19,13 @@ const PASSED: usize = 30;
 
 #[test]
 fn what_a_rule_takes_is_policy_and_was_seen() -> TestResult {
-    const NAME: &str = "what_a_rule_takes_is_policy_and_was_seen";
-    let Some((_turn, source)) = source(NAME) else {
-        return Ok(());
-    };
+    let source = source()?;
     let path = Path::new(&PathConfig::default())?;
-    if !netlab::require(NAME, missing_nft(path.sender()).as_deref()) {
-        return Ok(());
-    }
+    let tables = tool(path.sender(), "nft")?
+        .args(["list", "tables"])
+        .output()?;
+    let refused = String::from_utf8_lossy(&tables.stderr);
+    live_test::require((!tables.status.success()).then_some(refused))?;
     for family in [Family::V4, Family::V6] {
         let ends = path.addresses(family);
         let sinks = [sink(&path, ends.receiver)?, sink(&path, ends.receiver)?];
@@ -67,17 +66,6 @@ fn what_a_rule_takes_is_policy_and_was_seen() -> TestResult {
         }
     }
     Ok(())
-}
-
-/// Why there is no nftables here.
-fn missing_nft(namespace: &Namespace) -> Option<String> {
-    match namespace.command("nft").args(["list", "tables"]).output() {
-        Err(error) => Some(format!("cannot start nft: {error}; install nftables")),
-        Ok(output) if !output.status.success() => {
-            Some(String::from_utf8_lossy(&output.stderr).into_owned())
-        }
-        Ok(_) => None,
-    }
 }
 
 /// A rule on the way out that drops datagrams to this port.

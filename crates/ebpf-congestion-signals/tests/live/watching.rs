@@ -13,9 +13,7 @@ use crate::{TestResult, source};
 
 #[test]
 fn only_bound_sockets_over_ip_are_watched() -> TestResult {
-    let Some((_turn, source)) = source("only_bound_sockets_over_ip_...") else {
-        return Ok(());
-    };
+    let source = source()?;
     let unix = UnixDatagram::unbound()?;
     let refused = source.watch(WatchTarget::socket(&unix));
     assert!(
@@ -43,9 +41,7 @@ fn only_bound_sockets_over_ip_are_watched() -> TestResult {
 
 #[test]
 fn a_flow_is_watched_once_and_again_after_its_release() -> TestResult {
-    let Some((_turn, source)) = source("a_flow_is_watched_once_...") else {
-        return Ok(());
-    };
+    let source = source()?;
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let to = socket.local_addr()?;
     let first = source.watch(WatchTarget::socket(&socket))?;
@@ -81,9 +77,7 @@ fn a_flow_is_watched_once_and_again_after_its_release() -> TestResult {
 
 #[test]
 fn more_flows_than_slots_are_refused_until_one_is_released() -> TestResult {
-    if !netlab::require_privilege("more_flows_than_slots_...") {
-        return Ok(());
-    }
+    source()?;
     let source = EbpfSource::load_with(&EbpfOptions::default().flows(2))?;
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let peer = |port| WatchTarget::socket(&socket).peer(SocketAddr::from(([127, 0, 0, 1], port)));
@@ -101,9 +95,7 @@ fn more_flows_than_slots_are_refused_until_one_is_released() -> TestResult {
 
 #[test]
 fn two_sources_count_side_by_side() -> TestResult {
-    let Some((_turn, source)) = source("two_sources_...") else {
-        return Ok(());
-    };
+    let source = source()?;
     let other = EbpfSource::load()?;
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let (ours, theirs) = (

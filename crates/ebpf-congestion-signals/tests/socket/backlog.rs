@@ -8,16 +8,14 @@ use ebpf_congestion_signals::{QueueLimit, SocketSource};
 use netlab::Family;
 
 use crate::ours::{ON_WIRE, Ours, PAYLOAD, bottleneck, drain, sink, wait_until};
-use crate::{TestResult, may_lay_paths};
+use crate::{TestResult, paths};
 
 /// Slow enough that a queue stands while it is looked at.
 const SLOW: u64 = 1_000_000;
 
 #[test]
 fn a_socket_has_in_the_queue_what_tc_says() -> TestResult {
-    if !may_lay_paths("a_socket_has_in_the_queue_what_tc_says") {
-        return Ok(());
-    }
+    paths()?;
     for family in Family::ALL {
         for (burst, batch) in [(15_000, 1), (15_000, 10), (3000, 10)] {
             let path = bottleneck(SLOW, burst, 200_000)?;
@@ -56,9 +54,7 @@ fn a_socket_has_in_the_queue_what_tc_says() -> TestResult {
 
 #[test]
 fn the_queue_itself_and_what_others_have_in_it_are_known() -> TestResult {
-    if !may_lay_paths("the_queue_itself_and_what_others_have_in_it_are_known") {
-        return Ok(());
-    }
+    paths()?;
     let path = bottleneck(SLOW, 3000, 150_000)?;
     let sink = sink(&path, Family::V4)?;
     let address = path.addresses(Family::V4).sender;
@@ -92,9 +88,7 @@ fn the_queue_itself_and_what_others_have_in_it_are_known() -> TestResult {
 
 #[test]
 fn a_small_send_buffer_is_backlog_and_no_loss() -> TestResult {
-    if !may_lay_paths("a_small_send_buffer_is_backlog_and_no_loss") {
-        return Ok(());
-    }
+    paths()?;
     let path = bottleneck(SLOW, 3000, 150_000)?;
     let sink = sink(&path, Family::V4)?;
     let source = SocketSource::new();

@@ -5,13 +5,11 @@ use ebpf_congestion_signals::{DropClass, SignalSource, SocketSource};
 use netlab::Family;
 
 use crate::ours::{Ours, bottleneck, drain, sink};
-use crate::{TestResult, may_lay_paths};
+use crate::{TestResult, paths};
 
 #[test]
 fn every_datagram_that_a_full_queue_refuses_is_counted() -> TestResult {
-    if !may_lay_paths("every_datagram_that_a_full_queue_refuses_is_counted") {
-        return Ok(());
-    }
+    paths()?;
     for family in Family::ALL {
         for batch in [1, 10] {
             // A batch fits the burst, and so is taken or refused whole.
@@ -47,9 +45,7 @@ fn every_datagram_that_a_full_queue_refuses_is_counted() -> TestResult {
 
 #[test]
 fn of_a_batch_that_is_refused_in_part_at_most_what_was_dropped_is_counted() -> TestResult {
-    if !may_lay_paths("of_a_batch_that_is_refused_in_part_...") {
-        return Ok(());
-    }
+    paths()?;
     // Smaller than a batch: the kernel splits each when it enters the queue.
     let path = bottleneck(10_000_000, 3000, 40_000)?;
     let sink = sink(&path, Family::V4)?;
@@ -69,9 +65,7 @@ fn of_a_batch_that_is_refused_in_part_at_most_what_was_dropped_is_counted() -> T
 
 #[test]
 fn drops_are_events_for_whoever_listens() -> TestResult {
-    if !may_lay_paths("drops_are_events_for_whoever_listens") {
-        return Ok(());
-    }
+    paths()?;
     let path = bottleneck(1_000_000, 3000, 5000)?;
     let sink = sink(&path, Family::V4)?;
     let source = SocketSource::new();

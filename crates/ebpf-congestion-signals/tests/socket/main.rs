@@ -4,6 +4,9 @@
 //! The source itself needs no privilege; the queues that it is tried in do.
 #![cfg(target_os = "linux")]
 
+#[macro_use]
+extern crate live_test;
+
 mod backlog;
 mod devices;
 mod drops;
@@ -13,10 +16,19 @@ mod peers;
 mod receiving;
 
 use std::error::Error;
+use std::process::ExitCode;
 
-type TestResult = Result<(), Box<dyn Error>>;
+use live_test::TestResult;
 
-/// Whether a test that needs a path of its own may go on.
-fn may_lay_paths(test: &str) -> bool {
-    netlab::require_privilege(test)
+fn main() -> ExitCode {
+    live_test::main()
+}
+
+/// The source needs no privilege; the queues that some tests lay do.
+///
+/// # Errors
+///
+/// The test is skipped where this process may not lay paths.
+fn paths() -> Result<(), Box<dyn Error>> {
+    Ok(live_test::require(netlab::missing_privilege())?)
 }

@@ -42,9 +42,7 @@ fn send_and_check(flow: &Flow) -> TestResult {
 
 #[test]
 fn a_batch_arrives_whole_however_small_the_burst() -> TestResult {
-    let Some(_turn) = privileged("a_batch_arrives_whole_however_small_the_burst") else {
-        return Ok(());
-    };
+    privileged()?;
     let segments = u64::from(SEGMENTS);
     for relay in [None, Some(RelayConfig::symmetric(Duration::from_millis(2)))] {
         for burst in [LARGE_BURST, SMALL_BURST] {
@@ -82,9 +80,7 @@ fn a_batch_arrives_whole_however_small_the_burst() -> TestResult {
 
 #[test]
 fn a_batch_passes_a_remote_bottleneck() -> TestResult {
-    let Some(_turn) = privileged("a_batch_passes_a_remote_bottleneck") else {
-        return Ok(());
-    };
+    privileged()?;
     for burst in [LARGE_BURST, SMALL_BURST] {
         let path = Path::new(&PathConfig {
             bottleneck: Bottleneck::Remote(TokenBucket {

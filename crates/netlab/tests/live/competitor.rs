@@ -6,10 +6,6 @@ use netlab::{
 
 use crate::{TestResult, privileged};
 
-fn installed(test: &str) -> bool {
-    netlab::require(test, Iperf3::missing().as_deref())
-}
-
 fn path() -> Result<Path, Error> {
     Path::new(&PathConfig {
         bottleneck: Bottleneck::Local(TokenBucket {
@@ -24,12 +20,8 @@ fn path() -> Result<Path, Error> {
 
 #[test]
 fn a_tcp_competitor_fills_the_bottleneck() -> TestResult {
-    let Some(_turn) = privileged("a_tcp_competitor_fills_the_bottleneck") else {
-        return Ok(());
-    };
-    if !installed("a_tcp_competitor_fills_the_bottleneck") {
-        return Ok(());
-    }
+    privileged()?;
+    live_test::require_program("iperf3")?;
     let path = path()?;
     for family in Family::ALL {
         let config = Iperf3Config {
@@ -47,12 +39,8 @@ fn a_tcp_competitor_fills_the_bottleneck() -> TestResult {
 
 #[test]
 fn a_competitor_that_cannot_run_says_why() -> TestResult {
-    let Some(_turn) = privileged("a_competitor_that_cannot_run_says_why") else {
-        return Ok(());
-    };
-    if !installed("a_competitor_that_cannot_run_says_why") {
-        return Ok(());
-    }
+    privileged()?;
+    live_test::require_program("iperf3")?;
     let path = path()?;
     let config = Iperf3Config {
         congestion: "no-such-control".to_owned(),

@@ -1,6 +1,9 @@
 //! Paths as they behave on a real kernel: what a test that trusts the lab relies on.
 #![cfg(target_os = "linux")]
 
+#[macro_use]
+extern crate live_test;
+
 mod batches;
 mod competitor;
 mod program;
@@ -8,16 +11,16 @@ mod queue;
 mod relay;
 mod traffic;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::process::ExitCode;
 
-type TestResult = Result<(), Box<dyn std::error::Error>>;
+use live_test::{Skip, TestResult};
 
-/// Leave to run a privileged test, one at a time so that none disturbs another's timing; `None`
-/// when it has to be skipped.
-fn privileged(test: &str) -> Option<MutexGuard<'static, ()>> {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    netlab::require_privilege(test).then(|| {
-        let turn = ONE_AT_A_TIME.lock();
-        turn.unwrap_or_else(PoisonError::into_inner)
-    })
+// Tests run one at a time, so that none disturbs another's timing.
+fn main() -> ExitCode {
+    live_test::main()
+}
+
+/// For a test that lays paths.
+fn privileged() -> Result<(), Skip> {
+    live_test::require(netlab::missing_privilege())
 }

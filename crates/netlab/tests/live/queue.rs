@@ -17,10 +17,7 @@ const SILENCE: Duration = Duration::from_millis(300);
 
 #[test]
 fn a_token_bucket_limits_a_blast_to_its_rate_and_counts_every_drop() -> TestResult {
-    let test = "a_token_bucket_limits_a_blast_to_its_rate_and_counts_every_drop";
-    let Some(_turn) = privileged(test) else {
-        return Ok(());
-    };
+    privileged()?;
     let path = Path::new(&PathConfig {
         bottleneck: Bottleneck::Local(BUCKET),
         ..PathConfig::default()
@@ -51,10 +48,7 @@ fn a_token_bucket_limits_a_blast_to_its_rate_and_counts_every_drop() -> TestResu
 
 #[test]
 fn a_remote_bottleneck_drops_at_the_router_and_not_at_the_sender() -> TestResult {
-    let test = "a_remote_bottleneck_drops_at_the_router_and_not_at_the_sender";
-    let Some(_turn) = privileged(test) else {
-        return Ok(());
-    };
+    privileged()?;
     let path = Path::new(&PathConfig {
         bottleneck: Bottleneck::Remote(BUCKET),
         relay: Some(RelayConfig::symmetric(Duration::from_millis(5))),
@@ -79,9 +73,7 @@ fn a_remote_bottleneck_drops_at_the_router_and_not_at_the_sender() -> TestResult
 
 #[test]
 fn a_bottleneck_changed_in_use_keeps_its_counters() -> TestResult {
-    let Some(_turn) = privileged("a_bottleneck_changed_in_use_keeps_its_counters") else {
-        return Ok(());
-    };
+    privileged()?;
     let path = Path::new(&PathConfig {
         bottleneck: Bottleneck::Local(BUCKET),
         ..PathConfig::default()
@@ -108,9 +100,7 @@ fn a_bottleneck_changed_in_use_keeps_its_counters() -> TestResult {
 
 #[test]
 fn one_socket_reaches_two_peers() -> TestResult {
-    let Some(_turn) = privileged("one_socket_reaches_two_peers") else {
-        return Ok(());
-    };
+    privileged()?;
     for relay in [None, Some(RelayConfig::symmetric(Duration::from_millis(1)))] {
         let path = Path::new(&PathConfig {
             relay,
@@ -150,4 +140,56 @@ fn a_contradictory_configuration_is_refused() {
         let refused = Path::new(&config);
         assert!(matches!(refused, Err(netlab::Error::Config(_))));
     }
+}
+
+#[test]
+fn a_queue_is_made_and_read_as_tc_shows_it() -> TestResult {
+    privileged()?;
+    live_test::require_program("tc")?;
+    for bucket in [
+        BUCKET,
+        TokenBucket {
+            rate: 40_000_000_000,
+            burst: 100_000,
+            limit: 1_000_000,
+        },
+    ] {
+        let path = Path::new(&PathConfig {
+            bottleneck: Bottleneck::Local(bucket),
+            ..PathConfig::default()
+        })?;
+        let flow = Flow::new(&path, path.addresses(Family::V4))?;
+        for _ in 0..100 {
+            flow.sender.send(&[0; 1000])?;
+        }
+        flow.drain(Duration::from_millis(300))?;
+        let mut tc = path.sender().command("tc");
+        tc.args(["-s", "-j", "qdisc", "show", "root", "dev"]);
+        let output = tc.arg(path.sender_device()).output()?;
+        let shown: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+        let number = |name: &str| shown[0][name].as_u64().ok_or(format!("no {name}: {shown}"));
+        let read = path.bottleneck_stats()?;
+        for (name, value) in [
+            ("bytes", read.sent_bytes),
+            ("packets", read.sent_packets),
+            ("drops", read.dropped),
+            ("overlimits", read.overlimits),
+            ("requeues", read.requeues),
+            ("backlog", read.backlog_bytes),
+            ("qlen", read.backlog_packets),
+        ] {
+            assert_eq!(value, number(name)?, "{name}: {shown}");
+        }
+        assert_eq!(shown[0]["kind"], "tbf");
+        let options = &shown[0]["options"];
+        assert_eq!(options["rate"].as_u64(), Some(bucket.rate / 8), "{shown}");
+        // tc computes it back from a time in microseconds.
+        let burst = options["burst"].as_u64().ok_or("no burst")?;
+        let microsecond = bucket.rate / 8 / 1_000_000 + 1;
+        assert!(
+            burst.abs_diff(bucket.burst.into()) <= microsecond,
+            "{shown}"
+        );
+    }
+    Ok(())
 }

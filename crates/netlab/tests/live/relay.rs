@@ -35,9 +35,7 @@ fn median_round_trip(flow: &Flow, count: usize) -> Result<Duration, Box<dyn std:
 
 #[test]
 fn the_round_trip_is_twice_the_one_way_delay() -> TestResult {
-    let Some(_turn) = privileged("the_round_trip_is_twice_the_one_way_delay") else {
-        return Ok(());
-    };
+    privileged()?;
     let bucket = TokenBucket {
         rate: 50_000_000,
         burst: 20_000,
@@ -71,9 +69,7 @@ fn the_round_trip_is_twice_the_one_way_delay() -> TestResult {
 
 #[test]
 fn random_loss_is_counted_and_repeats_with_its_seed() -> TestResult {
-    let Some(_turn) = privileged("random_loss_is_counted_and_repeats_with_its_seed") else {
-        return Ok(());
-    };
+    privileged()?;
     const COUNT: u64 = 500;
     let run = || -> Result<u64, Box<dyn std::error::Error>> {
         let path = Path::new(&PathConfig {
@@ -107,9 +103,7 @@ fn random_loss_is_counted_and_repeats_with_its_seed() -> TestResult {
 
 #[test]
 fn a_relay_too_small_says_that_it_dropped() -> TestResult {
-    let Some(_turn) = privileged("a_relay_too_small_says_that_it_dropped") else {
-        return Ok(());
-    };
+    privileged()?;
     let path = Path::new(&PathConfig {
         relay: Some(RelayConfig {
             capacity: 10,
@@ -132,9 +126,7 @@ fn a_relay_too_small_says_that_it_dropped() -> TestResult {
 
 #[test]
 fn the_relay_is_no_bottleneck_at_300_megabits_a_second() -> TestResult {
-    let Some(_turn) = privileged("the_relay_is_no_bottleneck_at_300_megabits_a_second") else {
-        return Ok(());
-    };
+    privileged()?;
     let bucket = TokenBucket {
         rate: 300_000_000,
         burst: 40_000,

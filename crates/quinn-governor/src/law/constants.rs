@@ -92,12 +92,6 @@ tuning! {
     /// seconds is Cubic's period (RFC 9438 section 4.2) for 1,300 datagrams.
     overflow_memory: Duration = Duration::from_secs(10);
 
-    /// How long others in the queue are remembered before a hole in the flight is filled, round
-    /// trips (see `Refill`): a sender that holds back for others looks at its part of the queue once
-    /// in each, so in a few of them everybody was there. Half may take the hole of another governed
-    /// process for one's own; double fills it later.
-    company_rounds: u32 = 8;
-
     /// How much less than others keep in the queue governed flows keep too, as a divisor. To keep
     /// as much would give equal shares, but two processes that match each other so have no reason
     /// ever to come down from where noise brought them: each overshoot of one would be the measure
@@ -121,77 +115,11 @@ tuning! {
     /// without a cap where such losses come soon; double is more than it would have.
     slow_start_cover: u64 = 4;
 
-    /// Growth of the flight in a round trip, as a divisor of it, from which on a slow start counts
-    /// as still going on although the cap holds it back: a quarter, as in BBR's test for a full
-    /// pipe (draft-ietf-ccwg-bbr, "Exiting Startup Based on Bandwidth Plateau"). Double could end
-    /// the slow start of a flow that joins others and gets its part only little by little.
-    growth_divisor: u64 = 4;
-
-    /// By what part of what is acknowledged the window grows while the cap is let go because the
-    /// source is no longer believed, as a divisor. The link was busy: all that is more goes into a
-    /// queue that nobody watches now. An eighth a round trip is what base can answer within one;
-    /// and a cap that was too small doubles within six.
-    release_divisor: u64 = 8;
-
-    /// Round trips after which a cap that is being let go is gone in any case: it has grown more
-    /// than sixfold by then.
-    release_rounds: u32 = 16;
-
-    /// How long gauges may contradict each other at all, or stand still although something waits
-    /// in the queue, before they are doubted; a quarter of the round trip where that is longer. A
-    /// datagram takes 10 ms at 1 Mbit/s, and where it takes longer the round trip is long, because
-    /// several wait. What doubt does is harmless (see `Freeze`).
-    doubt: Duration = Duration::from_millis(10);
-
-    /// The same for gauges that stand still, where that is less: in times of what all that is in
-    /// the queue takes at this flow's own rate: once (half of it rounds to that again). The link is
-    /// at least as fast, so all of it has left by then, unless the link became slower; and then
-    /// what is let pass until the next datagram leaves is no more than what is acknowledged
-    /// meanwhile.
-    stand_still_times: u32 = 1;
-
-    /// How long a source that misled is not believed, at least, and how long sends may go
-    /// unobserved before it counts as blind when no acknowledgement tells earlier; twice the round
-    /// trip where that is longer. Ten looks of a reader that samples every 10 ms.
-    distrust: Duration = Duration::from_millis(100);
-
-    /// How late the source may tell of packets, as a divisor of the round trip: half of one. What
-    /// was sent meanwhile is counted as still in the queue, which keeps the law stable; but from
-    /// there on acknowledgements tell hardly later than the source does, and base is as good
-    /// without it.
-    lag_divisor: u32 = 2;
-
-    /// The same, at least: what a reader that samples every millisecond needs.
-    lag_min: Duration = Duration::from_millis(2);
-
-    /// Batches in a row that must be observed too late before the source counts as lagging. One or
-    /// two happen where a firewall's rule keeps a packet from ever being observed.
-    late_probes: u32 = 3;
-
-    /// Part of all batches of which the source may fail to tell in time, though it can tell as
-    /// soon of others, as a divisor: one in 32. In simulation a source that misses a fiftieth of
-    /// its updates costs 0.3% of the rate, one that misses a tenth and is believed 1.5%. What a
-    /// firewall's rule drops is missing too, and one in a hundred is not to switch the law off.
-    missed_divisor: u64 = 32;
-
-    /// Over how many batches that is averaged: so many that one in 32 of them is no accident (five
-    /// standard deviations) where one in a hundred is the rule.
-    missed_memory: u64 = 256;
-
-    /// A source that misleads again before it has been right for this many times as long as it was
-    /// not believed is not believed for twice as long: one that is right half of the time is used
-    /// little.
-    relapse_factor: u32 = 8;
-
-    /// Doublings of that time, at most: 6.4 s instead of 100 ms.
-    max_relapses: u32 = 6;
-
-    /// How much gauges that are read one after the other may contradict each other, bytes: one
-    /// batch of segments (the largest GSO buffer, 64 KiB) may be in one and not yet in the other.
-    torn_read: u64 = 64 << 10;
-
-    /// Part of a round trip's packets that may be missing and forgotten, as a divisor (see `Leak`).
-    leak_divisor: u64 = 4;
+    /// Round trips in which the window doubles while the cap is let go because the source is no
+    /// longer trusted: it grows by an eighth of what is acknowledged. The link was busy: all that is
+    /// more goes into a queue that nobody watches now. An eighth a round trip is what base can
+    /// answer within one. After twice as many round trips base decides alone.
+    release_rounds: u32 = 8;
 
     /// Lower bound of a queue's limit, datagrams: one being sent, one that waits. Below it a link
     /// runs dry after every datagram whatever is done.
@@ -217,16 +145,4 @@ tuning! {
     /// shrinks half as fast; half would answer to what single acknowledgements bring.
     idle_step: Duration = Duration::from_micros(250);
 
-    /// Datagrams that must depart in a stretch before it tells the rate: an error of one at either
-    /// end is then a quarter, and as often up as down.
-    stretch_datagrams: u64 = 4;
-
-    /// Time over which the link's rate is averaged: several round trips of most paths, and short
-    /// against the time in which rates change.
-    rate_averaging: Duration = Duration::from_millis(100);
-
-    /// How long the link's rate is good for. Without one, a queue that ran empty counts as empty
-    /// since the look before: the limit then grows until there is a stretch to measure. So a link
-    /// that has become faster, and runs empty all the time, is noticed.
-    rate_validity: Duration = Duration::from_millis(250);
 }

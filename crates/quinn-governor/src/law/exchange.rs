@@ -17,8 +17,37 @@ pub(crate) struct Marks {
     /// The queue's `drained` when the cap first held a datagram back that base would have let
     /// pass, if the queue's own limit was the reason.
     pub(crate) held_by_limit: Option<u64>,
-    /// The cap held a datagram back, for whatever reason.
-    pub(crate) held: bool,
+}
+
+/// A batch, as the counts of its flow's packets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent {
+    /// Packets that the flow has sent with it, on the scale of those observed.
+    pub(crate) packets: u64,
+    /// Packets that were sent before it and not yet observed.
+    pub(crate) missing: u64,
+}
+
+/// What the source has observed of a flow.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Observed {
+    /// Packets observed. Counter.
+    pub(crate) packets: u64,
+    /// Packets that were sent and not observed.
+    pub(crate) missing: u64,
+    /// What was forgotten as lost was observed after all: the source is late.
+    pub(crate) late: bool,
+}
+
+/// Whether what was acknowledged had been observed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// All of it.
+    Yes,
+    /// All but so many packets, which never will be.
+    AllBut(u64),
+    /// No.
+    No,
 }
 
 /// A window, and why it is so.
@@ -27,8 +56,6 @@ pub(crate) struct Verdict {
     pub(crate) window: u64,
     /// It is under base's.
     pub(crate) capped: bool,
-    /// Not even a datagram may be added, though base would allow one.
-    pub(crate) held: bool,
     /// The queue's `drained`, where its own limit held the datagram back.
     pub(crate) held_by_limit: Option<u64>,
 }
@@ -61,6 +88,6 @@ pub(crate) struct Decision {
     pub(crate) overflowed: bool,
     /// The law is engaged and the sender wants to send more. Told when acknowledgements begin.
     pub(crate) wants_more: bool,
-    /// What this controller sends, bytes a second, if it is the cap that holds it back.
-    pub(crate) held_rate: Option<u64>,
+    /// What it sends, bytes a second.
+    pub(crate) rate: u64,
 }

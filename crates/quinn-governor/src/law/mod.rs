@@ -23,33 +23,30 @@ use std::time::{Duration, Instant};
 
 use batch::batch_window;
 use constants::INITIAL_RTT;
-use freeze::{Flight, Freeze};
+use local_drop::LocalDrops;
 use reductions::Reductions;
-use refill::Refill;
 use rounds::Rounds;
 use standing::{Standing, is_half_full, outgrows_bursts};
+use still::Still;
 use target::Target;
 use trust::Trust;
 
 use crate::base::BaseKind;
 use crate::config::GovernorConfig;
 
-pub(crate) use exchange::{Base, Decision, Marks, Occasion, Verdict};
-pub(crate) use recent_sends::RecentSends;
+pub(crate) use exchange::{Answer, Base, Decision, Marks, Observed, Occasion, Sent, Verdict};
 pub(crate) use reductions::Report;
 pub(crate) use signals::{QueueSignals, Signals};
 
 mod batch;
 pub(crate) mod constants;
 mod exchange;
-mod freeze;
-mod misses;
-mod recent_sends;
+mod local_drop;
 mod reductions;
-mod refill;
 mod rounds;
 mod signals;
 mod standing;
+mod still;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -65,28 +62,23 @@ pub(crate) struct Law {
     in_flight: u64,
     srtt: Duration,
     trust: Trust,
-    trusted: bool,
     standing: Standing,
-    freeze: Freeze,
-    refill: Refill,
     reductions: Reductions,
     rounds: Rounds,
-    drops_seen: u64,
+    local_drops: LocalDrops,
     policy_drops_seen: u64,
+    /// When a rule last took something before it came to the queue: batches are then left whole.
+    ruled_out: Option<Instant>,
     /// When the queue last dropped something.
     overflowed: Option<Instant>,
-    /// When a rule last took something before it came to the queue.
-    ruled_out: Option<Instant>,
-    /// A rule takes batches: they are left as large as base has them.
-    whole_batches: bool,
     /// No more than the queue's own limit was in it at the last look.
     within_limit: bool,
+    still: Still,
     /// The cap at the last look.
     cap: u64,
-    /// In flight that is kept up while the sample stands still.
+    /// In flight that is kept up: what the path is known to hold, while the queue has room; and
+    /// what it was, while the sample stands still.
     kept_in_flight: u64,
-    /// In flight that the path is known to hold, while the queue has room.
-    refilled: u64,
     /// When the cap last held something back, and the queue's `drained` then.
     last_held: Option<(Instant, u64)>,
     last_look: Option<Instant>,
@@ -119,21 +111,17 @@ impl Law {
             in_flight: 0,
             srtt: INITIAL_RTT,
             trust: Trust::default(),
-            trusted: true,
             standing: Standing::default(),
-            freeze: Freeze::default(),
-            refill: Refill::default(),
             reductions: Reductions::default(),
             rounds: Rounds::default(),
-            drops_seen: start.drops,
+            local_drops: LocalDrops::from(start),
             policy_drops_seen: start.policy_drops,
-            overflowed: None,
             ruled_out: None,
-            whole_batches: false,
+            overflowed: None,
             within_limit: false,
+            still: Still::default(),
             cap: 0,
             kept_in_flight: 0,
-            refilled: 0,
             last_held: None,
             last_look: None,
             ack_clock: false,
@@ -147,11 +135,26 @@ impl Law {
         Self {
             in_flight: 0,
             ack_clock: false,
+            still: Still::default(),
             // What the old path held says nothing of the new one.
-            refill: Refill::default(),
-            refilled: 0,
+            rounds: Rounds::default(),
+            kept_in_flight: 0,
             ..self.clone()
         }
+    }
+
+    /// The connection goes on as another flow of the source: on another socket, or to another
+    /// address of the peer. Counters begin elsewhere; what the path and the wrapped controller are
+    /// like stays.
+    pub(crate) fn on_new_flow(&mut self, now: Instant, signals: &Signals) {
+        self.trust = Trust::default();
+        self.local_drops = LocalDrops::from(signals);
+        self.policy_drops_seen = signals.policy_drops;
+        self.still = Still::default();
+        self.kept_in_flight = 0;
+        self.standing = Standing::default();
+        self.within_limit = false;
+        self.last_held = signals.queue.map(|queue| (now, queue.drained));
     }
 
     /// Whether the window depends on anything but base.
@@ -177,20 +180,19 @@ impl Law {
 
     /// The window: never above base's, never below a few datagrams unless base's is.
     pub(crate) fn window(&self, base: u64, signals: &Signals) -> Verdict {
-        let rate = self.rate();
         let ((cap, target), batch) = match self.mode {
             Mode::Free => ((u64::MAX, None), u64::MAX),
             Mode::Releasing { window, .. } => ((window, None), u64::MAX),
             Mode::Engaged => {
-                let batch = if self.whole_batches {
+                let batch = if self.ruled_out.is_some() {
                     u64::MAX
                 } else {
-                    batch_window(self.in_flight, self.mtu, rate, self.config.tuning)
+                    batch_window(self.in_flight, self.mtu, self.rate(), self.config.tuning)
                 };
-                let (cap, target) = self.cap(signals, rate);
+                let (cap, target) = self.cap(signals);
                 // A hole is filled at the pace of the window that fills it.
                 let follows = target.map_or(u64::MAX, |target| target.allowance);
-                let refills = self.refilled > self.in_flight.saturating_add(follows);
+                let refills = self.kept_in_flight > self.in_flight.saturating_add(follows);
                 ((cap, target), if refills { cap } else { batch })
             }
         };
@@ -206,7 +208,6 @@ impl Law {
             // What is over a batch follows at once, and is not held back.
             window: capped.min(batch.max(self.least_window())),
             capped: capped < base,
-            held,
             held_by_limit,
         }
     }
@@ -228,39 +229,36 @@ impl Law {
             decision.capped_for = now.saturating_duration_since(last);
         }
 
-        let trusted_before = self.trusted;
         let tuning = self.config.tuning;
-        self.trusted = self.trust.judge(now, signals, self.srtt, tuning);
-        decision.went_blind = trusted_before && !self.trusted;
-        let dropped = signals.drops > self.drops_seen;
-        self.drops_seen = signals.drops;
-        if dropped {
-            self.overflowed = Some(now);
-        }
-
+        let trusted = signals.live && self.trust.holds();
+        let dropped = self.local_congestion(now, signals);
         if signals.policy_drops > self.policy_drops_seen {
+            self.policy_drops_seen = signals.policy_drops;
             self.ruled_out = Some(now);
+        } else {
+            self.ruled_out = self.ruled_out.filter(|at| self.is_remembered(*at, now));
         }
-        self.policy_drops_seen = signals.policy_drops;
-        self.whole_batches = self.is_remembered(self.ruled_out, now);
         if let Occasion::Acks { app_limited } = occasion {
             self.app_limited = app_limited;
         }
 
         let engaged_before = self.mode == Mode::Engaged;
         match signals.queue {
-            Some(queue) if self.trusted && self.config.backlog_cap => {
+            Some(queue) if trusted && self.config.backlog_cap => {
                 // In slow start a window is up to twice what is in flight; more of it is not
                 // used, and paces nothing.
                 let used = base.window.min(self.in_flight.saturating_mul(2));
                 let outgrown = outgrows_bursts(&queue, used, self.mtu, self.srtt, tuning);
                 let standing = self.standing.look(now, &queue, self.srtt, tuning) || outgrown;
-                let fits =
-                    self.refill
-                        .look(now, &queue, self.in_flight, self.srtt, outgrown, tuning);
+                let besides = self.in_flight.saturating_sub(queue.own);
+                self.rounds.look(now, besides, self.srtt);
+                let fits = self.rounds.refill(&queue, self.in_flight, outgrown);
                 // A queue that overflows holds no burst of the pacer.
-                let overflowed = self.is_remembered(self.overflowed, now);
-                self.refilled = if overflowed { 0 } else { fits };
+                let fits = if self.overflows(now) { 0 } else { fits };
+                let kept = self
+                    .still
+                    .look(now, signals, queue.total, self.in_flight, self.srtt);
+                self.kept_in_flight = fits.max(kept);
                 if self.mode == Mode::Engaged {
                     decision.ran_dry = self.follow_hold(now, &queue, base, marks, occasion);
                 } else if dropped
@@ -270,18 +268,12 @@ impl Law {
                     self.mode = Mode::Engaged;
                     self.last_held = Some((now, queue.drained));
                 }
-                let flight = Flight {
-                    bytes: self.in_flight,
-                    rate: self.rate(),
-                    srtt: self.srtt,
-                };
-                self.kept_in_flight = self.freeze.look(now, signals, flight, tuning);
             }
-            _ => self.let_go(now),
+            _ => decision.went_blind = self.let_go(now),
         }
         match self.mode {
             Mode::Engaged => {
-                let (cap, target) = self.cap(signals, self.rate());
+                let (cap, target) = self.cap(signals);
                 self.cap = cap;
                 decision.limit_decides = target.is_some_and(|target| target.limit_decides);
                 decision.limit_holds = decision.limit_decides && marks.held_by_limit.is_some();
@@ -292,9 +284,10 @@ impl Law {
                     .is_some_and(|queue| queue.total <= queue.limit);
             }
             Mode::Releasing { window, since } => {
-                let time = now.saturating_duration_since(since);
-                if window >= base.window || time >= self.srtt.saturating_mul(tuning.release_rounds)
-                {
+                // Twice the time in which it doubles even if it grows by the same bytes each round
+                // trip: a sender that pauses does not keep it for ever.
+                let longest = self.srtt.saturating_mul(2 * tuning.release_rounds);
+                if window >= base.window || now.saturating_duration_since(since) >= longest {
                     self.mode = Mode::Free;
                 }
             }
@@ -303,14 +296,10 @@ impl Law {
         if let Occasion::Acks { app_limited } = occasion {
             self.capped = marks.capped || self.window(base.window, signals).capped;
             decision.wants_more = self.mode == Mode::Engaged && !app_limited;
-            decision.held_rate = (decision.wants_more && marks.held).then(|| self.rate());
+            decision.rate = self.rate();
         }
 
-        decision.local_drop = dropped
-            && self.trusted
-            && self.config.local_drops
-            && self.kind == BaseKind::LossBased
-            && self.reductions.is_due(now, self.srtt);
+        decision.local_drop = dropped && self.local_drop_reduces_window(now, trusted);
         decision
     }
 
@@ -319,28 +308,35 @@ impl Law {
         self.reductions.on_local(now);
     }
 
-    /// Datagrams are about to be sent; with them the flow has sent `packets`, on the scale of those
-    /// observed.
-    pub(crate) fn on_sent(&mut self, now: Instant, bytes: u64, packets: u64, base: Base) {
-        self.trust
-            .on_sent(now, packets, self.srtt, self.config.tuning);
+    /// A batch of `bytes` is about to be sent. Call after [`Law::look`].
+    pub(crate) fn on_sent(&mut self, now: Instant, bytes: u64, sent: Sent, base: Base) {
+        self.trust.on_sent(now, sent);
         if self.in_flight < self.mtu {
             self.ack_clock = false;
         }
-        // Acknowledgements alone are sent but not in flight: without a bound they would add up
-        // where nothing else is sent. Above base's window it makes no difference.
+        if !self.counts_for_congestion(bytes) {
+            return;
+        }
+        self.local_drops.on_sent();
+        // Above base's window it makes no difference.
         self.in_flight = self.in_flight.saturating_add(bytes).min(base.window);
-        self.freeze.on_sent(self.in_flight);
+        self.still.in_flight = self.still.in_flight.max(self.in_flight);
     }
 
-    /// A datagram was acknowledged.
-    pub(crate) fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, srtt: Duration) {
+    /// A datagram was acknowledged; now and then, whether the source had observed it.
+    pub(crate) fn on_ack(
+        &mut self,
+        sent: Instant,
+        bytes: u64,
+        srtt: Duration,
+        observed: impl FnOnce() -> Observed,
+    ) -> Option<Answer> {
         self.srtt = srtt;
         self.in_flight = self.in_flight.saturating_sub(bytes);
-        self.trust.on_ack(now, sent, self.config.tuning);
         if let Mode::Releasing { window, .. } = &mut self.mode {
-            *window = window.saturating_add(bytes / self.config.tuning.release_divisor);
+            *window = window.saturating_add(bytes / u64::from(self.config.tuning.release_rounds));
         }
+        self.trust.on_ack(sent, observed)
     }
 
     /// Whether base is to be told that the application limited sending, whatever it did: it must
@@ -356,12 +352,9 @@ impl Law {
 
     /// A batch of acknowledgements is complete; whether base is to leave slow start.
     pub(crate) fn end_acks(&mut self, now: Instant, in_flight: u64, base: Base) -> bool {
-        let most = self.in_flight.max(in_flight);
-        let stalled = self.rounds.look(now, most, self.srtt, self.config.tuning);
         self.in_flight = in_flight;
         self.ack_clock = true;
-        stalled
-            && self.standing.time(now) >= self.srtt
+        self.standing.time(now) >= self.srtt
             && self.capped
             && self.leaves_slow_start(base)
             && base.window >= self.covered()
@@ -390,15 +383,12 @@ impl Law {
     }
 
     /// As much more than what is in flight as may still be added to the queue.
-    fn cap(&self, signals: &Signals, rate: u64) -> (u64, Option<Target>) {
+    fn cap(&self, signals: &Signals) -> (u64, Option<Target>) {
         match signals.queue {
             Some(queue) if signals.live => {
-                let target = Target::of(&queue, self.mtu, rate, self.config.tuning);
+                let target = Target::of(&queue, self.mtu, self.rate(), self.config.tuning);
                 let cap = self.in_flight.saturating_add(target.allowance);
-                (
-                    cap.max(self.kept_in_flight).max(self.refilled),
-                    Some(target),
-                )
+                (cap.max(self.kept_in_flight), Some(target))
             }
             _ => (self.cap, None),
         }
@@ -437,9 +427,9 @@ impl Law {
             let time = now.saturating_duration_since(held);
             let rounds = self.srtt.saturating_mul(tuning.unused_rounds);
             let app_limited = occasion == Occasion::Acks { app_limited: true };
-            let reach = self.rounds.recent_peak().saturating_mul(tuning.end_growth);
+            let reach = self.rounds.peak().saturating_mul(tuning.end_growth);
             let unused = time >= rounds.max(tuning.standing_min)
-                && !self.is_remembered(self.overflowed, now)
+                && !self.overflows(now)
                 && (app_limited || base.window <= reach);
             let paused = self.in_flight < self.mtu && self.app_limited && queue.others_share == 0;
             if unused || paused {
@@ -449,28 +439,30 @@ impl Law {
         false
     }
 
-    /// Whether something was dropped then that is still remembered.
-    fn is_remembered(&self, dropped: Option<Instant>, now: Instant) -> bool {
-        dropped.is_some_and(|dropped| {
-            now.saturating_duration_since(dropped) < self.config.tuning.overflow_memory
-        })
+    /// Whether the queue overflowed lately.
+    fn overflows(&self, now: Instant) -> bool {
+        self.overflowed
+            .is_some_and(|at| self.is_remembered(at, now))
+    }
+
+    fn is_remembered(&self, at: Instant, now: Instant) -> bool {
+        now.saturating_duration_since(at) < self.config.tuning.overflow_memory
     }
 
     /// Lets the cap go, not at once but growing with acknowledgements, from what was in flight
-    /// lately.
-    fn let_go(&mut self, now: Instant) {
-        if self.mode == Mode::Engaged {
-            let window = self.in_flight.max(self.rounds.recent_peak());
+    /// lately. Whether it was in force.
+    fn let_go(&mut self, now: Instant) -> bool {
+        let engaged = self.mode == Mode::Engaged;
+        if engaged {
+            let window = self.in_flight.max(self.rounds.peak());
             self.mode = Mode::Releasing {
                 window: window.max(self.least_window()),
                 since: now,
             };
         }
         self.kept_in_flight = 0;
-        self.refilled = 0;
-        self.refill = Refill::default();
-        self.freeze = Freeze::default();
         self.standing = Standing::default();
+        engaged
     }
 
     fn leaves_slow_start(&self, base: Base) -> bool {

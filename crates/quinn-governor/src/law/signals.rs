@@ -7,6 +7,8 @@ pub(crate) struct Signals {
     pub(crate) live: bool,
     /// Packets of the flow that the source saw, wherever they got to. Counter.
     pub(crate) observed: u64,
+    /// Packets that were sent and not yet observed.
+    pub(crate) unobserved: u64,
     /// Packets of the flow that the queue dropped. Counter.
     pub(crate) drops: u64,
     /// Packets of the flow that a rule took before they came to a queue. Counter.
@@ -36,6 +38,6 @@ pub(crate) struct QueueSignals {
     pub(crate) limit: u64,
     /// Other controllers of this process that want to send more into this queue.
     pub(crate) others_share: u32,
-    /// What those send on average that the cap holds back, bytes a second; 0 without any.
+    /// What all of those send on average, bytes a second; 0 without any.
     pub(crate) mean_rate: u64,
 }

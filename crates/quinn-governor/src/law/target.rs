@@ -25,7 +25,11 @@ impl Target {
         let matched = others - others / tuning.match_margin_divisor;
         let together = queue.limit.max(matched);
         let equal = together / (u64::from(queue.others_share) + 1);
-        let share = weighted(equal, rate, queue.mean_rate, tuning).max(mtu + WIRE_OVERHEAD);
+        let part = match queue.others_share {
+            0 => equal,
+            _ => weighted(equal, rate, queue.mean_rate, tuning),
+        };
+        let share = part.max(mtu + WIRE_OVERHEAD);
         let free = share.saturating_sub(queue.own);
         let room = queue.room.map_or(u64::MAX, |wire| payload_of(wire, mtu));
         Self {

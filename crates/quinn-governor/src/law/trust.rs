@@ -1,163 +1,79 @@
-//! Whether what the source says can be true.
+//! Whether the source observes what is sent.
 //!
-//! A source that died keeps saying what it last said. There is no heartbeat in its samples, and
-//! none is needed: the law knows what was sent, and what was sent must be observed.
+//! A source that died keeps reporting what it last reported. There is no heartbeat in its samples,
+//! and none is needed: what was acknowledged has left this host, so it must have been observed.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::constants::Tuning;
-use super::misses::Misses;
-use super::signals::{QueueSignals, Signals};
+use super::exchange::{Answer, Observed, Sent};
 
-/// Follows one flow's samples.
+/// Answers one question about once a round trip: when a batch is acknowledged, has the kernel
+/// observed everything that the flow sent up to it?
+///
+/// Some of it may never be observed: the device was down, the send failed, a firewall took it.
+/// A source that reports at once has the same number missing before every send of a round trip;
+/// these are forgotten, or they would count as on their way to the queue for ever. If anything else
+/// is missing, the source is dead or reports later than acknowledgements do, and its samples are
+/// not trusted until the next answer, a round trip later. A source that is always as late can look
+/// as if it reported at once, but then it reports what was forgotten (`Observed::late`).
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Trust {
-    last: Option<Signals>,
-    /// When the first datagram was sent since `observed` last moved.
-    unobserved_since: Option<Instant>,
-    /// Sends were proven to go unobserved.
-    blind: bool,
-    /// A contradiction was found: nothing is believed until then.
-    distrusted_until: Option<Instant>,
-    /// A batch that was sent: the count of packets with it, and when.
-    probe: Option<(u64, Instant)>,
-    /// Probes in a row that were not observed in time.
-    late: u32,
-    /// How often in a row it had to be distrusted soon after it was believed again.
-    relapses: u32,
-    /// Since when the flow seems to keep more in the queue than everybody.
-    excess_since: Option<Instant>,
-    misses: Misses,
+    probe: Option<Probe>,
+    doubted: bool,
+}
+
+/// A batch that was sent.
+#[derive(Clone, Copy, Debug)]
+struct Probe {
+    at: Instant,
+    /// The flow's count of packets before and with it, on the scale of those observed.
+    sent: Sent,
+    /// As many were missing before every batch that followed.
+    steady: bool,
 }
 
 impl Trust {
-    /// Takes note of a sample; whether it is to be believed.
-    pub(crate) fn judge(
+    /// Whether the samples are to be trusted.
+    pub(crate) fn holds(&self) -> bool {
+        !self.doubted
+    }
+
+    /// A batch is about to be sent.
+    pub(crate) fn on_sent(&mut self, now: Instant, sent: Sent) {
+        match &mut self.probe {
+            Some(probe) => probe.steady &= probe.sent.missing == sent.missing,
+            None => {
+                self.probe = Some(Probe {
+                    at: now,
+                    sent,
+                    steady: true,
+                });
+            }
+        }
+    }
+
+    /// A datagram that was sent at `sent` was acknowledged. Asks for what was observed about once a
+    /// round trip; `None` in between.
+    pub(crate) fn on_ack(
         &mut self,
-        now: Instant,
-        signals: &Signals,
-        srtt: Duration,
-        tuning: &Tuning,
-    ) -> bool {
-        if let Some(last) = self.last
-            && is_backwards(&last, signals)
-        {
-            self.distrust(now, srtt, tuning);
-        }
-        if self
-            .last
-            .is_none_or(|last| last.observed != signals.observed)
-        {
-            self.unobserved_since = None;
-            self.blind = false;
-        }
-        self.last = Some(*signals);
-        if self.misses.look(now, signals.observed, tuning) {
-            self.distrust(now, srtt, tuning);
-        }
-        self.follow_probe(now, signals.observed, srtt, tuning);
-        match signals.queue.map(|queue| contradiction(&queue, tuning)) {
-            Some(Contradiction::Certain) => self.distrust(now, srtt, tuning),
-            Some(Contradiction::UnlessBrief) => {
-                let since = *self.excess_since.get_or_insert(now);
-                if now.saturating_duration_since(since) >= tuning.doubt {
-                    self.distrust(now, srtt, tuning);
-                }
-            }
-            Some(Contradiction::None) | None => self.excess_since = None,
-        }
-        let distrusted = self.distrusted_until.is_some_and(|until| now < until);
-        let lags = self.late >= tuning.late_probes;
-        signals.live && !self.blind && !lags && !distrusted
-    }
-
-    /// Datagrams are being sent; with them the flow has sent `packets`, on the scale of those
-    /// observed. Call after [`Trust::judge`].
-    pub(crate) fn on_sent(&mut self, now: Instant, packets: u64, srtt: Duration, tuning: &Tuning) {
-        self.probe.get_or_insert((packets, now));
-        if let Some(last) = self.last {
-            self.misses.on_sent(now, last.observed, packets);
-        }
-        let since = *self.unobserved_since.get_or_insert(now);
-        if now.saturating_duration_since(since) >= patience(srtt, tuning) {
-            self.blind = true;
-        }
-    }
-
-    /// A datagram that was sent at `sent` arrived. If nothing was observed since before that, the
-    /// source missed it: an acknowledged datagram did leave this host. Call after
-    /// [`Trust::judge`].
-    pub(crate) fn on_ack(&mut self, now: Instant, sent: Instant, tuning: &Tuning) {
-        if let Some(since) = self.unobserved_since
-            && sent >= since
-            && now.saturating_duration_since(since) >= tuning.doubt
-        {
-            self.blind = true;
-        }
-    }
-
-    /// What tells of packets only long after they were sent tells of a queue that was.
-    fn follow_probe(&mut self, now: Instant, observed: u64, srtt: Duration, tuning: &Tuning) {
-        let Some((packets, sent)) = self.probe else {
-            return;
+        sent: Instant,
+        observed: impl FnOnce() -> Observed,
+    ) -> Option<Answer> {
+        let probe = self.probe.take_if(|probe| sent >= probe.at)?;
+        let observed = observed();
+        let missing = probe.sent.packets.saturating_sub(observed.packets);
+        // The socket may have forgotten since what the kernel refused.
+        let missing = missing.min(observed.missing);
+        let lost = if probe.steady && !observed.late {
+            probe.sent.missing.min(observed.missing)
+        } else {
+            0
         };
-        if observed >= packets {
-            self.probe = None;
-            self.late = 0;
-        } else if now.saturating_duration_since(sent)
-            >= (srtt / tuning.lag_divisor).max(tuning.lag_min)
-        {
-            self.probe = None;
-            self.late = self.late.saturating_add(1);
-            if self.late >= tuning.late_probes {
-                self.distrust(now, srtt, tuning);
-            }
-        }
-    }
-
-    /// Does not believe for a while, each time for twice as long if it has to be again and again.
-    fn distrust(&mut self, now: Instant, srtt: Duration, tuning: &Tuning) {
-        let patience =
-            |relapses: u32| patience(srtt, tuning) * 2u32.pow(relapses.min(tuning.max_relapses));
-        match self.distrusted_until {
-            Some(until) if now < until => return,
-            Some(until) if now < until + patience(self.relapses) * tuning.relapse_factor => {
-                self.relapses = self.relapses.saturating_add(1);
-            }
-            _ => self.relapses = 0,
-        }
-        self.distrusted_until = Some(now + patience(self.relapses));
-    }
-}
-
-/// Long enough for a round trip and its acknowledgement.
-fn patience(srtt: Duration, tuning: &Tuning) -> Duration {
-    let longest = tuning.distrust * 100;
-    tuning.distrust.max(srtt.saturating_mul(2)).min(longest)
-}
-
-fn is_backwards(last: &Signals, now: &Signals) -> bool {
-    let queue = match (last.queue, now.queue) {
-        (Some(last), Some(now)) => last.id == now.id && now.drained < last.drained,
-        _ => false,
-    };
-    now.observed < last.observed
-        || now.drops < last.drops
-        || now.policy_drops < last.policy_drops
-        || queue
-}
-
-enum Contradiction {
-    None,
-    /// Can come from gauges that were read while the kernel went on, but not for long.
-    UnlessBrief,
-    Certain,
-}
-
-fn contradiction(queue: &QueueSignals, tuning: &Tuning) -> Contradiction {
-    match queue.own_flow.saturating_sub(queue.total) {
-        0 => Contradiction::None,
-        excess if excess <= tuning.torn_read => Contradiction::UnlessBrief,
-        _ => Contradiction::Certain,
+        self.doubted = missing > lost;
+        Some(match (self.doubted, lost) {
+            (true, _) => Answer::No,
+            (false, 0) => Answer::Yes,
+            (false, lost) => Answer::AllBut(lost),
+        })
     }
 }

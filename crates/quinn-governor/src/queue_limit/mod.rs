@@ -20,7 +20,6 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::config::GovernorConfig;
-use crate::idle::IdleTime;
 use crate::law::constants::Tuning;
 
 pub(crate) use sharing::Sharing;
@@ -36,9 +35,8 @@ pub(crate) struct QueueLimit {
     limit: AtomicU64,
     /// Controllers that want to send more into the queue.
     sharers: AtomicU32,
-    /// Those of them that the cap holds back, and what they send.
-    held: AtomicU32,
-    held_rates: AtomicU64,
+    /// What those send, bytes a second.
+    rates: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -55,8 +53,6 @@ pub(crate) struct Observation {
     pub(crate) decides: bool,
     /// Acknowledgements have come.
     pub(crate) acks: bool,
-    /// Some of what was sent is not yet observed.
-    pub(crate) lags: bool,
     /// It has held something back since the acknowledgements before.
     pub(crate) holds: bool,
     /// The queue dropped something although the limit decided.
@@ -69,7 +65,8 @@ pub(crate) struct Observation {
 
 #[derive(Debug, Default)]
 struct State {
-    idle: IdleTime,
+    /// The last look, and the queue's `drained` then.
+    looked: Option<(Instant, u64)>,
     /// How long the link was idle since acknowledgements last came.
     uncharged: Duration,
     /// The queue's `drained` when that was last charged: one empty queue counts once, however many
@@ -109,8 +106,7 @@ impl QueueLimit {
         Self {
             limit: AtomicU64::new(0),
             sharers: AtomicU32::new(0),
-            held: AtomicU32::new(0),
-            held_rates: AtomicU64::new(0),
+            rates: AtomicU64::new(0),
             state: Mutex::default(),
         }
     }
@@ -128,18 +124,10 @@ impl QueueLimit {
         self.sharers.load(Ordering::Relaxed)
     }
 
-    /// What those of them send on average that the cap holds back, bytes a second; 0 without any.
+    /// What those send on average, bytes a second; 0 without any.
     pub(crate) fn mean_rate(&self) -> u64 {
-        let held = u64::from(self.held.load(Ordering::Relaxed));
-        let rates = self.held_rates.load(Ordering::Relaxed);
-        rates.checked_div(held).unwrap_or(0)
-    }
-
-    /// Bytes of this process are about to enter the queue.
-    pub(crate) fn add(&self, bytes: u64) {
-        if let Some(mut state) = self.state.try_lock() {
-            state.idle.add(bytes);
-        }
+        let rates = self.rates.load(Ordering::Relaxed);
+        rates.checked_div(u64::from(self.sharers())).unwrap_or(0)
     }
 
     /// Takes note of how the queue is.
@@ -148,12 +136,14 @@ impl QueueLimit {
             return;
         };
         let tuning = config.tuning;
-        let passed = state
-            .idle
-            .look(now, seen.total, seen.drained, seen.datagram, tuning);
-        if let Some(idle) = passed.idle {
-            // A source that lags tells of an empty queue in another interval.
-            state.uncharged += if seen.lags { passed.time } else { idle };
+        let (last, before) = state
+            .looked
+            .replace((now, seen.drained))
+            .unwrap_or((now, seen.drained));
+        let passed = now.saturating_duration_since(last);
+        if seen.drained != before {
+            // It may have been empty since then.
+            state.uncharged += passed;
         }
         if !seen.decides && !seen.ran_dry {
             return;
@@ -193,7 +183,7 @@ impl QueueLimit {
         if seen.acks {
             state.uncharged = Duration::ZERO;
         }
-        state.earned += passed.time;
+        state.earned += passed;
         if seen.holds {
             let earned = std::mem::take(&mut state.earned).min(tuning.hold);
             state.credit += earned / tuning.idle_divisor;
@@ -241,7 +231,6 @@ mod tests {
             ran_dry: false,
             decides: true,
             acks: true,
-            lags: false,
             holds: false,
             overflowed: false,
             srtt: 20 * MS,

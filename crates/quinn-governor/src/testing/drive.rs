@@ -35,6 +35,7 @@ const HEADERS: u64 = 42;
 
 struct World {
     base: BaseChoice,
+    source: Arc<MockSource>,
     governor: Arc<Governor>,
     governors: Governors,
     controller: GovernedController,
@@ -48,6 +49,9 @@ struct World {
     in_flight: u64,
     deaf: bool,
     live: bool,
+    /// Datagrams that the kernel will refuse, and whether the socket reports it.
+    to_refuse: u64,
+    reported: bool,
     link: Link,
     /// The window was under base's since the last acknowledgements.
     capped: bool,
@@ -60,7 +64,7 @@ impl World {
     fn new(base: BaseChoice) -> Self {
         let source = Arc::new(MockSource::new());
         let mock = source.add_flow();
-        let governors = Governors::builder(source)
+        let governors = Governors::builder(Arc::clone(&source) as _)
             .base(base.factory())
             .build()
             .expect("the default configuration is valid");
@@ -75,6 +79,7 @@ impl World {
         );
         Self {
             base,
+            source,
             governor,
             governors,
             controller,
@@ -87,6 +92,8 @@ impl World {
             in_flight: 0,
             deaf: false,
             live: true,
+            to_refuse: 0,
+            reported: false,
             link: Link {
                 queue: QueueId::new(0),
                 ..Link::default()
@@ -121,6 +128,21 @@ impl World {
                 self.flight.clear();
                 self.in_flight = 0;
                 self.capped = false;
+            }
+            Op::Rebind => self.rebind(),
+            Op::Refuse {
+                datagrams,
+                reported,
+            } => {
+                self.to_refuse = u64::from(datagrams);
+                self.reported = reported;
+            }
+            Op::SendAck => {
+                self.next_number += 1;
+                self.controller.on_sent(self.now, 40, self.next_number - 1);
+                self.note_reductions();
+                self.link.enter(1, 40 + HEADERS);
+                self.tell();
             }
             Op::Drain(hundreds) => self.drain(u64::from(hundreds) * 100),
             Op::Others(hundreds) => {
@@ -213,7 +235,14 @@ impl World {
                 self.flight.push_back((self.now, self.mtu));
             }
             self.in_flight += batch * self.mtu;
-            self.link.enter(batch, self.mtu + HEADERS);
+            let refused = batch.min(self.to_refuse);
+            self.to_refuse -= refused;
+            if self.reported
+                && let Some(governed) = self.governor.governed()
+            {
+                governed.flow.forget(refused);
+            }
+            self.link.enter(batch - refused, self.mtu + HEADERS);
             self.tell();
         }
     }
@@ -288,6 +317,18 @@ impl World {
             self.reductions = reductions;
             self.reduced = Some(self.now);
         }
+    }
+
+    /// The same connection on another socket, whose flow the source counts from the start.
+    fn rebind(&mut self) {
+        self.mock = self.source.add_flow();
+        self.link.rebind();
+        self.tell();
+        self.governor = self.governors.watch(self.mock.watch());
+        // Its report begins with the new flow.
+        self.reductions = 0;
+        let governed = self.governor.governed().expect("it watches a flow");
+        self.controller.move_to(self.now, Arc::clone(governed));
     }
 
     fn drain(&mut self, bytes: u64) {

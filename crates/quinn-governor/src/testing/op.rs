@@ -57,6 +57,17 @@ pub enum Op {
     Mtu(u16),
     /// The connection moves to a new path; nothing is in flight there.
     Migrate,
+    /// The connection goes on as another flow: its socket was replaced.
+    Rebind,
+    /// The next datagrams never come to this host's kernel.
+    Refuse {
+        /// How many.
+        datagrams: u8,
+        /// The send call said so, and the sender counts them as not sent.
+        reported: bool,
+    },
+    /// A datagram with an acknowledgement alone is sent.
+    SendAck,
     /// The link takes this many bytes out of the queue, in hundreds.
     Drain(u16),
     /// Others keep this many bytes in the queue, in hundreds.

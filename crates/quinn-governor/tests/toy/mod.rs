@@ -35,6 +35,8 @@ pub(crate) struct Toy {
     /// Whether the source tells what happens, and how much later.
     pub(crate) signals: bool,
     pub(crate) delay: Duration,
+    /// It tells once in that time only.
+    pub(crate) sampled: bool,
     /// The queue is elsewhere: the source tells of an empty one.
     pub(crate) remote: bool,
     source: Arc<MockSource>,
@@ -108,6 +110,7 @@ impl Toy {
             other: 0,
             signals: true,
             delay: Duration::ZERO,
+            sampled: false,
             remote: false,
             source,
             sockets: Vec::new(),
@@ -293,7 +296,14 @@ impl Toy {
             }
             match self.delay.is_zero() {
                 true => hear(&self.sockets[socket].1, told),
-                false => self.at(self.delay, Event::Tell(socket, told)),
+                false => {
+                    let mut after = self.delay;
+                    if self.sampled {
+                        let into = self.now.subsec_nanos() % self.delay.subsec_nanos();
+                        after -= Duration::from_nanos(into.into());
+                    }
+                    self.at(after, Event::Tell(socket, told));
+                }
             }
         }
     }

@@ -99,19 +99,14 @@ pub(super) fn run_live(
     let release = process::text(Command::new("uname").arg("-r"))?;
     let mut printed = format!("{RELEASE} {release}");
     let mut hung = false;
-    for (heading, program, arguments) in [
-        (CAPABILITIES, &programs.capabilities, &[][..]),
-        (
-            TESTS,
-            &programs.live,
-            &["--test-threads=1", "--show-output"][..],
-        ),
+    for (heading, program) in [
+        (CAPABILITIES, &programs.capabilities),
+        (TESTS, &programs.live),
     ] {
         let log = home.join("results.log");
         let file = File::create(&log)?;
         let mut command = Command::new(program);
         command
-            .args(arguments)
             .env("NETLAB_REQUIRE_PRIVILEGE", "1")
             .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::null())

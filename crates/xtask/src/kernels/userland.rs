@@ -126,7 +126,7 @@ cd /tmp
     capabilities
     echo "{ENDED} $?"
     echo "{TESTS}"
-    live --test-threads=1 --show-output
+    live --color never
     echo "{ENDED} $?"
 }} >/dev/ttyS1 2>&1
 busybox poweroff -f

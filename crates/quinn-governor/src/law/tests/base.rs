@@ -41,7 +41,7 @@ fn slow_start_goes_on_until_base_covers_the_cap_four_times() {
 }
 
 #[test]
-fn slow_start_ends_when_the_queue_stood_and_the_flight_did_not_grow_for_a_round_trip() {
+fn slow_start_ends_when_the_queue_stood_for_a_round_trip_and_base_covers_the_cap() {
     let mut scene = Scene::new();
     scene.engage(3_000);
     scene.base = Base {
@@ -49,30 +49,20 @@ fn slow_start_ends_when_the_queue_stood_and_the_flight_did_not_grow_for_a_round_
         slow_start: true,
     };
     scene.marks.capped = true;
-    let mut rounds = 0;
-    let mut datagrams = 100;
-    loop {
-        rounds += 1;
-        scene.wait(RTT + MS);
+    let ends = |scene: &mut Scene| {
         scene.look_at_acks();
-        if rounds < 5 {
-            // It still grows by a third in each round trip.
-            datagrams = datagrams * 4 / 3;
-            scene.base.window = datagrams * MTU * 5;
-        }
-        let ends = scene.law.end_acks(scene.now, datagrams * MTU, scene.base);
-        if ends {
-            break;
-        }
-        assert!(rounds < 20);
-    }
-    assert_eq!(rounds, 5);
-
+        scene.law.end_acks(scene.now, 100 * MTU, scene.base)
+    };
+    assert!(!ends(&mut scene), "it stands for 6 ms");
+    scene.wait(RTT - 6 * MS);
+    assert!(ends(&mut scene));
+    scene.base.window = 487_000;
+    assert!(!ends(&mut scene), "the cap is 122,000");
+    scene.base.window = 488_000;
+    assert!(ends(&mut scene));
     // Not while the queue runs empty now and then.
     scene.queue().drained += 1;
-    scene.wait(RTT);
-    scene.look_at_acks();
-    assert!(!scene.law.end_acks(scene.now, 200 * MTU, scene.base));
+    assert!(!ends(&mut scene));
 }
 
 #[test]

@@ -6,18 +6,60 @@ use super::*;
 fn a_drop_engages_at_once_and_reduces_once_a_round_trip() {
     let mut scene = Scene::new();
     scene.backlog(50_000);
+    scene.queue().room = Some(0);
+    scene.send(1);
     scene.signals.drops = 3;
     assert!(scene.look().local_drop);
     scene.law.on_local_reduction(scene.now);
     assert_eq!(scene.law.mode, Mode::Engaged);
 
     scene.wait(RTT / 2);
+    scene.send(1);
     scene.signals.drops = 4;
     assert!(!scene.look().local_drop);
     scene.wait(RTT);
+    scene.send(1);
     assert!(!scene.look().local_drop, "nothing new was dropped");
+    scene.send(1);
     scene.signals.drops = 5;
     assert!(scene.look().local_drop);
+}
+
+#[test]
+fn dropped_acknowledgements_are_no_congestion() {
+    let mut scene = Scene::new();
+    scene.queue().room = Some(0);
+    scene.look();
+    let mode = scene.law.mode;
+    for _ in 0..10 {
+        scene.send_bytes(1, 40);
+        scene.signals.unobserved = 0;
+        scene.signals.drops += 1;
+        assert!(!scene.look().local_drop);
+        scene.wait(RTT);
+    }
+    assert_eq!(scene.law.mode, mode);
+
+    // A datagram among them may be what was dropped; also if it was queued late.
+    scene.send_unobserved(1);
+    scene.send_bytes(1, 40);
+    scene.signals.unobserved = 0;
+    scene.signals.drops += 1;
+    assert!(scene.look().local_drop);
+}
+
+#[test]
+fn a_queue_that_drops_what_waits_in_it_may_drop_anything_in_flight() {
+    let mut scene = Scene::new();
+    scene.look();
+    scene.signals.drops = 1;
+    assert!(scene.look().local_drop);
+    scene.wait(RTT);
+    // Nothing but acknowledgements is left there.
+    scene.law.end_acks(scene.now, 0, scene.base);
+    scene.send_bytes(1, 40);
+    scene.signals.drops = 2;
+    assert!(!scene.look().local_drop);
 }
 
 #[test]

@@ -8,7 +8,6 @@ fn a_queue_that_ran_dry_after_the_limit_held_something_back_asks_for_more() {
     scene.engage(4_900);
     scene.queue().drained = 1;
     assert!(!scene.look_at_acks().ran_dry, "nothing was held back");
-    scene.marks.held = true;
     scene.marks.held_by_limit = Some(1);
     assert!(!scene.look_at_acks().ran_dry, "it did not run dry since");
     scene.queue().drained = 2;
@@ -125,7 +124,6 @@ fn a_sender_whose_processor_was_away_does_not_burst() {
 fn with_nothing_in_flight(app_limited: bool) -> Scene {
     let mut scene = Scene::new();
     scene.engage(4_900);
-    scene.marks.held = true;
     scene.marks.held_by_limit = Some(0);
     scene.look_at_acks_of(app_limited);
     scene.law.in_flight = 0;
@@ -142,7 +140,7 @@ fn a_new_path_is_not_filled_with_what_the_old_one_held() {
     scene.law.in_flight = 60_000;
     scene.backlog(0);
     scene.look_at_acks();
-    assert!(scene.law.refilled > 100_000, "the pause left a hole");
+    assert!(scene.law.kept_in_flight > 100_000, "the pause left a hole");
     scene.law = scene.law.for_new_path();
     scene.look();
     assert!(scene.window().window < 20 * MTU, "{:?}", scene.window());

@@ -6,6 +6,7 @@ mod base;
 mod cap;
 mod drops;
 mod hold;
+mod new_flow;
 mod trust;
 
 const MTU: u64 = 1200;
@@ -32,7 +33,7 @@ struct Scene {
     now: Instant,
     base: Base,
     marks: Marks,
-    sent: u64,
+    late: bool,
 }
 
 impl Scene {
@@ -46,6 +47,7 @@ impl Scene {
         let signals = Signals {
             live: true,
             observed: 0,
+            unobserved: 0,
             drops: 0,
             policy_drops: 0,
             queue: Some(QUEUE),
@@ -61,7 +63,7 @@ impl Scene {
                 slow_start: false,
             },
             marks: Marks::default(),
-            sent: 0,
+            late: false,
         };
         scene.law.srtt = RTT;
         scene.send(100);
@@ -103,23 +105,52 @@ impl Scene {
     /// Sends datagrams, which the source observes at once.
     fn send(&mut self, datagrams: u64) {
         self.send_unobserved(datagrams);
-        self.signals.observed = self.sent;
+        self.signals.observed += datagrams;
+        self.signals.unobserved -= datagrams;
     }
 
+    /// Sends datagrams that the source does not observe, or not yet.
     fn send_unobserved(&mut self, datagrams: u64) {
+        self.send_bytes(datagrams, datagrams * MTU);
+    }
+
+    fn send_bytes(&mut self, datagrams: u64, bytes: u64) {
         self.look();
-        self.sent += datagrams;
-        self.law
-            .on_sent(self.now, datagrams * MTU, self.sent, self.base);
+        let missing = self.signals.unobserved;
+        self.signals.unobserved += datagrams;
+        let sent = Sent {
+            packets: self.signals.observed + self.signals.unobserved,
+            missing,
+        };
+        self.law.on_sent(self.now, bytes, sent, self.base);
     }
 
     fn ack(&mut self, datagrams: u64, sent: Instant) {
         self.look_at_acks();
         for _ in 0..datagrams {
-            self.law.on_ack(self.now, sent, MTU, RTT);
+            let observed = Observed {
+                packets: self.signals.observed,
+                missing: self.signals.unobserved,
+                late: self.late,
+            };
+            if let Some(Answer::AllBut(lost)) = self.law.on_ack(sent, MTU, RTT, || observed) {
+                self.signals.unobserved -= lost;
+            }
         }
         let in_flight = self.law.in_flight;
         self.law.end_acks(self.now, in_flight, self.base);
+    }
+
+    /// A round trip in which a few batches are sent and the first of them is acknowledged; `send`
+    /// says how.
+    fn round(&mut self, send: impl Fn(&mut Self)) {
+        let sent = self.now;
+        for _ in 0..10 {
+            send(self);
+            self.wait(RTT / 10);
+        }
+        self.ack(10, sent);
+        self.look();
     }
 
     fn window(&self) -> Verdict {
