@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{self, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::kernel;
 use super::netlink::Netlink;
@@ -14,10 +14,14 @@ use super::state::SocketState;
 use crate::sample::KernelTime;
 
 /// Between two looks at a queue that somebody waits in: a Cubic sender's share of a queue changes
-/// within few of them. A look costs 5 to 7 us.
+/// within few of them.
 const QUEUE_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Between two looks at which device a socket sends by, and at the kind and limit of its queue.
+/// A look at the queues takes at most one in so many parts of this thread's time: the kernel lists
+/// those of all devices, and some hosts have hundreds.
+const LOOK_SHARE: u32 = 50;
+
+/// Between two looks at which device a socket sends by, and at a queue that is not in order.
 const ROUTE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A queue is looked at for so long after a socket was last seen waiting in it.
@@ -80,7 +84,7 @@ struct Looking {
 struct Device {
     queue: usize,
     ifindex: u32,
-    shape: Option<Shape>,
+    in_order: bool,
     looked: KernelTime,
 }
 
@@ -90,10 +94,11 @@ impl Looking {
             let Some(strong) = shared.upgrade() else {
                 return;
             };
+            let begin = Instant::now();
             let busy = self.look(&strong);
             if busy {
                 drop(strong);
-                thread::park_timeout(QUEUE_INTERVAL);
+                thread::park_timeout(QUEUE_INTERVAL.max(begin.elapsed() * LOOK_SHARE));
                 continue;
             }
             self.forget(&strong);
@@ -161,7 +166,7 @@ impl Looking {
             self.devices.push(Device {
                 queue,
                 ifindex,
-                shape: None,
+                in_order: false,
                 looked: KernelTime::default(),
             });
             self.devices.len() - 1
@@ -180,30 +185,17 @@ impl Looking {
 
 impl Device {
     fn look(&mut self, netlink: &mut Netlink, shared: &Shared, now: KernelTime) {
-        let queue = shared.queues.get(self.queue);
-        if now.since(self.looked) >= ROUTE_INTERVAL {
-            self.looked = now;
-            let qdiscs = netlink.qdiscs(self.ifindex).unwrap_or_default();
-            self.shape = Shape::of(&qdiscs);
-            match &self.shape {
-                Some(shape) => queue.looked_at(&shape.root, shape),
-                None => queue.forget_others(),
-            }
+        if !self.in_order && now.since(self.looked) < ROUTE_INTERVAL {
             return;
         }
-        let Some(shape) = self.shape.as_ref().filter(|shape| shape.in_order) else {
-            return;
-        };
-        match netlink.root(self.ifindex) {
-            Ok(root) if root.kind == shape.root.kind && root.handle == shape.root.handle => {
-                queue.looked_at(&root, shape);
-            }
-            // Replaced by another: it is looked at anew.
-            _ => {
-                self.looked = KernelTime::default();
-                self.shape = None;
-                queue.forget_others();
-            }
+        self.looked = now;
+        let queue = shared.queues.get(self.queue);
+        let qdiscs = netlink.qdiscs(self.ifindex).unwrap_or_default();
+        let shape = Shape::of(&qdiscs);
+        self.in_order = shape.as_ref().is_some_and(|shape| shape.in_order);
+        match &shape {
+            Some(shape) => queue.looked_at(shape),
+            None => queue.forget_others(),
         }
     }
 }

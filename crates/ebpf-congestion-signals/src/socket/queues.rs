@@ -199,7 +199,8 @@ impl Queue {
 
     /// Takes over what the device's disciplines amount to, at another look at them. One writer at a
     /// time.
-    pub(super) fn looked_at(&self, root: &Qdisc, shape: &Shape) {
+    pub(super) fn looked_at(&self, shape: &Shape) {
+        let root = &shape.root;
         let limit = match shape.limit {
             Some(QueueLimit::Bytes(bytes)) => bytes.into(),
             _ => 0,
@@ -360,7 +361,7 @@ mod tests {
         let shape = Shape::of(std::slice::from_ref(&root)).unwrap();
         assert_eq!((queue.others(), queue.state()), (None, None));
         queue.enters(2000, 1500);
-        queue.looked_at(&root, &shape);
+        queue.looked_at(&shape);
         assert_eq!((queue.others(), queue.shared()), (Some(3000), 1500));
         let state = queue.state().unwrap();
         assert_eq!((state.ifindex, state.handle), (7, 0x8001_0000));

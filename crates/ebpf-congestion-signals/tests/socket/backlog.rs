@@ -1,0 +1,119 @@
+//! What stands in the queue, held against `tc`.
+
+use std::net::UdpSocket;
+use std::thread;
+use std::time::Duration;
+
+use ebpf_congestion_signals::{QueueLimit, SocketSource};
+use netlab::Family;
+
+use crate::ours::{ON_WIRE, Ours, PAYLOAD, bottleneck, drain, sink, wait_until};
+use crate::{TestResult, paths};
+
+/// Slow enough that a queue stands while it is looked at.
+const SLOW: u64 = 1_000_000;
+
+#[test]
+fn a_socket_has_in_the_queue_what_tc_says() -> TestResult {
+    paths()?;
+    for family in Family::ALL {
+        for (burst, batch) in [(15_000, 1), (15_000, 10), (3000, 10)] {
+            let path = bottleneck(SLOW, burst, 200_000)?;
+            let sink = sink(&path, family)?;
+            let source = SocketSource::new();
+            let ours = Ours::bind(&source, path.sender(), path.addresses(family).sender)?;
+            for _ in 0..60 / batch {
+                if batch == 1 {
+                    ours.send(sink.local_addr()?)?;
+                } else {
+                    ours.send_batch(sink.local_addr()?, batch)?;
+                }
+                // As a transport that is paced: the source sees the queue grow.
+                thread::sleep(Duration::from_millis(1));
+                ours.receive();
+            }
+            let what = format!("{family:?}, burst {burst}, batches of {batch}");
+            let before = ours.queue().ok_or("the queue is known")?.own;
+            let tc = path.bottleneck_stats()?.backlog_bytes;
+            let after = ours.queue().ok_or("the queue is known")?.own;
+            // A batch that is being split, and one that leaves between two looks.
+            let slack = 2 * ON_WIRE * u64::try_from(batch)?;
+            assert!(before > 20 * ON_WIRE, "{what}: {before}");
+            assert!(
+                tc <= before + slack && tc + slack >= after,
+                "{what}: {before} {tc} {after}"
+            );
+            assert_eq!(drain(&sink)?, 60, "{what}");
+            let empty = ours.queue().ok_or("the queue is known")?;
+            assert_eq!((empty.own, empty.shared), (0, 0), "{what}");
+            assert!(empty.drained > 0);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_queue_itself_and_what_others_have_in_it_are_known() -> TestResult {
+    paths()?;
+    let path = bottleneck(SLOW, 3000, 150_000)?;
+    let sink = sink(&path, Family::V4)?;
+    let address = path.addresses(Family::V4).sender;
+    let source = SocketSource::new();
+    let ours = Ours::bind(&source, path.sender(), address)?;
+    let other = path.sender().run(|| UdpSocket::bind((address, 0)))??;
+    for _ in 0..20 {
+        ours.send(sink.local_addr()?)?;
+        other.send_to(&[7; PAYLOAD], sink.local_addr()?)?;
+        other.send_to(&[7; PAYLOAD], sink.local_addr()?)?;
+    }
+    wait_until("others are seen", || {
+        ours.queue()
+            .is_some_and(|queue| queue.total > queue.own + 10 * ON_WIRE)
+    });
+    let queue = ours.queue().ok_or("the queue is known")?;
+    let tc = path.bottleneck_stats()?.backlog_bytes;
+    assert!(tc.abs_diff(queue.total) <= 3 * ON_WIRE, "{tc} {queue:?}");
+    assert!(queue.own < 21 * ON_WIRE, "{queue:?}");
+    assert_eq!(queue.limit, Some(150_000));
+    let state = ours.watch.sample().queue.ok_or("its state is known")?;
+    assert_eq!(state.kind.as_str(), "tbf");
+    assert_eq!(state.limit, Some(QueueLimit::Bytes(150_000)));
+    drain(&sink)?;
+    // Then nobody waits, and nobody looks.
+    wait_until("others are forgotten", || {
+        ours.queue().is_some_and(|queue| queue.total == queue.own)
+    });
+    Ok(())
+}
+
+#[test]
+fn a_small_send_buffer_is_backlog_and_no_loss() -> TestResult {
+    paths()?;
+    let path = bottleneck(SLOW, 3000, 150_000)?;
+    let sink = sink(&path, Family::V4)?;
+    let source = SocketSource::new();
+    let ours = Ours::bind(&source, path.sender(), path.addresses(Family::V4).sender)?;
+    let reference = socket2::SockRef::from(&ours.socket);
+    reference.set_send_buffer_size(10_000)?;
+    let mut sent = 0;
+    let refused = loop {
+        match ours.send(sink.local_addr()?) {
+            Ok(()) => sent += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused.kind(), std::io::ErrorKind::WouldBlock);
+    let queue = ours.queue().ok_or("the queue is known")?;
+    assert!(queue.own > 2 * ON_WIRE, "{queue:?}");
+    assert_eq!(ours.queue_drops(), 0);
+    let sample = ours.watch.sample();
+    let buffers = sample.buffers.ok_or("buffers are known")?;
+    assert_eq!(
+        buffers.sndbuf, 20_000,
+        "the kernel doubles what is asked for"
+    );
+    assert!(sample.send_pressure.samples > 0);
+    assert_eq!(drain(&sink)?, sent);
+    assert_eq!(sample.congestion.observed_packets, sent);
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! What a full queue drops is told to the socket that sent it, no more than was dropped.
+
+use ebpf_congestion_signals::Direction;
+use ebpf_congestion_signals::{DropClass, SignalSource, SocketSource};
+use netlab::Family;
+
+use crate::ours::{Ours, bottleneck, drain, sink};
+use crate::{TestResult, paths};
+
+#[test]
+fn every_datagram_that_a_full_queue_refuses_is_counted() -> TestResult {
+    paths()?;
+    for family in Family::ALL {
+        for batch in [1, 10] {
+            // A batch fits the burst, and so is taken or refused whole.
+            let path = bottleneck(10_000_000, 15_000, 40_000)?;
+            let sink = sink(&path, family)?;
+            let source = SocketSource::new();
+            let ours = Ours::bind(&source, path.sender(), path.addresses(family).sender)?;
+            let mut refused = 0;
+            for _ in 0..200 / batch {
+                let sent = if batch == 1 {
+                    ours.send(sink.local_addr()?)
+                } else {
+                    ours.send_batch(sink.local_addr()?, batch)
+                };
+                refused += if sent.is_err() { batch as u64 } else { 0 };
+            }
+            let arrived = drain(&sink)?;
+            let dropped = 200 - arrived;
+            assert!(dropped > 50, "the queue overflows: {dropped}");
+            assert_eq!((ours.queue_drops(), refused), (dropped, dropped));
+            let sample = ours.watch.sample();
+            let full = sample.drops.get(Direction::Leaving, DropClass::QueueFull);
+            assert_eq!(full.packets, dropped);
+            assert_eq!(full.skbs, dropped / batch as u64);
+            assert_eq!(sample.congestion.observed_packets, 200);
+            let reasons = source.drops_by_reason(Some(ours.watch.id()));
+            assert_eq!(reasons.len(), 1, "{reasons:?}");
+            assert_eq!(reasons[0].drops, full);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn of_a_batch_that_is_refused_in_part_at_most_what_was_dropped_is_counted() -> TestResult {
+    paths()?;
+    // Smaller than a batch: the kernel splits each when it enters the queue.
+    let path = bottleneck(10_000_000, 3000, 40_000)?;
+    let sink = sink(&path, Family::V4)?;
+    let source = SocketSource::new();
+    let ours = Ours::bind(&source, path.sender(), path.addresses(Family::V4).sender)?;
+    for _ in 0..50 {
+        // Whatever it answers: it is counted.
+        drop(ours.send_batch(sink.local_addr()?, 10));
+    }
+    let dropped = 500 - drain(&sink)?;
+    let counted = ours.queue_drops();
+    assert!(counted <= dropped, "{counted} of {dropped}");
+    // Batches are refused in part only where the queue fills up.
+    assert!(counted > dropped / 2, "{counted} of {dropped}");
+    Ok(())
+}
+
+#[test]
+fn drops_are_events_for_whoever_listens() -> TestResult {
+    paths()?;
+    let path = bottleneck(1_000_000, 3000, 5000)?;
+    let sink = sink(&path, Family::V4)?;
+    let source = SocketSource::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let mut events = runtime.block_on(async { source.events() })?;
+    let ours = Ours::bind(&source, path.sender(), path.addresses(Family::V4).sender)?;
+    for _ in 0..30 {
+        drop(ours.send(sink.local_addr()?));
+    }
+    let counted = ours.queue_drops();
+    assert!(counted > 10, "{counted}");
+    let mut told = 0;
+    while told < counted {
+        let event = runtime.block_on(events.next()).ok_or("the source lives")?;
+        let ebpf_congestion_signals::Event::Drop(drop) = event else {
+            continue;
+        };
+        assert_eq!(drop.flow, Some(ours.watch.id()));
+        assert_eq!(drop.class, DropClass::QueueFull);
+        told += u64::from(drop.packets);
+    }
+    Ok(())
+}
