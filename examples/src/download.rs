@@ -43,6 +43,7 @@ pub struct DownloadReport {
 pub struct Downloads {
     flows: Vec<Flow>,
     seconds: Duration,
+    rebind_after: Option<Duration>,
 }
 
 struct Flow {
@@ -79,6 +80,7 @@ impl Downloads {
         Ok(Self {
             flows,
             seconds: load.seconds,
+            rebind_after: load.rebind_after,
         })
     }
 
@@ -94,8 +96,20 @@ impl Downloads {
             fetching.spawn(async move { receiving.fetch(&connection, stopped).await });
         }
         let began = Instant::now();
+        let rebind = async {
+            if let Some(time) = self.rebind_after {
+                sleep(time).await;
+                for flow in &self.flows {
+                    let server = flow.connection.remote_address();
+                    flow.endpoint.rebind(endpoint::bind_for(server)?)?;
+                }
+                println!("rebound to new sockets");
+            }
+            std::future::pending::<anyhow::Result<()>>().await
+        };
         tokio::select! {
             () = sleep(self.seconds) => {}
+            failed = rebind => failed?,
             asked = interrupt::requested() => {
                 asked?;
                 println!("interrupted: what was received so far");
