@@ -135,10 +135,12 @@ pub enum Switch {
 /// Where signals come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum SourceChoice {
-    /// Probes in the kernel where that is permitted, else none; says which and why
+    /// The best that works here: probes, else own sockets, else none; says which and why
     Auto,
     /// Probes in the kernel, or fail
     Ebpf,
+    /// What any program may know of its own sockets
+    Socket,
     /// Invented: a drop at the local queue every second, to see what a governor does
     Mock,
     /// No signals: the base controller alone

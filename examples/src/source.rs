@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 #[cfg(target_os = "linux")]
-use ebpf_congestion_signals::EbpfSource;
+use ebpf_congestion_signals::{EbpfSource, SocketSource};
 use ebpf_congestion_signals::{MockSource, SignalSource};
 
 use crate::args::SourceChoice;
@@ -15,6 +15,9 @@ pub enum Source {
     /// Probes in the kernel.
     #[cfg(target_os = "linux")]
     Ebpf(Arc<EbpfSource>),
+    /// What a program may know of its own sockets; and why not probes, where these were wished for.
+    #[cfg(target_os = "linux")]
+    Socket(Arc<SocketSource>, Option<String>),
     /// Invented signals.
     Mock(Arc<MockSource>),
     /// None: and why, where one was wished for.
@@ -22,16 +25,14 @@ pub enum Source {
 }
 
 impl Source {
-    /// The source of this choice. Fails only where probes were demanded and cannot be had.
+    /// The source of this choice. Fails only where one was demanded and does not work here.
     pub fn choose(choice: SourceChoice) -> anyhow::Result<Self> {
         match choice {
-            SourceChoice::Auto => {
-                // Causes follow on the same line.
-                Ok(load().unwrap_or_else(|refused| Self::None(Some(format!("{refused:#}")))))
-            }
-            SourceChoice::Ebpf => load().context(
-                "--source ebpf cannot be had (auto runs without signals where that is so)",
+            SourceChoice::Auto => Ok(best()),
+            SourceChoice::Ebpf => probes().context(
+                "--source ebpf does not work here (--source auto takes the best that does)",
             ),
+            SourceChoice::Socket => own_sockets(None).context("--source socket does not work here"),
             SourceChoice::Mock => Ok(Self::Mock(Arc::new(MockSource::new()))),
             SourceChoice::None => Ok(Self::None(None)),
         }
@@ -42,6 +43,8 @@ impl Source {
         match self {
             #[cfg(target_os = "linux")]
             Self::Ebpf(source) => Some(Arc::clone(source) as Arc<dyn SignalSource>),
+            #[cfg(target_os = "linux")]
+            Self::Socket(source, _) => Some(Arc::clone(source) as Arc<dyn SignalSource>),
             Self::Mock(source) => Some(Arc::clone(source) as Arc<dyn SignalSource>),
             Self::None(_) => None,
         }
@@ -60,7 +63,7 @@ impl Source {
         self.signals().map_or("none", |source| source.kind().name())
     }
 
-    /// What this choice means for the run, in one line.
+    /// What this choice means for the run, and what a better one would add, in one line.
     pub fn notice(&self) -> String {
         match self {
             #[cfg(target_os = "linux")]
@@ -75,6 +78,15 @@ impl Source {
                     .collect();
                 format!("signals: ebpf, probes in the kernel{}", missing.concat())
             }
+            #[cfg(target_os = "linux")]
+            Self::Socket(_, refused) => {
+                let refused = refused.as_ref().map(|why| format!(": {why}"));
+                format!(
+                    "signals: socket, what any program may know of its own sockets. Probes would add \
+                     drops inside a queue, other sockets' backlog and reasons{}",
+                    refused.unwrap_or_default()
+                )
+            }
             Self::Mock(_) => {
                 "signals: mock, invented: a drop at the local queue every second".to_owned()
             }
@@ -88,14 +100,34 @@ impl Source {
     }
 }
 
+/// The best source that works.
+fn best() -> Source {
+    // Causes follow on the same line.
+    probes().unwrap_or_else(|refused| {
+        let refused = format!("{refused:#}");
+        own_sockets(Some(refused.clone()))
+            .unwrap_or_else(|error| Source::None(Some(format!("{refused}; {error:#}"))))
+    })
+}
+
 #[cfg(target_os = "linux")]
-fn load() -> anyhow::Result<Source> {
+fn probes() -> anyhow::Result<Source> {
     Ok(Source::Ebpf(Arc::new(EbpfSource::load()?)))
 }
 
+#[cfg(target_os = "linux")]
+fn own_sockets(refused: Option<String>) -> anyhow::Result<Source> {
+    Ok(Source::Socket(Arc::new(SocketSource::probe()?), refused))
+}
+
 #[cfg(not(target_os = "linux"))]
-fn load() -> anyhow::Result<Source> {
+fn probes() -> anyhow::Result<Source> {
     anyhow::bail!("probes are for the Linux kernel: run this on Linux")
+}
+
+#[cfg(not(target_os = "linux"))]
+fn own_sockets(_refused: Option<String>) -> anyhow::Result<Source> {
+    anyhow::bail!("what is read of a socket is Linux's: run this on Linux")
 }
 
 #[cfg(test)]
@@ -104,7 +136,12 @@ mod tests {
 
     #[test]
     fn a_notice_is_one_line() {
-        for choice in [SourceChoice::Auto, SourceChoice::Mock, SourceChoice::None] {
+        for choice in [
+            SourceChoice::Auto,
+            SourceChoice::Socket,
+            SourceChoice::Mock,
+            SourceChoice::None,
+        ] {
             let source = Source::choose(choice).unwrap();
             assert_eq!(source.notice().lines().count(), 1, "{source:?}");
         }
