@@ -103,7 +103,7 @@ impl Downloads {
                     let server = flow.connection.remote_address();
                     flow.endpoint.rebind(endpoint::bind_for(server)?)?;
                 }
-                println!("rebound to new sockets");
+                crate::say!("rebound to new sockets");
             }
             std::future::pending::<anyhow::Result<()>>().await
         };
@@ -112,7 +112,7 @@ impl Downloads {
             failed = rebind => failed?,
             asked = interrupt::requested() => {
                 asked?;
-                println!("interrupted: what was received so far");
+                crate::say!("interrupted: what was received so far");
             }
             // Before its time: it failed.
             Some(ended) = fetching.join_next() => ended??,

@@ -21,7 +21,7 @@ use crate::control::Control;
 use crate::endpoint;
 use crate::interrupt;
 use crate::invented::Invention;
-use crate::lines::{Lines, Now};
+use crate::lines::{Now, Progress};
 use crate::measure::Distributions;
 use crate::send::Sending;
 use crate::signals::Observation;
@@ -59,6 +59,8 @@ pub struct Measured {
     pub distributions: Distributions,
     /// Why it ended early, if it failed.
     pub failure: Option<anyhow::Error>,
+    /// Whether the user asked for an end.
+    pub interrupted: bool,
 }
 
 /// A flow, in the end.
@@ -106,15 +108,15 @@ impl Uploads {
         self.flows[flow].upload.connection()
     }
 
-    /// Uploads until the time is over, a flow fails or the user asks for an end; prints a line a
-    /// second.
+    /// Uploads until the time is over, a flow fails or the user asks for an end, and shows how it
+    /// goes on.
     pub async fn run(
         mut self,
         control: &Control,
         mut observation: Option<&mut Observation>,
+        progress: &mut dyn Progress,
     ) -> anyhow::Result<Measured> {
         let mut distributions = Distributions::new()?;
-        let mut lines = Lines::default();
         let trace = self.load.trace.as_deref();
         let mut trace = trace.map(trace::Writer::create).transpose()?;
         let mut recorder = self.recorder(control)?;
@@ -150,6 +152,7 @@ impl Uploads {
         tokio::pin!(over, interrupted, detach, rebind);
         let mut detached = false;
         let mut rebound = false;
+        let mut was_interrupted = false;
         let mut sample = interval(SAMPLE_INTERVAL);
         sample.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut second = interval(Duration::from_secs(1));
@@ -158,6 +161,7 @@ impl Uploads {
             tokio::select! {
                 _ = sample.tick() => {
                     self.sample(&mut distributions);
+                    progress.sample(&self.now(began.elapsed()));
                     if let Some(trace) = &mut trace {
                         self.trace(began.elapsed(), trace)?;
                     }
@@ -169,18 +173,18 @@ impl Uploads {
                 () = &mut detach, if !detached => {
                     detached = true;
                     control.source().detach();
-                    println!("probes detached");
+                    crate::say!("probes detached");
                 }
                 () = &mut rebind, if !rebound => {
                     rebound = true;
                     for flow in &mut self.flows {
                         flow.rebind(control)?;
                     }
-                    println!("rebound to new sockets");
+                    crate::say!("rebound to new sockets");
                 }
                 _ = second.tick() => {
                     let signals = observation.as_mut().map(|observed| observed.interval());
-                    lines.print(&Now {
+                    progress.second(&Now {
                         signals,
                         ..self.now(began.elapsed())
                     });
@@ -188,7 +192,8 @@ impl Uploads {
                 () = &mut over => break,
                 asked = &mut interrupted => {
                     asked?;
-                    println!("interrupted: what was measured so far");
+                    was_interrupted = true;
+                    crate::say!("interrupted: what was measured so far");
                     break;
                 }
                 // Before its time: it failed.
@@ -223,6 +228,7 @@ impl Uploads {
             flows,
             distributions,
             failure,
+            interrupted: was_interrupted,
         })
     }
 
@@ -269,8 +275,13 @@ impl Uploads {
             .flows
             .iter()
             .map(|flow| flow.upload.connection().stats().path);
-        let (round_trips, windows) = paths.fold((Duration::ZERO, 0), |(trips, windows), path| {
-            (trips + path.rtt, windows + path.cwnd)
+        let none = (Duration::ZERO, 0, 0);
+        let (round_trips, windows, lost) = paths.fold(none, |(trips, windows, lost), path| {
+            (
+                trips + path.rtt,
+                windows + path.cwnd,
+                lost + path.lost_packets,
+            )
         });
         let count = u32::from(self.load.flows);
         Now {
@@ -279,6 +290,7 @@ impl Uploads {
             signals: None,
             round_trip: round_trips / count,
             window: windows / u64::from(count),
+            lost,
         }
     }
 }

@@ -44,7 +44,13 @@ fn without_privilege_it_reads_its_own_sockets_and_says_why() {
     check(&report, 1);
     assert_eq!(text(&report, "/source"), "socket");
     let notice = ended.stdout.lines().next().expect("it begins with it");
-    for part in ["socket", "not permitted", "CAP_BPF", "CAP_PERFMON", "setcap"] {
+    for part in [
+        "socket",
+        "not permitted",
+        "CAP_BPF",
+        "CAP_PERFMON",
+        "setcap",
+    ] {
         assert!(notice.contains(part), "{part}: {notice}");
     }
 }
