@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use clap::Parser;
-use ebpf_congestion_signals::{Watch, WatchTarget};
+use ebpf_congestion_signals::Watch;
 use examples::args::{Common, Load};
 use examples::certificate::{self, Trust};
 use examples::endpoint;
@@ -11,6 +11,7 @@ use examples::program::{self, Session};
 use examples::receive::Receiving;
 use examples::signals::Observation;
 use quinn::Endpoint;
+use quinn_governor::Governors;
 
 /// Uploads over 127.0.0.1 from a client to a server in this process, and shows what the kernel
 /// tells meanwhile. Loopback has no queue to fill: what is dropped here was dropped because the
@@ -34,13 +35,11 @@ async fn main() -> anyhow::Result<()> {
     let (certificate, tls) = certificate::generate()?;
     let socket = endpoint::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
     let address = socket.local_addr()?;
-    // The receiver is watched too, for drops at its socket; it is not governed.
-    let source = session.control.source().signals();
-    let watch = source
-        .map(|source| source.watch(WatchTarget::socket(&socket)))
-        .transpose()?;
-    let (server, _) = endpoint::server(tls, socket)?;
-    tokio::spawn(serve(server));
+    // The receiver is watched too, for drops at its socket, and what it receives is governed.
+    let watch = session.control.watch(&socket, None);
+    let config = session.control.server_config(endpoint::server_config(tls));
+    let server = session.control.endpoint(Some(config), socket)?;
+    tokio::spawn(serve(server, session.control.governors().clone()));
 
     let trust = Trust::Only(certificate);
     let receiver = |observation: &Observation| {
@@ -51,11 +50,13 @@ async fn main() -> anyhow::Result<()> {
 }
 
 /// Receives every upload; ends with the process.
-async fn serve(server: Endpoint) {
+async fn serve(server: Endpoint, governors: Governors) {
     while let Some(incoming) = server.accept().await {
+        let governors = governors.clone();
         tokio::spawn(async move {
             let received = async {
                 let connection = incoming.await?;
+                let _window = governors.receive(&connection);
                 Receiving::default().receive(&connection).await
             };
             if let Err(error) = received.await {

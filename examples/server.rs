@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::Parser;
 use examples::args::{Common, parse_seconds};
 use examples::program::{self, Session, print_drops};
@@ -35,6 +34,9 @@ struct Args {
     /// overflows where the receiver is busy.
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=1 << 30))]
     receive_buffer: Option<u32>,
+    /// Have each peer prove its address (a QUIC Retry) before its connection is accepted.
+    #[arg(long)]
+    retry: bool,
     /// Write what each download does over time to this file: a JSON object a line, every 10 ms
     /// (the module `trace` of this package describes it).
     #[arg(long, value_name = "FILE")]
@@ -54,9 +56,7 @@ async fn main() -> anyhow::Result<()> {
     if let Some(bytes) = args.receive_buffer {
         endpoint::set_receive_buffer(&socket, bytes)?;
     }
-    let again = socket.try_clone().context("cannot clone the socket")?;
-    let (endpoint, config) = endpoint::server(tls, socket)?;
-    let server = Server::new(endpoint, config, again);
+    let server = Server::new(&session.control, tls, socket, args.retry)?;
     if let Some(file) = &args.cert {
         certificate::write(&made, file)?;
     }

@@ -31,9 +31,15 @@ pub struct Load {
     /// How long to send.
     #[arg(long, default_value = "10", value_parser = parse_seconds)]
     pub seconds: Duration,
-    /// Connections, each from a socket of its own.
+    /// Connections, each from a socket of its own unless --one-socket says otherwise.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=512))]
     pub flows: u16,
+    /// Make all connections from one socket.
+    #[arg(long)]
+    pub one_socket: bool,
+    /// Go on from a new socket after this time, as after a change of the network.
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, conflicts_with = "one_socket")]
+    pub rebind_after: Option<Duration>,
     /// Let each connection begin to send this much later than the one before.
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     pub stagger: Option<Duration>,
@@ -76,6 +82,8 @@ impl Load {
         Self {
             seconds,
             flows,
+            one_socket: false,
+            rebind_after: None,
             stagger: None,
             bursts: None,
             detach_after: None,

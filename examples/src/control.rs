@@ -4,31 +4,22 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use anyhow::Context;
-use ebpf_congestion_signals::{Watch, WatchTarget};
-use quinn::TransportConfig;
+use ebpf_congestion_signals::{SignalSource, Watch, WatchTarget};
 use quinn::congestion::{BbrConfig, CubicConfig, NewRenoConfig};
-use quinn_governor::{
-    BaseFactory, DecisionLog, Governor, GovernorReport, Governors, ReceiveGovernor,
-};
+use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime, TransportConfig};
+use quinn_governor::{BaseFactory, DecisionLog, GovernorConfig, GovernorReport, Governors};
 
 use crate::args::{Base, Common, Switch};
 use crate::endpoint;
 use crate::source::Source;
 
-/// Makes controllers as the options say.
+/// Makes endpoints and controllers as the options say.
 #[derive(Clone)]
 pub struct Control {
     base: Base,
     source: Source,
-    /// `None` when switched off, or when there are no signals to govern by.
-    governors: Option<Governors>,
-}
-
-/// The controller of one flow.
-pub struct Controlled {
-    factory: BaseFactory,
-    governor: Option<Arc<Governor>>,
-    watch: Option<Watch>,
+    governor: Switch,
+    governors: Governors,
 }
 
 impl Control {
@@ -40,15 +31,16 @@ impl Control {
 
     /// Makes the governors over a source that is there already.
     pub fn over(source: Source, base: Base, governor: Switch) -> anyhow::Result<Self> {
-        let governors = source
-            .signals()
-            .filter(|_| governor == Switch::On)
-            .map(|signals| Governors::builder(signals).base(factory(base)).build())
-            .transpose()?;
+        let signals = source.signals().filter(|_| governor == Switch::On);
+        let governor = match signals {
+            Some(_) => Switch::On,
+            None => Switch::Off,
+        };
         Ok(Self {
             base,
+            governors: governors(signals, factory(base))?,
             source,
-            governors,
+            governor,
         })
     }
 
@@ -64,111 +56,79 @@ impl Control {
 
     /// Whether flows are governed: it takes a governor switched on and signals.
     pub fn governor(&self) -> Switch {
-        match self.governors {
-            Some(_) => Switch::On,
-            None => Switch::Off,
-        }
+        self.governor
+    }
+
+    /// What governs the connections; without signals, governors that do nothing.
+    pub fn governors(&self) -> &Governors {
+        &self.governors
     }
 
     /// What the governors did, all flows together.
     pub fn report(&self) -> GovernorReport {
+        self.governors.report()
+    }
+
+    /// An endpoint over a socket, whose connections are governed where anything is.
+    pub fn endpoint(
+        &self,
+        server: Option<ServerConfig>,
+        socket: UdpSocket,
+    ) -> anyhow::Result<Endpoint> {
+        let config = EndpointConfig::default();
         self.governors
-            .as_ref()
-            .map(Governors::report)
-            .unwrap_or_default()
+            .endpoint(config, server, socket, Arc::new(TokioRuntime))
+            .context("cannot make a QUIC endpoint of the socket")
     }
 
-    /// For the one connection of a socket of its own.
-    pub fn socket(&self, socket: &UdpSocket) -> anyhow::Result<Controlled> {
-        self.flow(socket, None)
-    }
-
-    /// For one peer of a socket that has many.
-    pub fn peer(&self, socket: &UdpSocket, remote: SocketAddr) -> anyhow::Result<Controlled> {
-        self.flow(socket, Some(remote))
-    }
-
-    /// For what the connections of a socket receive; `None` where nothing is governed.
-    pub fn receiving(&self, socket: &UdpSocket) -> anyhow::Result<Option<ReceiveGovernor>> {
-        let window = endpoint::RECEIVE_WINDOW.into();
-        let receiving = |governors: &Governors| governors.receiving(socket, window);
-        let receiving = self.governors.as_ref().map(receiving).transpose();
-        receiving.context("cannot watch the socket")
-    }
-
-    /// The base controller for a connection that cannot be watched.
-    pub fn unwatched(&self) -> Controlled {
-        Controlled {
-            factory: factory(self.base),
-            governor: None,
-            watch: None,
+    /// A transport configuration whose connections are governed; the decisions of the next one are
+    /// written to `log`.
+    pub fn transport(&self, log: Option<&DecisionLog>) -> TransportConfig {
+        let mut transport = endpoint::transport();
+        self.governors.govern(&mut transport);
+        if let Some(log) = log {
+            transport.congestion_controller_factory(self.governors.factory().logged(log));
+            let mut config = log.config();
+            config.title(Some("upload".to_owned()));
+            transport.qlog_stream(config.into_stream());
         }
+        transport
     }
 
-    fn flow(&self, socket: &UdpSocket, peer: Option<SocketAddr>) -> anyhow::Result<Controlled> {
-        if let Some(governors) = &self.governors {
-            let governor = match peer {
-                Some(peer) => governors.peer(socket, peer),
-                None => governors.socket(socket),
-            }
-            .context("cannot watch the flow")?;
-            let watch = governor.watch().cloned();
-            return Ok(Controlled {
-                factory: Arc::clone(&governor) as BaseFactory,
-                governor: Some(governor),
-                watch,
-            });
-        }
-        // Not governed, but watched, so that signals are shown beside what the base does.
-        let watch = self
-            .source
-            .signals()
-            .map(|signals| {
-                let target = WatchTarget::socket(socket);
-                signals.watch(match peer {
-                    Some(peer) => target.peer(peer),
-                    None => target,
-                })
-            })
-            .transpose()
-            .context("cannot watch the flow")?;
-        Ok(Controlled {
-            factory: factory(self.base),
-            governor: None,
-            watch,
-        })
+    /// The same for a server, whose clients' certificates are not asked for.
+    pub fn server_config(&self, mut config: ServerConfig) -> ServerConfig {
+        config.transport_config(Arc::new(self.transport(None)));
+        config
+    }
+
+    /// Watches a socket, or one peer of it, so that signals are shown beside what is done with
+    /// them. `None` without a source, and where the source cannot: a program goes on without.
+    pub fn watch(&self, socket: &UdpSocket, peer: Option<SocketAddr>) -> Option<Watch> {
+        let target = WatchTarget::socket(socket);
+        let target = match peer {
+            Some(peer) => target.peer(peer),
+            None => target,
+        };
+        let watched = self.source.signals()?.watch(target);
+        watched
+            .inspect_err(|error| tracing::warn!(%error, "a flow is not watched"))
+            .ok()
     }
 }
 
-impl Controlled {
-    /// A transport configuration with this controller.
-    pub fn transport(&self) -> TransportConfig {
-        let mut transport = endpoint::transport();
-        transport.congestion_controller_factory(Arc::clone(&self.factory));
-        transport
-    }
-
-    /// The same, for a connection whose qlog is written.
-    pub fn logged_transport(&self, log: &DecisionLog, title: &str) -> TransportConfig {
-        let mut transport = self.transport();
-        if let Some(governor) = &self.governor {
-            transport.congestion_controller_factory(governor.logged(log));
-        }
-        let mut config = log.config();
-        config.title(Some(title.to_owned()));
-        transport.qlog_stream(config.into_stream());
-        transport
-    }
-
-    /// What governs the flow, if it is governed.
-    pub fn governor(&self) -> Option<&Arc<Governor>> {
-        self.governor.as_ref()
-    }
-
-    /// The flow as the source watches it; `None` without a source.
-    pub fn watch(&self) -> Option<&Watch> {
-        self.watch.as_ref()
-    }
+fn governors(
+    signals: Option<Arc<dyn SignalSource>>,
+    base: BaseFactory,
+) -> anyhow::Result<Governors> {
+    let Some(signals) = signals else {
+        return Ok(Governors::without_signals(base));
+    };
+    let mut config = GovernorConfig::default();
+    config.receive_window(endpoint::RECEIVE_WINDOW.into());
+    Ok(Governors::builder(signals)
+        .base(base)
+        .config(config)
+        .build()?)
 }
 
 fn factory(base: Base) -> BaseFactory {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use quinn::{ClientConfig, Endpoint};
+use quinn_governor::ReceiveWindow;
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -13,6 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::args::Load;
 use crate::certificate::{Transfer, Trust};
+use crate::control::Control;
 use crate::endpoint;
 use crate::interrupt;
 use crate::receive::Receiving;
@@ -39,24 +41,46 @@ pub struct DownloadReport {
 
 /// Connections to a server, ready to download.
 pub struct Downloads {
-    flows: Vec<(Endpoint, quinn::Connection)>,
+    flows: Vec<Flow>,
     seconds: Duration,
+    rebind_after: Option<Duration>,
+}
+
+struct Flow {
+    endpoint: Endpoint,
+    connection: quinn::Connection,
+    _window: ReceiveWindow,
 }
 
 impl Downloads {
-    /// Connects as often as the load says, each time from a socket of its own.
-    pub async fn connect(server: SocketAddr, trust: &Trust, load: &Load) -> anyhow::Result<Self> {
-        let mut flows = Vec::new();
+    /// Connects as often as the load says. What the connections receive is governed.
+    pub async fn connect(
+        server: SocketAddr,
+        trust: &Trust,
+        load: &Load,
+        control: &Control,
+    ) -> anyhow::Result<Self> {
+        let mut flows: Vec<Flow> = Vec::new();
         for _ in 0..load.flows {
-            let endpoint = endpoint::client(endpoint::bind_for(server)?)?;
+            let shared = flows.first().filter(|_| load.one_socket);
+            let endpoint = match shared {
+                Some(first) => first.endpoint.clone(),
+                None => control.endpoint(None, endpoint::bind_for(server)?)?,
+            };
             let mut config = ClientConfig::new(Arc::new(trust.client(Transfer::Download)?));
-            config.transport_config(Arc::new(endpoint::transport()));
+            config.transport_config(Arc::new(control.transport(None)));
             let connected = Sending::connect(&endpoint, config, server).await?;
-            flows.push((endpoint, connected.connection().clone()));
+            let connection = connected.connection().clone();
+            flows.push(Flow {
+                endpoint,
+                _window: control.governors().receive(&connection),
+                connection,
+            });
         }
         Ok(Self {
             flows,
             seconds: load.seconds,
+            rebind_after: load.rebind_after,
         })
     }
 
@@ -65,15 +89,27 @@ impl Downloads {
         let (stop, stopped) = watch::channel(false);
         let mut fetching = JoinSet::new();
         let mut received = Vec::new();
-        for (_, connection) in &self.flows {
+        for flow in &self.flows {
             let receiving = Receiving::default();
             received.push(receiving.clone());
-            let (connection, stopped) = (connection.clone(), stopped.clone());
+            let (connection, stopped) = (flow.connection.clone(), stopped.clone());
             fetching.spawn(async move { receiving.fetch(&connection, stopped).await });
         }
         let began = Instant::now();
+        let rebind = async {
+            if let Some(time) = self.rebind_after {
+                sleep(time).await;
+                for flow in &self.flows {
+                    let server = flow.connection.remote_address();
+                    flow.endpoint.rebind(endpoint::bind_for(server)?)?;
+                }
+                println!("rebound to new sockets");
+            }
+            std::future::pending::<anyhow::Result<()>>().await
+        };
         tokio::select! {
             () = sleep(self.seconds) => {}
+            failed = rebind => failed?,
             asked = interrupt::requested() => {
                 asked?;
                 println!("interrupted: what was received so far");
@@ -91,9 +127,9 @@ impl Downloads {
             anyhow::Ok(())
         });
         ended.await.unwrap_or(Ok(()))?;
-        for (endpoint, _) in self.flows {
+        for flow in self.flows {
             // Elapsed or not, there is nothing more to do for it.
-            let _ = timeout(Duration::from_secs(1), endpoint.wait_idle()).await;
+            let _ = timeout(Duration::from_secs(1), flow.endpoint.wait_idle()).await;
         }
         Ok(report)
     }

@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{
-    Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime, TransportConfig, VarInt,
-};
+use quinn::{IdleTimeout, ServerConfig, TransportConfig, VarInt};
 
 /// What a receiver lets a sender have on its way: enough that congestion control, not flow
 /// control, decides on any path up to 1 Gbit/s and 100 ms.
@@ -43,25 +41,9 @@ pub fn set_receive_buffer(socket: &UdpSocket, bytes: u32) -> anyhow::Result<()> 
         .context("cannot set the size of the receive buffer")
 }
 
-/// An endpoint that connects.
-pub fn client(socket: UdpSocket) -> anyhow::Result<Endpoint> {
-    endpoint(None, socket)
-}
-
-/// An endpoint that also accepts.
-pub fn server(
-    tls: QuicServerConfig,
-    socket: UdpSocket,
-) -> anyhow::Result<(Endpoint, ServerConfig)> {
-    let mut config = ServerConfig::with_crypto(Arc::new(tls));
-    config.transport_config(Arc::new(transport()));
-    Ok((endpoint(Some(config.clone()), socket)?, config))
-}
-
-fn endpoint(server: Option<ServerConfig>, socket: UdpSocket) -> anyhow::Result<Endpoint> {
-    let runtime = Arc::new(TokioRuntime);
-    Endpoint::new(EndpointConfig::default(), server, socket, runtime)
-        .context("cannot make a QUIC endpoint of the socket")
+/// A server's configuration with this certificate.
+pub fn server_config(tls: QuicServerConfig) -> ServerConfig {
+    ServerConfig::with_crypto(Arc::new(tls))
 }
 
 /// quinn's defaults but for windows: congestion control alone shall limit an upload.

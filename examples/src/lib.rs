@@ -12,7 +12,6 @@ pub mod interrupt;
 pub mod invented;
 pub mod lines;
 pub mod measure;
-pub mod observed;
 pub mod program;
 pub mod receive;
 pub mod report;

@@ -79,7 +79,7 @@ impl Session {
         trust: &Trust,
         load: &Load,
     ) -> anyhow::Result<()> {
-        let downloads = Downloads::connect(server, trust, load).await?;
+        let downloads = Downloads::connect(server, trust, load, &self.control).await?;
         println!("connected to {server}, receiving");
         let report = downloads.run().await?;
         println!("\nSummary: {report}");

@@ -5,12 +5,12 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use ebpf_congestion_signals::Watch;
-use quinn::{Endpoint, Incoming, ServerConfig, VarInt};
-use quinn_governor::{Governor, ReceiveGovernor};
+use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{Connection, Endpoint, VarInt};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -18,6 +18,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use crate::args::{Base, Switch};
 use crate::certificate::Transfer;
 use crate::control::Control;
+use crate::endpoint;
 use crate::interrupt;
 use crate::program::Session;
 use crate::receive::Receiving;
@@ -39,12 +40,13 @@ pub struct End {
     pub uploads: Option<usize>,
 }
 
-/// A server's socket and how it accepts.
+/// A server that has its socket.
 pub struct Server {
     endpoint: Endpoint,
-    config: ServerConfig,
     /// The endpoint's socket again, by which its peers are watched.
     socket: UdpSocket,
+    /// Peers have to prove their address before they are accepted.
+    retry: bool,
     began: Instant,
     peers: Vec<Peer>,
 }
@@ -54,7 +56,6 @@ struct Peer {
     address: SocketAddr,
     upload: Receiving,
     download: Download,
-    governor: Option<Arc<Governor>>,
     /// Since the server began.
     accepted: Duration,
     state: State,
@@ -69,15 +70,22 @@ enum State {
 }
 
 impl Server {
-    /// Over an endpoint made with this configuration on this socket (a clone of it).
-    pub fn new(endpoint: Endpoint, config: ServerConfig, socket: UdpSocket) -> Self {
-        Self {
-            endpoint,
-            config,
-            socket,
+    /// On this socket, with this certificate.
+    pub fn new(
+        control: &Control,
+        tls: QuicServerConfig,
+        socket: UdpSocket,
+        retry: bool,
+    ) -> anyhow::Result<Self> {
+        let config = control.server_config(endpoint::server_config(tls));
+        let again = socket.try_clone().context("cannot clone the socket")?;
+        Ok(Self {
+            endpoint: control.endpoint(Some(config), socket)?,
+            socket: again,
+            retry,
             began: Instant::now(),
             peers: Vec::new(),
-        }
+        })
     }
 
     /// Where it listens.
@@ -96,10 +104,7 @@ impl Server {
         let mut samples = Samples::new(trace)?;
         let mut sample = interval(SAMPLE_INTERVAL);
         sample.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let receiving = session.control.receiving(&self.socket)?;
-        let looking = receiving
-            .clone()
-            .map(|receiving| tokio::spawn(receiving.run()));
+        let mut accepting = JoinSet::new();
         let mut serving = JoinSet::new();
         let over = async {
             match end.time {
@@ -113,20 +118,39 @@ impl Server {
         while end.uploads.is_none_or(|uploads| ended < uploads) {
             tokio::select! {
                 Some(incoming) = self.endpoint.accept() => {
+                    if self.retry && !incoming.remote_address_validated() {
+                        // It may only fail for an address that is validated.
+                        let _ = incoming.retry();
+                        continue;
+                    }
+                    accepting.spawn(async move {
+                        let address = incoming.remote_address();
+                        (address, incoming.await)
+                    });
+                }
+                Some(accepted) = accepting.join_next() => {
+                    let (address, connection) = accepted?;
+                    let connection = match connection {
+                        Ok(connection) => connection,
+                        Err(error) => {
+                            tracing::info!("{address} did not connect: {error}");
+                            continue;
+                        }
+                    };
                     let index = self.peers.len();
-                    let (config, peer) = self.admit(&incoming, &session.control);
+                    let peer = self.admit(&connection, &session.control);
                     let (upload, download) = (peer.upload.clone(), peer.download.clone());
                     self.peers.push(peer);
-                    let receiving = receiving.clone();
+                    let window = session.control.governors().receive(&connection);
                     serving.spawn(async move {
-                        (index, serve(incoming, config, receiving, upload, download).await)
+                        let _window = window;
+                        (index, serve(connection, upload, download).await)
                     });
                 }
                 _ = sample.tick() => {
                     for (index, peer) in self.peers.iter().enumerate() {
                         if let State::Running(watch) = &peer.state {
-                            let governor = peer.governor.as_deref();
-                            samples.take(index, &peer.download, watch.as_ref(), governor)?;
+                            samples.take(index, &peer.download, watch.as_ref())?;
                         }
                     }
                 }
@@ -157,31 +181,18 @@ impl Server {
         self.endpoint.close(VarInt::from_u32(0), b"the server ends");
         // Elapsed or not, there is nothing more to do.
         let _ = timeout(CLOSE_TIMEOUT, self.endpoint.wait_idle()).await;
-        if let Some(looking) = looking {
-            looking.abort();
-        }
-        let reductions = receiving.map_or(0, |receiving| receiving.reductions());
-        self.report(session, samples, reductions)
+        self.report(session, samples)
     }
 
-    /// The configuration that makes a connection a flow of its own.
-    fn admit(&self, incoming: &Incoming, control: &Control) -> (Arc<ServerConfig>, Peer) {
-        let address = incoming.remote_address();
-        let controlled = control.peer(&self.socket, address).unwrap_or_else(|error| {
-            tracing::warn!("{address} is not watched and runs as base: {error:#}");
-            control.unwatched()
-        });
-        let mut config = self.config.clone();
-        config.transport_config(Arc::new(controlled.transport()));
-        let peer = Peer {
+    fn admit(&self, connection: &Connection, control: &Control) -> Peer {
+        let address = connection.remote_address();
+        Peer {
             address,
             upload: Receiving::default(),
             download: Download::default(),
-            governor: controlled.governor().cloned(),
             accepted: self.began.elapsed(),
-            state: State::Running(controlled.watch().cloned()),
-        };
-        (Arc::new(config), peer)
+            state: State::Running(control.watch(&self.socket, Some(address))),
+        }
     }
 
     /// Reads a flow for the last time.
@@ -197,12 +208,7 @@ impl Server {
         }
     }
 
-    fn report(
-        &self,
-        session: &Session,
-        samples: Samples,
-        receive_reductions: u64,
-    ) -> anyhow::Result<ServerReport> {
+    fn report(&self, session: &Session, samples: Samples) -> anyhow::Result<ServerReport> {
         let first = self.peers.iter().map(|peer| peer.accepted).min();
         let last = self.peers.iter().map(Peer::last_byte).max();
         let time = last
@@ -226,7 +232,7 @@ impl Server {
             downloads: samples.finish(downloads, &session.control, &signals)?,
             signals,
             governor_actions: session.control.report().into(),
-            receive_reductions,
+            receive_reductions: session.control.report().receive_reductions,
             totals,
         })
     }
@@ -240,16 +246,12 @@ impl Server {
     }
 }
 
-/// Accepts a connection, and receives or sends as its client wants.
+/// Receives or sends as a client wants.
 async fn serve(
-    incoming: Incoming,
-    config: Arc<ServerConfig>,
-    receiving: Option<ReceiveGovernor>,
+    connection: Connection,
     upload: Receiving,
     download: Download,
 ) -> anyhow::Result<()> {
-    let connection = incoming.accept_with(config)?.await?;
-    let _window = receiving.map(|receiving| receiving.govern(connection.clone()));
     match Transfer::of(&connection) {
         Transfer::Upload => upload.receive(&connection).await,
         Transfer::Download => download.serve(connection).await,

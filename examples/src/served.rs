@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use ebpf_congestion_signals::Watch;
-use quinn_governor::Governor;
 
 use crate::control::Control;
 use crate::measure::Distributions;
@@ -70,7 +69,6 @@ impl Samples {
         peer: usize,
         download: &Download,
         watch: Option<&Watch>,
-        governor: Option<&Governor>,
     ) -> anyhow::Result<()> {
         let Some(sending) = download.running() else {
             return Ok(());
@@ -78,7 +76,7 @@ impl Samples {
         self.distributions.sample(sending.connection());
         let elapsed = self.began.get_or_insert_with(Instant::now).elapsed();
         match &mut self.trace {
-            Some(trace) => trace.write(&Row::new(elapsed, peer, sending, watch, governor)),
+            Some(trace) => trace.write(&Row::new(elapsed, peer, sending, watch)),
             None => Ok(()),
         }
     }

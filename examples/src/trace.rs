@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use ebpf_congestion_signals::Watch;
-use quinn_governor::Governor;
+use quinn_governor::GovernedController;
 use serde::{Deserialize, Serialize};
 
 use crate::send::Sending;
@@ -40,23 +40,25 @@ pub struct Row {
     pub own_backlog: Option<u64>,
     /// Bytes of everybody in that queue; null likewise.
     pub backlog: Option<u64>,
-    /// Time that the governor held the window under the base controller's, in milliseconds, in
-    /// total; 0 without a governor.
+    /// Time that the governor held the windows of the flow's connections under the base
+    /// controller's, in milliseconds, in total; 0 without a governor.
     pub capped_ms: u64,
+    /// Whether the governor was in force: the window was, or could be, less than the base
+    /// controller's.
+    pub in_force: bool,
 }
 
 impl Row {
     /// Of a transfer now: the connection's counters, and what the source and the governor tell of
-    /// its flow.
-    pub fn new(
-        elapsed: Duration,
-        flow: usize,
-        sending: &Sending,
-        watch: Option<&Watch>,
-        governor: Option<&Governor>,
-    ) -> Self {
+    /// its flow; `watch` is of a connection that is not governed.
+    pub fn new(elapsed: Duration, flow: usize, sending: &Sending, watch: Option<&Watch>) -> Self {
         let stats = sending.connection().stats();
-        let signals = watch.map(Watch::congestion);
+        let controller = GovernedController::of(sending.connection());
+        // A governed connection knows better which flow it is by now.
+        let governed = controller
+            .as_ref()
+            .and_then(|controller| controller.watch());
+        let signals = governed.or(watch).map(Watch::congestion);
         let queue = signals.and_then(|signals| signals.queue);
         Self {
             t: micros(elapsed) as f64 / 1e6,
@@ -69,7 +71,10 @@ impl Row {
             queue_drops: signals.map(|signals| signals.queue_drops),
             own_backlog: queue.map(|queue| queue.own),
             backlog: queue.map(|queue| queue.total),
-            capped_ms: governor.map_or(0, |governor| micros(governor.report().capped) / 1000),
+            capped_ms: controller.as_ref().map_or(0, |controller| {
+                micros(controller.flow_report().capped) / 1000
+            }),
+            in_force: controller.is_some_and(|controller| controller.is_in_force()),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::BufWriter;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use ebpf_congestion_signals::{Recorder, Watch};
 use quinn::{ClientConfig, ConnectionStats, Endpoint};
-use quinn_governor::{DecisionLog, Governor};
+use quinn_governor::DecisionLog;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -23,7 +23,6 @@ use crate::interrupt;
 use crate::invented::Invention;
 use crate::lines::{Lines, Now};
 use crate::measure::Distributions;
-use crate::observed;
 use crate::send::Sending;
 use crate::signals::Observation;
 use crate::source::Source;
@@ -41,13 +40,13 @@ pub struct Uploads {
     load: Load,
 }
 
-/// A connection from a socket of its own, as separate programs would have: the kernel tells its
-/// packets from the others'.
+/// A connection: from a socket of its own, as separate programs would have, or all from one.
 struct Flow {
     upload: Sending,
     endpoint: Endpoint,
+    /// The socket as the source watches it; `None` without a source, and where another flow has
+    /// the same socket.
     watch: Option<Watch>,
-    governor: Option<Arc<Governor>>,
     invention: Option<Invention>,
 }
 
@@ -85,11 +84,19 @@ impl Uploads {
         load: Load,
         control: &Control,
     ) -> anyhow::Result<Self> {
-        let mut flows = Vec::new();
+        let mut flows: Vec<Flow> = Vec::new();
         let mut log = load.qlog.as_deref().map(qlog).transpose()?;
         for _ in 0..load.flows {
-            let socket = endpoint::bind_for(server)?;
-            flows.push(Flow::connect(socket, server, trust, control, log.take()).await?);
+            let shared = flows.first().filter(|_| load.one_socket);
+            let (endpoint, watch) = match shared {
+                Some(first) => (first.endpoint.clone(), None),
+                None => {
+                    let socket = endpoint::bind_for(server)?;
+                    let watch = control.watch(&socket, None);
+                    (control.endpoint(None, socket)?, watch)
+                }
+            };
+            flows.push(Flow::connect(endpoint, watch, server, trust, control, log.take()).await?);
         }
         Ok(Self { flows, load })
     }
@@ -138,15 +145,11 @@ impl Uploads {
         let began = Instant::now();
         let over = sleep(self.load.seconds);
         let interrupted = interrupt::requested();
-        let detach_after = self.load.detach_after;
-        let detach = async {
-            match detach_after {
-                Some(time) => sleep(time).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::pin!(over, interrupted, detach);
+        let detach = after(self.load.detach_after);
+        let rebind = after(self.load.rebind_after);
+        tokio::pin!(over, interrupted, detach, rebind);
         let mut detached = false;
+        let mut rebound = false;
         let mut sample = interval(SAMPLE_INTERVAL);
         sample.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut second = interval(Duration::from_secs(1));
@@ -167,6 +170,13 @@ impl Uploads {
                     detached = true;
                     control.source().detach();
                     println!("probes detached");
+                }
+                () = &mut rebind, if !rebound => {
+                    rebound = true;
+                    for flow in &mut self.flows {
+                        flow.rebind(control)?;
+                    }
+                    println!("rebound to new sockets");
                 }
                 _ = second.tick() => {
                     let signals = observation.as_mut().map(|observed| observed.interval());
@@ -241,8 +251,7 @@ impl Uploads {
 
     fn trace(&self, elapsed: Duration, trace: &mut trace::Writer) -> anyhow::Result<()> {
         for (index, flow) in self.flows.iter().enumerate() {
-            let (watch, governor) = (flow.watch.as_ref(), flow.governor.as_deref());
-            trace.write(&Row::new(elapsed, index, &flow.upload, watch, governor))?;
+            trace.write(&Row::new(elapsed, index, &flow.upload, flow.watch.as_ref()))?;
         }
         Ok(())
     }
@@ -274,6 +283,14 @@ impl Uploads {
     }
 }
 
+/// Waits this long; for ever, without a time.
+async fn after(time: Option<Duration>) {
+    match time {
+        Some(time) => sleep(time).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// A qlog in this file, from now on.
 fn qlog(file: &Path) -> anyhow::Result<DecisionLog> {
     let out = File::create(file);
@@ -283,36 +300,37 @@ fn qlog(file: &Path) -> anyhow::Result<DecisionLog> {
 
 impl Flow {
     async fn connect(
-        socket: UdpSocket,
+        endpoint: Endpoint,
+        watch: Option<Watch>,
         server: SocketAddr,
         trust: &Trust,
         control: &Control,
         log: Option<DecisionLog>,
     ) -> anyhow::Result<Self> {
-        let controlled = control.socket(&socket)?;
         let mut config = ClientConfig::new(Arc::new(trust.client(Transfer::Upload)?));
-        config.transport_config(Arc::new(match &log {
-            Some(log) => controlled.logged_transport(log, "upload"),
-            None => controlled.transport(),
-        }));
-        let watch = controlled.watch().cloned();
-        let (endpoint, invention) = match (control.source(), &watch) {
-            (Source::Mock(mock), Some(watch)) => {
-                let invention = Invention::new(mock, watch);
-                let invention = invention.context("the mock does not know its own flow")?;
-                let endpoint = observed::client(socket, mock, invention.flow().clone())?;
-                (endpoint, Some(invention))
-            }
-            _ => (endpoint::client(socket)?, None),
-        };
+        config.transport_config(Arc::new(control.transport(log.as_ref())));
         let upload = Sending::connect(&endpoint, config, server).await?;
-        let governor = controlled.governor().cloned();
+        let invention = match (control.source(), &watch) {
+            (Source::Mock(mock), Some(watch)) => Invention::new(mock, watch),
+            _ => None,
+        };
         Ok(Self {
             upload,
             endpoint,
             watch,
-            governor,
             invention,
         })
+    }
+
+    /// Goes on from a new socket, as after a change of the network.
+    fn rebind(&mut self, control: &Control) -> anyhow::Result<()> {
+        let server = self.upload.connection().remote_address();
+        let socket = endpoint::bind_for(server)?;
+        if self.watch.is_some() {
+            self.watch = control.watch(&socket, None);
+        }
+        self.endpoint
+            .rebind(socket)
+            .context("cannot go on from another socket")
     }
 }

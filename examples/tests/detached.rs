@@ -18,6 +18,7 @@ use examples::source::Source;
 use examples::upload::{Measured, Uploads};
 use live_test::TestResult;
 use netlab::{Family, Path, PathConfig};
+use quinn::{Endpoint, EndpointConfig};
 use tokio::runtime::Runtime;
 
 const SECONDS: u64 = 6;
@@ -36,9 +37,14 @@ fn transfer(control: &Control, middle: impl FnOnce() + Send) -> anyhow::Result<T
     let address = SocketAddr::from((path.addresses(Family::V4).receiver, 4433));
     let (certificate, tls) = certificate::generate()?;
     let receiver = Runtime::new()?;
-    let (server, _) = path.receiver().run(|| {
+    let server = path.receiver().run(|| {
         let _entered = receiver.enter();
-        endpoint::server(tls, endpoint::bind(address)?)
+        let mut config = endpoint::server_config(tls);
+        config.transport_config(Arc::new(endpoint::transport()));
+        let runtime = Arc::new(quinn::TokioRuntime);
+        let socket = endpoint::bind(address)?;
+        let endpoint = EndpointConfig::default();
+        anyhow::Ok(Endpoint::new(endpoint, Some(config), socket, runtime)?)
     })??;
     receiver.spawn(async move {
         while let Some(incoming) = server.accept().await {

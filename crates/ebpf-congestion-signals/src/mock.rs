@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,9 +12,10 @@ use parking_lot::Mutex;
 use crate::error::{EventsError, WatchError};
 use crate::event::{Event, EventStream};
 use crate::fanout::Fanout;
+use crate::observer::{AfterSend, SendOutcome, SocketObserver, SocketSend};
 use crate::sample::{
     Direction, DropClass, DropCounters, DropsByReason, FlowSample, HostSample, KernelTime,
-    LocalCongestion, QueueSample, SourceKind,
+    LocalCongestion, QueueSample, SendCounters, SourceKind,
 };
 use crate::source::{Capability, FlowId, FlowReader, SignalSource, Watch, WatchTarget};
 
@@ -76,11 +79,15 @@ impl MockSource {
 
     /// A flow without a socket, live from the start.
     pub fn add_flow(&self) -> MockFlow {
-        let mut state = self.state.lock();
+        self.new_flow(&mut self.state.lock(), None)
+    }
+
+    fn new_flow(&self, state: &mut State, target: Option<MockTarget>) -> MockFlow {
         let mut sample = FlowSample::empty(SourceKind::Mock);
         sample.congestion.live = true;
         let flow = Arc::new(MockState {
             id: FlowId::from_u64(state.flows.len() as u64),
+            target,
             sample: Mutex::new(sample),
         });
         state.flows.push(Arc::clone(&flow));
@@ -169,8 +176,32 @@ impl SignalSource for MockSource {
             .collect()
     }
 
-    fn watch(&self, _target: WatchTarget<'_>) -> Result<Watch, WatchError> {
-        Ok(self.add_flow().watch())
+    fn watch(&self, target: WatchTarget<'_>) -> Result<Watch, WatchError> {
+        let target = MockTarget::of(&target);
+        let mut state = self.state.lock();
+        // One reference is the source's own: without another, the flow was released.
+        let known = state
+            .flows
+            .iter()
+            .find(|flow| target.is_some() && flow.target == target && Arc::strong_count(flow) > 1);
+        match known {
+            Some(flow) => Ok(Watch::new(Arc::clone(flow) as Arc<dyn FlowReader>)),
+            None => Ok(self.new_flow(&mut state, target).watch()),
+        }
+    }
+
+    /// What is sent counts as seen, for the socket's flow and its peer's.
+    fn observe_socket(
+        &self,
+        socket: WatchTarget<'_>,
+    ) -> Result<Option<Arc<dyn SocketObserver>>, WatchError> {
+        let Some(target) = MockTarget::of(&socket) else {
+            return Ok(None);
+        };
+        Ok(Some(Arc::new(MockObserver {
+            socket: target.socket,
+            source: Arc::clone(&self.state),
+        })))
     }
 
     fn events(&self) -> Result<Box<dyn EventStream>, EventsError> {
@@ -178,10 +209,80 @@ impl SignalSource for MockSource {
     }
 }
 
+/// What a flow is watched of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct MockTarget {
+    /// Device and inode, which all descriptors of a socket share.
+    socket: (u64, u64),
+    peer: Option<SocketAddr>,
+}
+
+impl MockTarget {
+    /// `None` on systems whose sockets have no inode.
+    #[cfg(unix)]
+    fn of(target: &WatchTarget<'_>) -> Option<Self> {
+        use std::os::unix::fs::MetadataExt;
+
+        let socket = target.fd().try_clone_to_owned().ok()?;
+        let socket = std::fs::File::from(socket).metadata().ok()?;
+        Some(Self {
+            socket: (socket.dev(), socket.ino()),
+            peer: target.peer_address(),
+        })
+    }
+
+    #[cfg(not(unix))]
+    fn of(_target: &WatchTarget<'_>) -> Option<Self> {
+        None
+    }
+}
+
+/// Counts what a socket sends.
+#[derive(Debug)]
+struct MockObserver {
+    socket: (u64, u64),
+    source: Arc<Mutex<State>>,
+}
+
+impl SocketObserver for MockObserver {
+    fn on_send(&self, send: SocketSend, outcome: SendOutcome<'_>) -> AfterSend {
+        if !matches!(outcome, SendOutcome::Sent) {
+            return AfterSend::Done;
+        }
+        let (packets, bytes) = (send.datagrams() as u64, send.bytes as u64);
+        let mut state = self.source.lock();
+        let sends = state.host.udp_send.get_or_insert(SendCounters::default());
+        sends.bytes += bytes;
+        sends.calls += 1;
+        for flow in &state.flows {
+            if let Some(target) = flow.target
+                && target.socket == self.socket
+                && target.peer.is_none_or(|peer| peer == send.destination)
+            {
+                flow.observe_sent(packets, bytes);
+            }
+        }
+        AfterSend::Done
+    }
+
+    fn on_receive(&self, _error: Option<&io::Error>) {}
+}
+
 #[derive(Debug)]
 struct MockState {
     id: FlowId,
+    /// `None` for a flow without a socket.
+    target: Option<MockTarget>,
     sample: Mutex<FlowSample>,
+}
+
+impl MockState {
+    fn observe_sent(&self, packets: u64, bytes: u64) {
+        let mut sample = self.sample.lock();
+        sample.congestion.observed_packets += packets;
+        sample.sent_packets += packets;
+        sample.sent_bytes += bytes;
+    }
 }
 
 impl FlowReader for MockState {
@@ -232,13 +333,10 @@ impl MockFlow {
     }
 
     /// Counts packets as seen on their way out: without this, a governor that sends holds the
-    /// source for blind.
+    /// source for blind. A socket that reports to the source
+    /// ([`SignalSource::observe_socket`]) does so itself.
     pub fn observe_sent(&self, packets: u64, bytes: u64) {
-        self.set(|sample| {
-            sample.congestion.observed_packets += packets;
-            sample.sent_packets += packets;
-            sample.sent_bytes += bytes;
-        });
+        self.flow.observe_sent(packets, bytes);
     }
 
     /// Counts packets as dropped, of this flow and of the host; a full queue's drops on the way
@@ -332,5 +430,42 @@ mod tests {
             (congestion.observed_packets, congestion.seen_packets()),
             (5, 8)
         );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_socket_is_one_flow_however_often_it_is_watched_and_so_is_each_peer_of_it() {
+        let source = MockSource::new();
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let again = socket.try_clone().unwrap();
+        let [one, other] = [1, 2].map(|port| SocketAddr::from(([192, 0, 2, 1], port)));
+        let watch = |target: WatchTarget<'_>| source.watch(target).unwrap();
+        let whole = watch(WatchTarget::socket(&socket));
+        let peer = watch(WatchTarget::socket(&socket).peer(one));
+        assert_eq!(watch(WatchTarget::socket(&again)).id(), whole.id());
+        assert_eq!(watch(WatchTarget::socket(&again).peer(one)).id(), peer.id());
+        assert_ne!(peer.id(), whole.id());
+        assert_ne!(
+            watch(WatchTarget::socket(&socket).peer(other)).id(),
+            peer.id()
+        );
+
+        let observer = source.observe_socket(WatchTarget::socket(&again));
+        let observer = observer.unwrap().unwrap();
+        for destination in [one, other] {
+            let send = SocketSend {
+                destination,
+                bytes: 2_500,
+                segment: Some(1_200),
+            };
+            let _ = observer.on_send(send, SendOutcome::Sent);
+            let _ = observer.on_send(send, SendOutcome::WouldBlock);
+        }
+        assert_eq!(whole.congestion().observed_packets, 6);
+        assert_eq!(peer.congestion().observed_packets, 3);
+
+        let id = peer.id();
+        drop(peer);
+        assert_ne!(watch(WatchTarget::socket(&socket).peer(one)).id(), id);
     }
 }

@@ -59,7 +59,7 @@ pub enum Error {
 
 /// For calls that only root may make.
 pub(crate) const NEEDS_ROOT: &str =
-    "run as root, or with the capabilities CAP_SYS_ADMIN and CAP_NET_ADMIN";
+    "run as root, with the capabilities CAP_SYS_ADMIN and CAP_NET_ADMIN, or in a user namespace";
 
 impl Error {
     pub(crate) fn system(

@@ -30,7 +30,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Everything needs root (or the capabilities CAP_SYS_ADMIN and CAP_NET_ADMIN), and no program.
+//! Everything needs the capabilities CAP_SYS_ADMIN and CAP_NET_ADMIN, and no program. Where user
+//! namespaces are allowed, anybody has these after [`acquire_privilege`].
 //! [`missing_privilege`] says what is missing. Nothing is left behind: namespaces, devices and threads
 //! go with the values that own them, and with the process if it is killed.
 //!
@@ -41,9 +42,13 @@ pub mod sim;
 #[cfg(target_os = "linux")]
 mod busy;
 #[cfg(target_os = "linux")]
+mod datagram_relay;
+#[cfg(target_os = "linux")]
 mod delay_line;
 #[cfg(target_os = "linux")]
 mod device;
+#[cfg(target_os = "linux")]
+mod door;
 #[cfg(target_os = "linux")]
 mod error;
 #[cfg(target_os = "linux")]
@@ -66,9 +71,13 @@ mod relay;
 mod stats;
 #[cfg(target_os = "linux")]
 mod tun;
+#[cfg(target_os = "linux")]
+mod user_namespace;
 
 #[cfg(target_os = "linux")]
 pub use busy::BusyProcessors;
+#[cfg(target_os = "linux")]
+pub use datagram_relay::DatagramRelay;
 #[cfg(target_os = "linux")]
 pub use error::Error;
 #[cfg(target_os = "linux")]
@@ -87,3 +96,5 @@ pub use qdisc::{QdiscStats, TokenBucket};
 pub use relay::{DirectionStats, Impairment, RelayConfig, RelayStats};
 #[cfg(target_os = "linux")]
 pub use stats::{DeviceStats, UdpCounters, UdpSocketStats};
+#[cfg(target_os = "linux")]
+pub use user_namespace::{Privilege, acquire_privilege};

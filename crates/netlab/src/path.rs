@@ -1,5 +1,4 @@
 use std::{
-    fs::File,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     thread,
     time::{Duration, Instant},
@@ -7,6 +6,7 @@ use std::{
 
 use crate::{
     device::{self, CableEnd, Device, Prefix},
+    door::Door,
     error::Error,
     namespace::Namespace,
     qdisc::{self, QdiscStats, TokenBucket},
@@ -276,8 +276,11 @@ impl Path {
 
     /// Makes the router forward between the cable and a TUN device, and another of these in the
     /// receiver. Returns the two, the router's first.
-    fn lay_relay(&self, router: &Namespace) -> Result<(File, File), Error> {
-        let devices = (tun::open(router, RELAY)?, tun::open(&self.receiver, RELAY)?);
+    fn lay_relay(&self, router: &Namespace) -> Result<(Door, Door), Error> {
+        let devices = (
+            Door::Tun(tun::open(router, RELAY)?),
+            Door::Tun(tun::open(&self.receiver, RELAY)?),
+        );
         for namespace in [router, &self.receiver] {
             let device = Device::find(namespace, RELAY)?;
             device.set_mtu(self.config.mtu)?;

@@ -1,6 +1,9 @@
 use std::sync::OnceLock;
 
-use crate::path::{Path, PathConfig};
+use crate::{
+    path::{Path, PathConfig},
+    user_namespace::refused,
+};
 
 /// Why paths cannot be made here and what would change it; `None` when they can.
 ///
@@ -9,7 +12,9 @@ use crate::path::{Path, PathConfig};
 #[must_use]
 pub fn missing_privilege() -> Option<&'static str> {
     static MISSING: OnceLock<Option<String>> = OnceLock::new();
-    MISSING.get_or_init(|| try_everything().err()).as_deref()
+    let missing = MISSING.get_or_init(|| try_everything().err()).as_deref();
+    // What was refused first is the cause.
+    missing.map(|missing| refused().unwrap_or(missing))
 }
 
 fn try_everything() -> Result<(), String> {

@@ -1,8 +1,7 @@
-//! The relay: two threads that move packets between two TUN devices, one a direction.
+//! The relay: two threads that move packets between two doors, one a direction.
 
 use std::{
-    fs::File,
-    io::{ErrorKind, Read, Write},
+    io::ErrorKind,
     os::fd::AsFd,
     sync::{
         Arc,
@@ -22,6 +21,7 @@ use nix::{
 pub use crate::delay_line::Impairment;
 use crate::{
     delay_line::{Admission, DelayLine},
+    door::Door,
     error::Error,
 };
 
@@ -141,7 +141,7 @@ impl Counters {
     }
 }
 
-/// A running relay between two TUN devices; stops when dropped.
+/// A running relay between two doors; stops when dropped.
 #[derive(Debug)]
 pub(crate) struct Relay {
     stop: Arc<EventFd>,
@@ -151,11 +151,11 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    /// Starts relaying between the sender's and the receiver's device, packets of up to `mtu`.
+    /// Starts relaying between the sender's and the receiver's door, packets of up to `mtu`.
     pub(crate) fn start(
         config: &RelayConfig,
         mtu: u32,
-        (near, far): (File, File),
+        (near, far): (Door, Door),
     ) -> Result<Self, Error> {
         let stop = EventFd::new()
             .map_err(|e| Error::system("make an eventfd", e, "raise the limit on open files"))?;
@@ -217,8 +217,8 @@ impl Drop for Relay {
 }
 
 struct Direction {
-    input: Arc<File>,
-    output: Arc<File>,
+    input: Arc<Door>,
+    output: Arc<Door>,
     line: DelayLine,
     counters: Arc<Counters>,
     stop: Arc<EventFd>,
@@ -260,7 +260,7 @@ impl Direction {
     fn take_in(&mut self, moved: &mut bool) -> Result<bool, std::io::Error> {
         for _ in 0..READ_BATCH {
             let mut buffer = self.line.buffer();
-            let length = match (&*self.input).read(&mut buffer) {
+            let length = match self.input.read(&mut buffer) {
                 Ok(length) => length,
                 Err(e) => {
                     self.line.recycle(buffer);
@@ -297,7 +297,7 @@ impl Direction {
             self.counters.worst_lateness_ns.fetch_max(late, Relaxed);
             // Counted first: whoever has received the packet finds it counted.
             self.counters.forwarded.fetch_add(1, Relaxed);
-            if (&*self.output).write(packet.bytes()).is_err() {
+            if self.output.write(packet.bytes()).is_err() {
                 self.counters.forwarded.fetch_sub(1, Relaxed);
                 self.counters.refused.fetch_add(1, Relaxed);
             }

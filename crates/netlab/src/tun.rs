@@ -1,14 +1,20 @@
 //! TUN devices: the doors through which the relay sees packets.
 
 use std::{
+    env,
     fs::{File, OpenOptions},
     os::{fd::AsRawFd, unix::fs::OpenOptionsExt},
+    path::PathBuf,
 };
 
 use crate::{
     error::{Error, NEEDS_ROOT},
     namespace::Namespace,
 };
+
+/// The environment variable that names the device node of TUN where it is not /dev/net/tun, or
+/// where that one is for root alone.
+const TUN_DEVICE: &str = "NETLAB_TUN";
 
 mod ioctl {
     nix::ioctl_write_ptr_bad!(tunsetiff, libc::TUNSETIFF, libc::ifreq);
@@ -19,17 +25,19 @@ mod ioctl {
 /// Reads and writes are whole IP packets and never block. Without IFF_VNET_HDR the kernel splits
 /// segmentation batches and fills in checksums before a packet can be read.
 pub(crate) fn open(namespace: &Namespace, name: &str) -> Result<File, Error> {
+    let device = env::var_os(TUN_DEVICE).unwrap_or_else(|| "/dev/net/tun".into());
+    let device = PathBuf::from(device);
     namespace.run(|| {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .custom_flags(libc::O_NONBLOCK)
-            .open("/dev/net/tun")
+            .open(&device)
             .map_err(|e| {
                 Error::system(
-                    "open /dev/net/tun",
+                    format!("open {}", device.display()),
                     e,
-                    "load the tun module, and allow the device where this runs in a container",
+                    "load the tun module, and let this user open the device",
                 )
             })?;
         // SAFETY: ifreq is plain old data for which all zeroes is a valid value.

@@ -1,5 +1,6 @@
 //! What a user can set.
 
+use quinn_proto::VarInt;
 use thiserror::Error;
 
 use crate::base::BaseKind;
@@ -25,10 +26,24 @@ pub struct GovernorConfig {
     pub(crate) max_backlog: u64,
     pub(crate) initial_backlog_datagrams: u64,
     pub(crate) base_kind: Option<BaseKind>,
+    pub(crate) receive_window: Option<VarInt>,
     pub(crate) tuning: &'static Tuning,
 }
 
 impl GovernorConfig {
+    /// Also governs what connections receive: the most that a peer may have on its way while
+    /// nothing is held back, in bytes. [`Governors::govern`] sets it as the transport's
+    /// [`receive_window`], which otherwise has no limit, so that there would be nothing to hold
+    /// back; [`Governors::receive`] then takes each connection. Off by default.
+    ///
+    /// [`Governors::govern`]: crate::Governors::govern
+    /// [`Governors::receive`]: crate::Governors::receive
+    /// [`receive_window`]: quinn_proto::TransportConfig::receive_window
+    pub fn receive_window(&mut self, window: VarInt) -> &mut Self {
+        self.receive_window = Some(window);
+        self
+    }
+
     /// Whether to cap what this process keeps in the host's outgoing queue. On by default. Without
     /// it slow start is not left early either, since it is the cap that tells when.
     pub fn backlog_cap(&mut self, on: bool) -> &mut Self {
@@ -105,6 +120,7 @@ impl Default for GovernorConfig {
             max_backlog: MAX_LIMIT_BYTES,
             initial_backlog_datagrams: INITIAL_LIMIT_DATAGRAMS,
             base_kind: None,
+            receive_window: None,
             tuning: &Tuning::STANDARD,
         }
     }

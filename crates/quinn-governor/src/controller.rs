@@ -6,52 +6,72 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use ebpf_congestion_signals::QueueSample;
+use ebpf_congestion_signals::Watch;
 use quinn_proto::RttEstimator;
 use quinn_proto::congestion::{Controller, ControllerMetrics};
 
 use crate::base::BaseKind;
+use crate::binding::Binding;
 use crate::decisions::{Decisions, State, Trigger};
 use crate::governor::Governed;
 use crate::law::constants::WIRE_OVERHEAD;
-use crate::law::{self, Law, Marks, Occasion, QueueSignals, Report, Signals, Verdict};
-use crate::queue_limit::{Observation, Sharing};
+use crate::law::{self, Law, Marks, Occasion, Report, Verdict};
+use crate::queue_limit::Observation;
+use crate::report::{Counters, GovernorReport};
+use crate::seat::Seat;
+use crate::shared::Shared;
 
 /// A controller under a base controller's window: what a [`Governor`](crate::Governor) builds.
 ///
-/// Reach it through quinn's `Connection::congestion_state` and
-/// [`into_any`](Controller::into_any).
+/// Reach a connection's with [`GovernedController::of`].
 pub struct GovernedController {
     base: Box<dyn Controller>,
     law: Law,
     /// Acknowledgements have begun and not ended.
     in_acks: bool,
-    sharing: Sharing,
     marks: AtomicMarks,
     decisions: Decisions,
-    place: Place,
+    seat: Seat,
+    /// By which the socket tells of the flow to go by; `None` where that is one for good.
+    binding: Option<Arc<Binding>>,
+    /// Bytes that the peer has to acknowledge before it counts as validated.
+    unproven: u64,
+    /// Since when the signals are doubted, and what the source had seen then.
+    doubted: Option<(Instant, u64)>,
 }
 
 impl GovernedController {
+    /// Over `base`; by `flow`, or by what the socket tells.
     pub(crate) fn new(
         base: Box<dyn Controller>,
-        governed: Arc<Governed>,
+        shared: Arc<Shared>,
+        flow: Option<Arc<Governed>>,
         mtu: u16,
         decisions: Decisions,
     ) -> Self {
-        let place = Place::take(governed);
-        let sharing = Sharing::default();
-        let start = place.signals(&sharing, u64::from(mtu));
-        let kind = BaseKind::of(&*base);
+        let binding = flow.is_none().then(Arc::default);
+        let config = shared.config;
+        let mut seat = Seat::new(shared, flow);
+        if binding.is_none() {
+            seat.join();
+        }
+        let start = seat.signals(u64::from(mtu)).unwrap_or_default();
         Self {
-            law: Law::new(place.governed.config, kind, mtu, &start),
+            law: Law::new(config, BaseKind::of(&*base), mtu, &start),
+            unproven: base.initial_window(),
             base,
             in_acks: false,
-            sharing,
             marks: AtomicMarks::default(),
             decisions,
-            place,
+            seat,
+            binding,
+            doubted: None,
         }
+    }
+
+    /// A copy of a connection's controller, to look at; `None` where it has another kind.
+    pub fn of(connection: &quinn::Connection) -> Option<Box<Self>> {
+        connection.congestion_state().into_any().downcast().ok()
     }
 
     /// The base controller.
@@ -59,14 +79,32 @@ impl GovernedController {
         &*self.base
     }
 
+    /// The flow that it goes by; `None` before the connection has sent anything, and while its
+    /// socket is not watched.
+    pub fn watch(&self) -> Option<&Watch> {
+        self.seat.watch()
+    }
+
+    /// The flow of the socket that the connection sends and receives by.
+    pub(crate) fn socket_flow(&self) -> Option<&Governed> {
+        let flow = self.seat.flow()?;
+        Some(flow.whole().unwrap_or(flow))
+    }
+
+    /// What was done for all connections of that flow.
+    pub fn flow_report(&self) -> GovernorReport {
+        self.seat.flow().map(Governed::report).unwrap_or_default()
+    }
+
+    /// Whether the window is, or may be, less than the base controller's.
+    pub fn is_in_force(&self) -> bool {
+        !self.law.is_free()
+    }
+
     /// The cap at the last look.
     #[cfg(feature = "testing")]
     pub(crate) fn cap(&self) -> u64 {
         self.law.last_cap()
-    }
-
-    fn signals(&self) -> Signals {
-        self.place.signals(&self.sharing, self.law.mtu())
     }
 
     fn base_state(&self) -> law::Base {
@@ -81,48 +119,55 @@ impl GovernedController {
         law::Base { window, slow_start }
     }
 
-    /// Goes on as another flow: after a rebind of the socket, or when the peer has another address.
-    #[cfg_attr(
-        not(feature = "testing"),
-        expect(dead_code, reason = "only tests move a controller so far")
-    )]
-    pub(crate) fn move_to(&mut self, now: Instant, governed: Arc<Governed>) {
-        self.sharing.leave(&self.place.governed.queues);
-        self.place = Place::take(governed);
-        self.marks.clear();
-        let signals = self.signals();
-        self.law.on_new_flow(now, &signals);
+    /// Goes by the flow that the socket has named since the last call.
+    fn follow(&mut self, now: Instant) {
+        if let Some(flow) = self
+            .binding
+            .as_ref()
+            .and_then(|binding| binding.take_flow())
+        {
+            self.move_to(now, flow);
+        }
     }
 
-    /// Takes a sample and does what it asks for; the packets that it has observed.
-    fn look(&mut self, now: Instant, occasion: Occasion) -> u64 {
-        let signals = self.signals();
+    /// Goes by another flow: after a rebind of the socket, or when the peer has another address or
+    /// becomes a flow of its own.
+    pub(crate) fn move_to(&mut self, now: Instant, flow: Arc<Governed>) {
+        self.seat.move_to(flow);
+        self.marks.clear();
+        self.doubted = None;
+        if let Some(signals) = self.seat.signals(self.law.mtu()) {
+            self.law.on_new_flow(now, &signals);
+        }
+    }
+
+    /// Takes a sample and does what it asks for; the packets that the source has observed, if
+    /// there is a flow to go by.
+    fn look(&mut self, now: Instant, occasion: Occasion) -> Option<u64> {
+        self.follow(now);
+        let signals = self.seat.signals(self.law.mtu())?;
+        self.seat.on_drops(signals.drops);
         let marks = self.marks.load();
         let decision = self
             .law
             .look(now, &signals, self.base_state(), marks, occasion);
-        let counters = &self.place.governed;
 
         if !decision.capped_for.is_zero() {
-            counters.count(|counters| counters.capped_for(decision.capped_for));
+            self.seat
+                .count(|counters| counters.capped_for(decision.capped_for));
         }
-        if decision.went_blind {
-            counters.count(crate::report::Counters::blind_period);
+        if decision.went_blind && self.seat.shared().is_enabled() {
+            self.seat.count(Counters::blind_period);
+            self.decisions.note(now, self.state(), Trigger::SignalsLost);
         }
-        if decision.local_drop && self.place.governed.flow.answer_drops(signals.drops) {
-            self.base.on_congestion_event(now, now, false, 0);
-            self.law.on_local_reduction(now);
-            self.place
-                .governed
-                .count(crate::report::Counters::local_drop_reduction);
+        let governed = self.seat.flow()?;
+        governed.flow.on_observed(signals.observed);
+        if decision.local_drop && governed.flow.answer_drops(signals.drops) {
+            self.reduce(now);
+            self.seat.count(Counters::local_drop_reduction);
             self.decisions
                 .note(now, State::Recovery, Trigger::LocalDrop);
         }
-        if decision.went_blind {
-            self.decisions.note(now, self.state(), Trigger::SignalsLost);
-        }
-        let governed = &self.place.governed;
-        governed.flow.on_observed(signals.observed);
         if let Some(queue) = signals.queue {
             let seen = Observation {
                 total: queue.total,
@@ -135,18 +180,63 @@ impl GovernedController {
                 srtt: self.law.srtt(),
                 datagram: self.law.mtu() + WIRE_OVERHEAD,
             };
-            governed.queues[queue.id].observe(now, &governed.config, &seen);
+            self.seat
+                .queue(queue.id)
+                .observe(now, &self.seat.shared().config, &seen);
         }
         if let Occasion::Acks { .. } = occasion {
             match signals.queue {
                 Some(queue) if decision.wants_more => {
-                    self.sharing
-                        .enter(&governed.queues, queue.id, decision.rate);
+                    self.seat.enter_queue(queue.id, decision.rate);
                 }
-                _ => self.sharing.leave(&governed.queues),
+                _ => self.seat.leave_queue(),
             }
         }
-        signals.observed
+        Some(signals.observed)
+    }
+
+    /// Reduces base at once, because of what this host's queue did.
+    fn reduce(&mut self, now: Instant) {
+        self.base.on_congestion_event(now, now, false, 0);
+        self.law.on_local_reduction(now);
+    }
+
+    /// Of what was acknowledged, does the source see anything? If not in a whole round trip, it is
+    /// asked to watch something else.
+    fn look_for_sight(&mut self, now: Instant, sent: Instant) {
+        let (Some(binding), Some(governed)) = (&self.binding, self.seat.flow()) else {
+            return;
+        };
+        if self.law.trusts_signals() {
+            self.doubted = None;
+            return;
+        }
+        let seen = governed.watch.congestion().seen_packets();
+        match self.doubted {
+            Some((since, before)) if sent >= since => {
+                if seen == before {
+                    binding.set_unseen();
+                }
+                self.doubted = Some((now, seen));
+            }
+            Some(_) => {}
+            None => self.doubted = Some((now, seen)),
+        }
+    }
+
+    /// The peer acknowledged this much: from a first window on, its address is taken for proven. A
+    /// made-up address acknowledges nothing, and quinn sends it three times what came from it at
+    /// most (RFC 9000 section 8.1).
+    fn prove(&mut self, bytes: u64) {
+        if self.unproven == 0 {
+            return;
+        }
+        self.unproven = self.unproven.saturating_sub(bytes);
+        if self.unproven == 0
+            && let Some(binding) = &self.binding
+        {
+            binding.set_validated();
+        }
     }
 
     /// What bounds the window, but for a reduction.
@@ -165,6 +255,15 @@ impl GovernedController {
         }
     }
 
+    /// What the law makes of the window now; `None` while base decides alone.
+    fn verdict(&self) -> Option<Verdict> {
+        if self.law.is_free() {
+            return None;
+        }
+        let signals = self.seat.signals(self.law.mtu())?;
+        Some(self.law.window(self.base.window(), &signals))
+    }
+
     fn hides_growth(&self) -> bool {
         self.law.hides_growth(self.base_state())
     }
@@ -172,12 +271,19 @@ impl GovernedController {
 
 impl Controller for GovernedController {
     fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
+        self.seat.join();
+        // quinn leaves out the end of acknowledgements that a Retry made void.
+        self.in_acks = false;
         let observed = self.look(now, Occasion::Other);
         self.base.on_sent(now, bytes, last_packet_number);
-        let flow = &self.place.governed.flow;
-        let sent = flow.on_sent(bytes, self.law.mtu(), observed);
-        let base = self.base_state();
-        self.law.on_sent(now, bytes, sent, base);
+        if let (Some(governed), Some(observed)) = (self.seat.flow(), observed) {
+            let sent = governed.on_sent(bytes, self.law.mtu(), observed);
+            let base = self.base_state();
+            self.law.on_sent(now, bytes, sent, base);
+        }
+        if let Some(binding) = &self.binding {
+            binding.hand_over();
+        }
     }
 
     fn on_ack(
@@ -189,13 +295,16 @@ impl Controller for GovernedController {
         rtt: &RttEstimator,
     ) {
         self.begin_acks(now, app_limited);
-        let governed = &self.place.governed;
-        let observed = || {
-            let packets = governed.watch.congestion().seen_packets();
-            governed.flow.observed(packets)
-        };
-        if let Some(answer) = self.law.on_ack(sent, bytes, rtt.get(), observed) {
-            governed.flow.on_answer(answer);
+        self.prove(bytes);
+        if let Some(governed) = self.seat.flow() {
+            let observed = || {
+                let packets = governed.watch.congestion().seen_packets();
+                governed.flow.observed(packets)
+            };
+            if let Some(answer) = self.law.on_ack(sent, bytes, rtt.get(), observed) {
+                governed.on_answer(answer);
+            }
+            self.look_for_sight(now, sent);
         }
         let limited = app_limited || self.hides_growth();
         self.base.on_ack(now, sent, bytes, limited, rtt);
@@ -214,11 +323,8 @@ impl Controller for GovernedController {
             .on_end_acks(now, in_flight, limited, largest_packet_num_acked);
         let base = self.base_state();
         if self.law.end_acks(now, in_flight, base) {
-            self.base.on_congestion_event(now, now, false, 0);
-            self.law.on_local_reduction(now);
-            self.place
-                .governed
-                .count(crate::report::Counters::slow_start_exit);
+            self.reduce(now);
+            self.seat.count(Counters::slow_start_exit);
         }
         self.in_acks = false;
         self.marks.clear();
@@ -250,18 +356,23 @@ impl Controller for GovernedController {
     }
 
     fn window(&self) -> u64 {
-        let base = self.base.window();
-        if self.law.is_free() {
-            return base;
+        match self.verdict() {
+            Some(verdict) => {
+                self.marks.note(&verdict);
+                verdict.window
+            }
+            None => self.base.window(),
         }
-        let verdict = self.law.window(base, &self.signals());
-        self.marks.note(&verdict);
-        verdict.window
     }
 
+    /// Observing leaves no marks.
     fn metrics(&self) -> ControllerMetrics {
         let mut metrics = self.base.metrics();
-        metrics.congestion_window = self.window();
+        if let Some(verdict) = self.verdict() {
+            metrics.congestion_window = verdict.window;
+            let paced = self.law.pacing_rate(verdict.window);
+            metrics.pacing_rate = Some(metrics.pacing_rate.map_or(paced, |rate| rate.min(paced)));
+        }
         metrics
     }
 
@@ -270,10 +381,12 @@ impl Controller for GovernedController {
             base: self.base.clone_box(),
             law: self.law.for_new_path(),
             in_acks: false,
-            sharing: Sharing::default(),
             marks: AtomicMarks::default(),
             decisions: self.decisions.clone(),
-            place: Place::take(Arc::clone(&self.place.governed)),
+            seat: self.seat.copy(),
+            binding: self.binding.as_ref().map(|_| Arc::default()),
+            unproven: self.base.initial_window(),
+            doubted: None,
         })
     }
 
@@ -286,85 +399,11 @@ impl Controller for GovernedController {
     }
 }
 
-impl Drop for GovernedController {
-    fn drop(&mut self) {
-        self.sharing.leave(&self.place.governed.queues);
-    }
-}
-
 impl fmt::Debug for GovernedController {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GovernedController")
             .field("law", &self.law)
             .finish_non_exhaustive()
-    }
-}
-
-/// A controller's place among those of its flow, held as long as it lives.
-struct Place {
-    governed: Arc<Governed>,
-}
-
-impl Place {
-    fn take(governed: Arc<Governed>) -> Self {
-        governed.flow.join();
-        governed.count(crate::report::Counters::controller_built);
-        Self { governed }
-    }
-
-    /// The sample as this controller has to see it.
-    fn signals(&self, sharing: &Sharing, mtu: u64) -> Signals {
-        let governed = &self.governed;
-        let sample = governed.watch.congestion();
-        let unobserved = governed.flow.unobserved(sample.seen_packets());
-        let queue = sample.queue.map(|queue| {
-            let datagram = mtu + WIRE_OVERHEAD;
-            let id = queue.id.index();
-            let on_its_way = unobserved.saturating_mul(datagram);
-            // Gauges are read one after the other.
-            let own_flow = queue.own.min(queue.total);
-            let backlog = own_flow.saturating_add(on_its_way);
-            // A FIFO is left in the order it was entered; who of a socket's connections entered
-            // it, the source does not tell.
-            let own = backlog / governed.flow.controllers();
-            QueueSignals {
-                id,
-                own,
-                own_flow,
-                shared: queue.shared,
-                total: queue.total,
-                drained: queue.drained,
-                room: room(&queue, on_its_way),
-                limit: governed.queues[id].limit(&governed.config, datagram),
-                others_share: governed.queues[id]
-                    .sharers()
-                    .saturating_sub(u32::from(sharing.is_at(id))),
-                mean_rate: governed.queues[id].mean_rate(),
-            }
-        });
-        Signals {
-            live: sample.live,
-            observed: sample.seen_packets(),
-            unobserved,
-            policy_drops: sample.policy_drops,
-            drops: sample.queue_drops,
-            queue,
-        }
-    }
-}
-
-/// Bytes that the queue still takes, less what is on its way there. A queue that holds more than its
-/// limit has another.
-fn room(queue: &QueueSample, on_its_way: u64) -> Option<u64> {
-    let free = queue.limit?.checked_sub(queue.total)?;
-    Some(free.saturating_sub(on_its_way))
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.governed.flow.leave();
-        self.governed
-            .count(crate::report::Counters::controller_gone);
     }
 }
 

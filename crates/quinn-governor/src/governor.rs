@@ -2,47 +2,62 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
-use ebpf_congestion_signals::{SignalSource, Watch};
+use ebpf_congestion_signals::Watch;
 use quinn_proto::congestion::{Controller, ControllerFactory};
 
-use crate::config::GovernorConfig;
 use crate::controller::GovernedController;
 use crate::decisions::Decisions;
 use crate::flow::Flow;
-use crate::queue_limit::QueueLimit;
+use crate::law::{Answer, Sent};
+use crate::receive::SocketReceiving;
 use crate::report::{Counters, GovernorReport};
+use crate::shared::Shared;
 
 /// A base controller's factory, shared.
 pub type BaseFactory = Arc<dyn ControllerFactory + Send + Sync>;
 
-/// Builds controllers for the connections of one watched flow: give it to
-/// [`TransportConfig::congestion_controller_factory`].
+/// Builds governed controllers: give it to [`TransportConfig::congestion_controller_factory`], or
+/// have [`Governors::govern`](crate::Governors::govern) do that.
 ///
 /// [`TransportConfig::congestion_controller_factory`]: quinn_proto::TransportConfig::congestion_controller_factory
-///
-/// Made by [`Governors`](crate::Governors), or by [`Governor::ungoverned`] without any signals.
 pub struct Governor {
     base: BaseFactory,
-    governed: Option<Arc<Governed>>,
+    by: By,
     decisions: Decisions,
 }
 
+/// What its controllers go by.
+#[derive(Clone)]
+enum By {
+    /// Nothing: they are the base's, not even wrapped.
+    Nothing,
+    /// What the socket tells them that their connection sends by.
+    Socket(Arc<Shared>),
+    /// One flow.
+    Flow(Arc<Governed>),
+}
+
 impl Governor {
-    /// A governor without signals: its controllers are those of `base`, not even wrapped.
+    /// A factory without signals: its controllers are those of `base`, not even wrapped.
     pub fn ungoverned(base: BaseFactory) -> Arc<Self> {
-        Arc::new(Self {
-            base,
-            governed: None,
-            decisions: Decisions::default(),
-        })
+        Self::new(base, By::Nothing)
     }
 
-    pub(crate) fn new(base: BaseFactory, governed: Governed) -> Arc<Self> {
+    pub(crate) fn by_socket(base: BaseFactory, shared: Arc<Shared>) -> Arc<Self> {
+        Self::new(base, By::Socket(shared))
+    }
+
+    pub(crate) fn by_flow(base: BaseFactory, governed: Arc<Governed>) -> Arc<Self> {
+        Self::new(base, By::Flow(governed))
+    }
+
+    fn new(base: BaseFactory, by: By) -> Arc<Self> {
         Arc::new(Self {
             base,
-            governed: Some(Arc::new(governed)),
+            by,
             decisions: Decisions::default(),
         })
     }
@@ -52,46 +67,62 @@ impl Governor {
     pub fn logged(&self, log: &crate::DecisionLog) -> Arc<Self> {
         Arc::new(Self {
             base: Arc::clone(&self.base),
-            governed: self.governed.clone(),
+            by: self.by.clone(),
             decisions: Decisions::logged(log.clone()),
         })
     }
 
-    /// Whether its connections are governed.
+    /// Whether its connections are governed, or will be over a governed socket.
     pub fn is_governed(&self) -> bool {
-        self.governed.is_some()
+        !matches!(self.by, By::Nothing)
     }
 
-    /// The watched flow; `None` without signals.
+    /// The watched flow, where it is for one flow.
     pub fn watch(&self) -> Option<&Watch> {
-        self.governed.as_ref().map(|governed| &governed.watch)
+        match &self.by {
+            By::Flow(governed) => Some(&governed.watch),
+            By::Nothing | By::Socket(_) => None,
+        }
     }
 
-    /// What it did so far.
-    pub fn report(&self) -> GovernorReport {
-        self.governed
-            .as_ref()
-            .map(|governed| governed.report())
-            .unwrap_or_default()
-    }
-
+    #[cfg(feature = "testing")]
     pub(crate) fn governed(&self) -> Option<&Arc<Governed>> {
-        self.governed.as_ref()
+        match &self.by {
+            By::Flow(governed) => Some(governed),
+            By::Nothing | By::Socket(_) => None,
+        }
+    }
+
+    /// What it did so far for its one flow; where it is for any, what all governors did.
+    pub fn report(&self) -> GovernorReport {
+        match &self.by {
+            By::Nothing => GovernorReport::default(),
+            By::Socket(shared) => GovernorReport {
+                source: Some(shared.state.source.kind()),
+                ..shared.sums.report()
+            },
+            By::Flow(governed) => governed.report(),
+        }
     }
 }
 
 impl ControllerFactory for Governor {
     fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
         let base = Arc::clone(&self.base).build(now, current_mtu);
-        match &self.governed {
-            Some(governed) => Box::new(GovernedController::new(
-                base,
-                Arc::clone(governed),
-                current_mtu,
-                self.decisions.clone(),
-            )),
-            None => base,
-        }
+        let (shared, flow) = match &self.by {
+            By::Nothing => return base,
+            By::Socket(shared) => (shared, None),
+            By::Flow(governed) => (&governed.shared, Some(Arc::clone(governed))),
+        };
+        let shared = Arc::clone(shared);
+        let decisions = self.decisions.clone();
+        Box::new(GovernedController::new(
+            base,
+            shared,
+            flow,
+            current_mtu,
+            decisions,
+        ))
     }
 }
 
@@ -107,53 +138,115 @@ impl fmt::Debug for Governor {
 /// What the controllers of one flow have in common.
 #[derive(Debug)]
 pub(crate) struct Governed {
-    pub(crate) config: GovernorConfig,
-    pub(crate) source: Arc<dyn SignalSource>,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) watch: Watch,
-    pub(crate) flow: Flow,
-    /// By the index of the queue; shared with all flows of the source.
-    pub(crate) queues: Arc<[QueueLimit]>,
+    /// Also for other `Governors` over the same source.
+    pub(crate) flow: Arc<Flow>,
+    /// Of one peer: the flow of the socket, whose packets these are too.
+    whole: Option<Arc<Governed>>,
+    /// Of a socket: how many of its peers are flows of their own.
+    peers: AtomicU32,
+    /// Of a socket: what governs what its connections receive.
+    pub(crate) receiving: SocketReceiving,
     counters: Counters,
-    /// The sums over all flows of the source.
-    sums: Arc<Counters>,
 }
 
 impl Governed {
     pub(crate) fn new(
-        config: GovernorConfig,
-        source: Arc<dyn SignalSource>,
+        shared: Arc<Shared>,
         watch: Watch,
-        queues: Arc<[QueueLimit]>,
-        sums: Arc<Counters>,
+        flow: Arc<Flow>,
+        whole: Option<Arc<Governed>>,
     ) -> Self {
-        let start = watch.congestion();
-        Self {
-            config,
-            source,
-            flow: Flow::new(start.seen_packets(), start.queue_drops),
-            watch,
-            queues,
-            counters: Counters::default(),
-            sums,
+        if let Some(whole) = &whole {
+            whole.peers.fetch_add(1, Ordering::Relaxed);
         }
+        Self {
+            shared,
+            watch,
+            flow,
+            whole,
+            peers: AtomicU32::new(0),
+            receiving: SocketReceiving::default(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// The flow of the whole socket, where this is a peer's.
+    pub(crate) fn whole(&self) -> Option<&Self> {
+        self.whole.as_deref()
+    }
+
+    /// Whether peers of this socket are flows of their own.
+    pub(crate) fn has_peers(&self) -> bool {
+        self.peers.load(Ordering::Relaxed) > 0
+    }
+
+    /// One more controller sends here.
+    pub(crate) fn join(&self) {
+        self.each(Flow::join);
+    }
+
+    pub(crate) fn leave(&self) {
+        self.each(Flow::leave);
+    }
+
+    /// Counts a batch of datagrams that is about to be sent, before which the source had observed
+    /// so many packets of this flow.
+    pub(crate) fn on_sent(&self, bytes: u64, mtu: u64, observed: u64) -> Sent {
+        if let Some(whole) = &self.whole {
+            whole.flow.on_sent(bytes, mtu, 0);
+        }
+        self.flow.on_sent(bytes, mtu, observed)
+    }
+
+    /// Takes note of whether what was acknowledged had been observed.
+    pub(crate) fn on_answer(&self, answer: Answer) {
+        if let (Answer::AllBut(lost), Some(whole)) = (answer, &self.whole) {
+            whole.flow.forget(lost);
+        }
+        self.flow.on_answer(answer);
+    }
+
+    /// Forgets packets that will never be observed.
+    pub(crate) fn forget(&self, packets: u64) {
+        if packets > 0 {
+            self.each(|flow| flow.forget(packets));
+        }
+    }
+
+    fn each(&self, change: impl Fn(&Flow)) {
+        if let Some(whole) = &self.whole {
+            change(&whole.flow);
+        }
+        change(&self.flow);
     }
 
     /// Counts for this flow and in sum.
     pub(crate) fn count(&self, count: impl Fn(&Counters)) {
         count(&self.counters);
-        count(&self.sums);
+        count(&self.shared.sums);
+    }
+
+    /// Time since the kernel last observed the flow; `None` when it never did.
+    pub(crate) fn observation_age(&self) -> Option<Duration> {
+        let updated = self.watch.sample().updated?;
+        Some(self.shared.state.source.host().taken.since(updated))
     }
 
     pub(crate) fn report(&self) -> GovernorReport {
-        let age = self
-            .watch
-            .sample()
-            .updated
-            .map(|updated| self.source.host().taken.since(updated));
         GovernorReport {
-            source: Some(self.source.kind()),
-            observation_age: age,
+            source: Some(self.shared.state.source.kind()),
+            observation_age: self.observation_age(),
             ..self.counters.report()
+        }
+    }
+}
+
+impl Drop for Governed {
+    fn drop(&mut self) {
+        if let Some(whole) = &self.whole {
+            whole.peers.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }

@@ -1,40 +1,63 @@
-//! All governors of a process.
+//! What the governed connections of a process have in common.
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
-use ebpf_congestion_signals::{QueueId, SignalSource, Watch, WatchError, WatchTarget};
-use parking_lot::Mutex;
+use ebpf_congestion_signals::{SignalSource, Watch, WatchError, WatchTarget};
+use quinn_proto::VarInt;
 use quinn_proto::congestion::CubicConfig;
-use quinn_proto::{ClientConfig, ServerConfig, TransportConfig, VarInt};
 
 use crate::config::{ConfigError, GovernorConfig};
-use crate::governor::{BaseFactory, Governed, Governor};
-use crate::queue_limit::QueueLimit;
+use crate::governor::{BaseFactory, Governor};
 use crate::receive::ReceiveGovernor;
-use crate::report::{Counters, GovernorReport};
+use crate::report::GovernorReport;
+use crate::shared::Shared;
 
-/// All governors of a process that share a source of signals: make one, and from it a
-/// [`Governor`] for each socket or peer. Cheap to clone; clones are the same.
+/// Governs the connections of a process: make one, and quinn's endpoints from it with
+/// [`client`](Self::client), [`server`](Self::server) or [`endpoint`](Self::endpoint). Cheap to
+/// clone; clones are the same.
 ///
-/// They must come from one `Governors`: governed connections hold back for one another in the
-/// queues they share, and it is here that they know of each other.
+/// Governed connections hold back for one another in the queues that they share. All that use one
+/// source know of each other, also by different `Governors`.
 #[derive(Clone)]
 pub struct Governors {
-    inner: Arc<Inner>,
+    base: BaseFactory,
+    signals: Signals,
 }
 
-struct Inner {
-    source: Arc<dyn SignalSource>,
-    base: BaseFactory,
-    config: GovernorConfig,
-    queues: Arc<[QueueLimit]>,
-    sums: Arc<Counters>,
-    flows: Mutex<Vec<Weak<Governed>>>,
+/// By what is governed.
+#[derive(Clone)]
+enum Signals {
+    Source(Arc<Shared>),
+    /// Nothing, and why.
+    Absent(Arc<str>),
 }
 
 impl Governors {
+    /// Governors over the best source of signals that works here, and quinn's Cubic. Never fails:
+    /// without any source, connections run exactly as without this crate, and
+    /// [`absence`](Self::absence) says why. What was found is logged once, by `tracing`.
+    ///
+    /// Loads probes into the kernel where that is permitted, which takes up to a second: call it
+    /// before the runtime starts, or where that may block.
+    pub fn auto() -> Self {
+        let base: BaseFactory = Arc::new(CubicConfig::default());
+        match crate::auto::source() {
+            Ok(source) => {
+                tracing::info!(source = %source.kind(), "connections are governed");
+                Self::over(source, base, GovernorConfig::default())
+            }
+            Err(why) => {
+                tracing::info!(%why, "no source of signals: connections are not governed");
+                Self {
+                    base,
+                    signals: Signals::Absent(why.into()),
+                }
+            }
+        }
+    }
+
     /// Governors over quinn's Cubic, with everything switched on.
     pub fn new(source: Arc<dyn SignalSource>) -> Self {
         let GovernorsBuilder {
@@ -42,7 +65,7 @@ impl Governors {
             base,
             config,
         } = Self::builder(source);
-        Self::assemble(source, base, config)
+        Self::over(source, base, config)
     }
 
     /// Governors over another base controller or with another configuration.
@@ -54,136 +77,149 @@ impl Governors {
         }
     }
 
-    /// A governor for all connections of a bound UDP socket.
-    ///
-    /// The connections share what is known of the socket. What of its backlog is a connection's
-    /// own is worked out from what each sent; which connection's datagram was dropped is not
-    /// known, and one of them reduces. Where peers differ much, [`Governors::peer`] knows better.
-    pub fn socket(&self, socket: &impl Socket) -> Result<Arc<Governor>, WatchError> {
-        self.target(WatchTarget::socket(socket))
+    /// Without signals, for a program that decides at run time: connections run under `base` alone.
+    pub fn without_signals(base: BaseFactory) -> Self {
+        let why = "switched off by the program";
+        Self {
+            base,
+            signals: Signals::Absent(why.into()),
+        }
     }
 
-    /// A governor for the connection of a bound UDP socket with one remote address. Not for an
-    /// address that moves: after a migration its connection runs as base.
+    /// Builds controllers for the connections of endpoints over a governed socket: those that
+    /// [`client`](Self::client), [`server`](Self::server), [`endpoint`](Self::endpoint),
+    /// [`runtime`](Self::runtime) and [`wrap_socket`](Self::wrap_socket) make. Over another socket
+    /// they do what the base controller does. [`govern`](Self::govern) sets it.
+    pub fn factory(&self) -> Arc<Governor> {
+        let base = Arc::clone(&self.base);
+        match &self.signals {
+            Signals::Source(shared) => Governor::by_socket(base, Arc::clone(shared)),
+            Signals::Absent(_) => Governor::ungoverned(base),
+        }
+    }
+
+    /// A governor for all connections of a bound UDP socket of quinn's own, for who makes
+    /// endpoints without the functions above. The same socket, asked for again, has the same one.
+    ///
+    /// The connections share what is known of the socket. Fails where the source cannot watch it:
+    /// [`factory`](Self::factory) then still builds the base controller.
+    pub fn socket(&self, socket: &impl Socket) -> Result<Arc<Governor>, WatchError> {
+        self.watch_target(WatchTarget::socket(socket).sharing())
+    }
+
+    /// A governor for the connections of a bound UDP socket of quinn's own with one remote
+    /// address. Not for an address that moves: after a migration its connection runs as base.
     pub fn peer(
         &self,
         socket: &impl Socket,
         remote: SocketAddr,
     ) -> Result<Arc<Governor>, WatchError> {
-        self.target(WatchTarget::socket(socket).peer(remote))
+        self.watch_target(WatchTarget::socket(socket).peer(remote).sharing())
     }
 
-    /// A governor for a flow that is watched already. A flow watched as
-    /// [sharing](WatchTarget::sharing), or a mock's in a test.
+    /// A governor for a flow that is watched already: a mock's, in a test.
     pub fn watch(&self, watch: Watch) -> Arc<Governor> {
-        let inner = &*self.inner;
-        let governed = Governed::new(
-            inner.config,
-            Arc::clone(&inner.source),
-            watch,
-            Arc::clone(&inner.queues),
-            Arc::clone(&inner.sums),
-        );
-        let governor = Governor::new(Arc::clone(&inner.base), governed);
-        let mut flows = inner.flows.lock();
-        flows.retain(|flow| flow.strong_count() > 0);
-        flows.extend(governor.governed().map(Arc::downgrade));
-        governor
+        let base = Arc::clone(&self.base);
+        match &self.signals {
+            Signals::Source(shared) => Governor::by_flow(base, shared.watched(watch)),
+            Signals::Absent(_) => Governor::ungoverned(base),
+        }
+    }
+
+    /// A factory that uses no signals, over the same base: its connections run exactly as they
+    /// would without this crate.
+    pub fn ungoverned(&self) -> Arc<Governor> {
+        Governor::ungoverned(Arc::clone(&self.base))
     }
 
     /// What holds back the peers of a bound UDP socket while its receive buffer overflows. `window`
-    /// (bytes) is each connection's [`receive_window`](TransportConfig::receive_window), to which
-    /// the transport's configuration must be set: without it quinn has no limit, and credit that
-    /// was given cannot be taken back.
+    /// (bytes) is each connection's [`receive_window`], to which the transport's configuration must
+    /// be set: without it quinn has no limit, and credit that was given cannot be taken back.
+    /// `None` without signals.
+    ///
+    /// [`receive_window`]: quinn_proto::TransportConfig::receive_window
     pub fn receiving(
         &self,
         socket: &impl Socket,
         window: VarInt,
-    ) -> Result<ReceiveGovernor, WatchError> {
-        let watch = self.inner.source.watch(WatchTarget::socket(socket))?;
-        Ok(ReceiveGovernor::new(watch, window))
+    ) -> Result<Option<ReceiveGovernor>, WatchError> {
+        let Signals::Source(shared) = &self.signals else {
+            return Ok(None);
+        };
+        let watch = shared.state.source.watch(WatchTarget::socket(socket))?;
+        Ok(Some(ReceiveGovernor::new(watch, window)))
     }
 
-    /// A governor that uses no signals, over the same base: its connections run exactly as they
-    /// would without this crate.
-    pub fn ungoverned(&self) -> Arc<Governor> {
-        Governor::ungoverned(Arc::clone(&self.inner.base))
+    /// Turns governing off or on again, for all connections, while they run. Off, they run under
+    /// their base controllers: caps are let go as when signals are lost, growing by an eighth a
+    /// round trip.
+    pub fn set_enabled(&self, on: bool) {
+        if let Signals::Source(shared) = &self.signals {
+            shared.set_enabled(on);
+        }
     }
 
-    /// A client's configuration for one connection with `remote`, governed as its own flow: pass
-    /// it to `Endpoint::connect_with`. The transport's factory of congestion controllers is set
-    /// here, the rest of `transport` stays as it is.
-    pub fn client_config(
-        &self,
-        socket: &impl Socket,
-        remote: SocketAddr,
-        mut client_config: ClientConfig,
-        mut transport: TransportConfig,
-    ) -> Result<ClientConfig, WatchError> {
-        transport.congestion_controller_factory(self.peer(socket, remote)?);
-        client_config.transport_config(Arc::new(transport));
-        Ok(client_config)
+    /// The source of the signals; `None` without one.
+    pub fn source(&self) -> Option<&Arc<dyn SignalSource>> {
+        match &self.signals {
+            Signals::Source(shared) => Some(&shared.state.source),
+            Signals::Absent(_) => None,
+        }
     }
 
-    /// A server's configuration for one connection from `remote`, governed as its own flow: pass
-    /// it to `Incoming::accept_with`. The transport's factory of congestion controllers is set
-    /// here, the rest of `transport` stays as it is.
-    pub fn server_config(
-        &self,
-        socket: &impl Socket,
-        remote: SocketAddr,
-        mut server_config: ServerConfig,
-        mut transport: TransportConfig,
-    ) -> Result<Arc<ServerConfig>, WatchError> {
-        transport.congestion_controller_factory(self.peer(socket, remote)?);
-        server_config.transport_config(Arc::new(transport));
-        Ok(Arc::new(server_config))
-    }
-
-    /// The source of the signals.
-    pub fn source(&self) -> &Arc<dyn SignalSource> {
-        &self.inner.source
+    /// Why there are no signals; `None` where there are.
+    pub fn absence(&self) -> Option<&str> {
+        match &self.signals {
+            Signals::Source(_) => None,
+            Signals::Absent(why) => Some(why),
+        }
     }
 
     /// What all of them did so far, also those that are gone.
     pub fn report(&self) -> GovernorReport {
-        let flows = self.inner.flows.lock();
-        let ages = flows
-            .iter()
-            .filter_map(Weak::upgrade)
-            .filter_map(|flow| flow.report().observation_age);
+        let Signals::Source(shared) = &self.signals else {
+            return GovernorReport::default();
+        };
+        let ages = shared.live_flows().into_iter();
         GovernorReport {
-            source: Some(self.inner.source.kind()),
-            observation_age: ages.min(),
-            ..self.inner.sums.report()
+            source: Some(shared.state.source.kind()),
+            observation_age: ages.filter_map(|flow| flow.observation_age()).min(),
+            fallbacks: shared.fallbacks.counts(),
+            ..shared.sums.report()
         }
     }
 
-    fn target(&self, target: WatchTarget<'_>) -> Result<Arc<Governor>, WatchError> {
-        let watch = self.inner.source.watch(target.sharing())?;
-        Ok(self.watch(watch))
+    pub(crate) fn shared(&self) -> Option<&Arc<Shared>> {
+        match &self.signals {
+            Signals::Source(shared) => Some(shared),
+            Signals::Absent(_) => None,
+        }
     }
 
-    fn assemble(source: Arc<dyn SignalSource>, base: BaseFactory, config: GovernorConfig) -> Self {
+    fn watch_target(&self, target: WatchTarget<'_>) -> Result<Arc<Governor>, WatchError> {
+        let base = Arc::clone(&self.base);
+        match &self.signals {
+            Signals::Source(shared) => Ok(Governor::by_flow(base, shared.flow(target)?)),
+            Signals::Absent(_) => Ok(Governor::ungoverned(base)),
+        }
+    }
+
+    fn over(source: Arc<dyn SignalSource>, base: BaseFactory, config: GovernorConfig) -> Self {
         Self {
-            inner: Arc::new(Inner {
-                source,
-                base,
-                config,
-                queues: (0..QueueId::COUNT).map(|_| QueueLimit::new()).collect(),
-                sums: Arc::default(),
-                flows: Mutex::default(),
-            }),
+            base,
+            signals: Signals::Source(Shared::new(source, config)),
         }
     }
 }
 
 impl fmt::Debug for Governors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Governors")
-            .field("source", &self.inner.source)
-            .field("config", &self.inner.config)
-            .finish_non_exhaustive()
+        let mut f = f.debug_struct("Governors");
+        match &self.signals {
+            Signals::Source(shared) => f.field("shared", shared),
+            Signals::Absent(why) => f.field("absence", why),
+        }
+        .finish_non_exhaustive()
     }
 }
 
@@ -212,7 +248,7 @@ impl GovernorsBuilder {
     /// Checks the configuration.
     pub fn build(self) -> Result<Governors, ConfigError> {
         self.config.validate()?;
-        Ok(Governors::assemble(self.source, self.base, self.config))
+        Ok(Governors::over(self.source, self.base, self.config))
     }
 }
 

@@ -191,10 +191,14 @@
 //!   does not know how much the queue holds: whatever answers to loss gives way to what does not.
 #![forbid(unsafe_code)]
 
+mod auto;
 mod base;
+mod binding;
 mod config;
 mod controller;
 mod decisions;
+mod endpoint;
+mod fallback;
 mod flow;
 mod governor;
 mod governors;
@@ -204,6 +208,11 @@ mod qlog;
 mod queue_limit;
 mod receive;
 mod report;
+mod runtime;
+mod seat;
+mod shared;
+mod socket;
+mod sockets;
 mod tuning;
 
 #[cfg(feature = "testing")]
@@ -213,6 +222,7 @@ pub mod testing;
 pub use base::BaseKind;
 pub use config::{ConfigError, GovernorConfig};
 pub use controller::GovernedController;
+pub use fallback::{Fallback, Fallbacks};
 pub use governor::{BaseFactory, Governor};
 pub use governors::{Governors, GovernorsBuilder, Socket};
 #[cfg(feature = "tuning")]
@@ -224,6 +234,8 @@ pub use qlog::DecisionLog;
 #[doc(hidden)]
 pub use receive::constants::ReceiveTuning;
 pub use receive::{
-    GovernedWindow, ReceiveGovernor, ReceiveLaw, ReceiveProgress, ReceiveSignals, Receiving,
+    GovernedWindow, ReceiveGovernor, ReceiveLaw, ReceiveProgress, ReceiveSignals, ReceiveWindow,
+    Receiving,
 };
 pub use report::GovernorReport;
+pub use socket::GovernedSocket;

@@ -5,25 +5,42 @@ use std::time::Duration;
 
 use ebpf_congestion_signals::SourceKind;
 
-/// What a governor did so far, and how fresh what it knows is.
+use crate::fallback::Fallbacks;
+
+/// What was done so far, and how fresh what is known is. Counters grow from the beginning; those of
+/// [`Governors::report`](crate::Governors::report) outlive their connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GovernorReport {
-    /// Controllers alive.
+    /// Controllers of connections that have sent something and are not gone. Gauge.
     pub controllers: u64,
-    /// Reductions made at once because the host's queue dropped a datagram.
+    /// Times that a window was reduced at once because this host's queue dropped a datagram. A few
+    /// after a change of the path are healthy; many in a minute mean a queue that is shorter than
+    /// bursts, or others who fill it.
     pub local_drop_reductions: u64,
-    /// Slow starts ended because the host's queue had filled.
+    /// Times that slow start was ended because this host's queue had filled. At most one for each
+    /// start of a connection.
     pub slow_start_exits: u64,
-    /// Time that the window was under the base controller's, summed over controllers.
+    /// Time that the window was less than the base controller's, summed over connections: ten
+    /// connections that were capped for a second each make ten seconds. Zero where this host's
+    /// queue is not the bottleneck.
     pub capped: Duration,
-    /// Times that a controller found the signals stale, lost or contradictory and let base decide
-    /// alone.
+    /// Times that a controller found the signals stale or missing and let the base controller
+    /// decide alone. Healthy: 0, or one for each connection when a device, a route or an address
+    /// changed.
     pub blind_periods: u64,
+    /// Times that what connections of a socket may receive was reduced, because the socket's receive
+    /// buffer overflowed. One or two a minute are healthy where the receiver is the bottleneck.
+    pub receive_reductions: u64,
+    /// Datagrams that the kernel refused to send, for another reason than a full send buffer.
+    /// Healthy: a few for each connection (probes of the path's MTU).
+    pub refused_datagrams: u64,
+    /// How often connections had to do with less than a governor of their own, and why. Healthy: 0.
+    pub fallbacks: Fallbacks,
     /// Where the signals come from; `None` without signals.
     pub source: Option<SourceKind>,
-    /// Time since the kernel last observed the flow (of several: the freshest); `None` when it
-    /// never did.
+    /// Time since the kernel last observed a packet of the flow (of several: the freshest); `None`
+    /// when it never did.
     pub observation_age: Option<Duration>,
 }
 
@@ -35,6 +52,8 @@ pub(crate) struct Counters {
     slow_start_exits: AtomicU64,
     capped_nanos: AtomicU64,
     blind_periods: AtomicU64,
+    refused: AtomicU64,
+    receive_reductions: AtomicU64,
 }
 
 impl Counters {
@@ -45,6 +64,9 @@ impl Counters {
             slow_start_exits: self.slow_start_exits.load(Ordering::Relaxed),
             capped: Duration::from_nanos(self.capped_nanos.load(Ordering::Relaxed)),
             blind_periods: self.blind_periods.load(Ordering::Relaxed),
+            receive_reductions: self.receive_reductions.load(Ordering::Relaxed),
+            refused_datagrams: self.refused.load(Ordering::Relaxed),
+            fallbacks: Fallbacks::default(),
             source: None,
             observation_age: None,
         }
@@ -73,5 +95,14 @@ impl Counters {
 
     pub(crate) fn blind_period(&self) {
         self.blind_periods.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn refused(&self, datagrams: u64) {
+        self.refused.fetch_add(datagrams, Ordering::Relaxed);
+    }
+
+    pub(crate) fn receive_reductions(&self, reductions: u64) {
+        self.receive_reductions
+            .fetch_add(reductions, Ordering::Relaxed);
     }
 }

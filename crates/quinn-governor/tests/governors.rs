@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use ebpf_congestion_signals::{
     Direction, DropClass, DropCounters, MockFlow, MockSource, QueueId, QueueSample, SourceKind,
 };
-use quinn_governor::testing::{quic_configs, rtt_estimator};
+use quinn_governor::testing::rtt_estimator;
 use quinn_governor::{
     BaseKind, ConfigError, GovernedController, Governor, GovernorConfig, Governors,
 };
+use quinn_proto::RttEstimator;
 use quinn_proto::congestion::{Controller, ControllerFactory, CubicConfig};
-use quinn_proto::{Endpoint, EndpointConfig, RttEstimator, TransportConfig};
 
 const RTT: Duration = Duration::from_millis(20);
 
@@ -236,9 +236,11 @@ fn a_clone_is_for_a_new_path_and_governs_like_the_first() {
     let start = now();
     let mut first = Arc::clone(&governor).build(start, 1200);
     first.on_sent(start, 12_000, 9);
-    let second = first.clone_box();
-    assert_eq!(governor.report().controllers, 2);
+    let mut second = first.clone_box();
     assert_eq!(second.window(), first.window());
+    assert_eq!(governor.report().controllers, 1);
+    second.on_sent(start, 1_200, 10);
+    assert_eq!(governor.report().controllers, 2);
     drop(first);
     let second = second.into_any().downcast::<GovernedController>().unwrap();
     assert_eq!(second.base().window(), second.window());
@@ -279,30 +281,35 @@ fn a_configuration_out_of_range_is_refused() {
 }
 
 #[test]
-fn sockets_and_peers_are_governed_in_one_call() {
+fn a_socket_asked_for_twice_has_one_flow() {
     let (_, _, governors) = setup();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let remote: SocketAddr = "192.0.2.1:4433".parse().unwrap();
-    let (client, server) = quic_configs();
-
-    let mut transport = TransportConfig::default();
-    transport.congestion_controller_factory(governors.socket(&socket).unwrap());
-
-    let server = governors
-        .server_config(&socket, remote, server, TransportConfig::default())
-        .unwrap();
-    let client = governors
-        .client_config(&socket, remote, client, TransportConfig::default())
-        .unwrap();
-    let mut endpoint = Endpoint::new(
-        Arc::new(EndpointConfig::default()),
-        Some(server),
-        false,
-        None,
+    let id = |governor: Arc<Governor>| governor.watch().unwrap().id();
+    let first = governors.socket(&socket).unwrap();
+    assert_eq!(
+        id(governors.socket(&socket).unwrap()),
+        id(Arc::clone(&first))
     );
-    let (_, connection) = endpoint
-        .connect(now(), client, remote, "localhost")
-        .unwrap();
-    let controller = connection.congestion_state().clone_box().into_any();
-    assert!(controller.is::<GovernedController>());
+    let peer = governors.peer(&socket, remote).unwrap();
+    assert_eq!(
+        id(governors.peer(&socket, remote).unwrap()),
+        id(Arc::clone(&peer))
+    );
+    assert_ne!(id(first), id(peer));
+}
+
+#[test]
+fn observing_a_controller_counts_nothing() {
+    let (_, flow, governors) = setup();
+    let start = now();
+    let governed = governors.watch(flow.watch()).build(start, 1200);
+    for _ in 0..3 {
+        let copy = governed.clone_box();
+        assert_eq!(copy.window(), governed.window());
+        assert_eq!(copy.metrics().congestion_window, governed.window());
+    }
+    assert_eq!(governors.report().controllers, 1);
+    drop(governed);
+    assert_eq!(governors.report().controllers, 0);
 }

@@ -32,7 +32,7 @@ use std::error::Error;
 use std::process::{Command, ExitCode};
 use std::sync::OnceLock;
 
-use ebpf_congestion_signals::{EbpfOptions, EbpfSource};
+use ebpf_congestion_signals::{EbpfOptions, EbpfSource, LoadError};
 use live_test::TestResult;
 use netlab::Namespace;
 
@@ -46,10 +46,14 @@ fn main() -> ExitCode {
 ///
 /// The test is skipped where this process may not load probes or lay paths.
 fn source() -> Result<&'static EbpfSource, Box<dyn Error>> {
-    static SOURCE: OnceLock<EbpfSource> = OnceLock::new();
+    static SOURCE: OnceLock<Result<EbpfSource, LoadError>> = OnceLock::new();
+    let load = || EbpfSource::load_with(&EbpfOptions::default().flows(64));
+    let loaded = SOURCE.get_or_init(load);
+    if let Err(refused @ LoadError::NotPermitted { .. }) = loaded {
+        live_test::require(Some(refused.to_string()))?;
+    }
     live_test::require(netlab::missing_privilege())?;
-    let options = EbpfOptions::default().flows(64);
-    let source = SOURCE.get_or_init(|| EbpfSource::load_with(&options).expect("probes load"));
+    let source = loaded.as_ref().map_err(ToString::to_string)?;
     kernel::assert_tells_what_its_version_must(source);
     Ok(source)
 }

@@ -1,9 +1,13 @@
 use std::{
+    io,
+    net::{Ipv4Addr, UdpSocket},
     thread,
     time::{Duration, Instant},
 };
 
-use netlab::{Bottleneck, Family, Impairment, Path, PathConfig, RelayConfig, TokenBucket};
+use netlab::{
+    Bottleneck, DatagramRelay, Family, Impairment, Path, PathConfig, RelayConfig, TokenBucket,
+};
 
 use crate::{TestResult, privileged, traffic::Flow};
 
@@ -149,5 +153,43 @@ fn the_relay_is_no_bottleneck_at_300_megabits_a_second() -> TestResult {
     assert_eq!(forward.unintended_drops(), 0);
     assert_eq!(forward.forwarded, path.bottleneck_stats()?.sent_packets);
     assert_eq!(forward.forwarded, arrived.datagrams);
+    Ok(())
+}
+
+#[test]
+fn datagrams_are_relayed_between_sockets_of_one_sender_and_a_server() -> TestResult {
+    privileged()?;
+    let path = Path::new(&PathConfig::default())?;
+    let addresses = path.addresses(Family::V4);
+    let server = path
+        .receiver()
+        .run(|| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)))??;
+    let config = RelayConfig::symmetric(ONE_WAY);
+    let relay = DatagramRelay::start(&path, &config, server.local_addr()?)?;
+    let bind = || UdpSocket::bind((addresses.sender, 0));
+    let (sender, stranger) = path
+        .sender()
+        .run(|| Ok::<_, io::Error>((bind()?, bind()?)))??;
+    for socket in [&sender, &stranger] {
+        socket.connect(relay.entrance())?;
+        socket.set_read_timeout(Some(SILENCE))?;
+    }
+    server.set_read_timeout(Some(Duration::from_secs(2)))?;
+    for payload in [&[1; 1452][..], &[2], &[3; 9000][..1452]] {
+        let start = Instant::now();
+        sender.send(payload)?;
+        let mut buffer = [0; 2000];
+        let (length, from) = server.recv_from(&mut buffer)?;
+        assert_eq!(&buffer[..length], payload);
+        server.send_to(&buffer[..length], from)?;
+        assert_eq!(sender.recv(&mut buffer)?, payload.len());
+        assert!(start.elapsed() >= 2 * ONE_WAY);
+    }
+    stranger.send(&[4])?;
+    assert!(stranger.recv(&mut [0; 10]).is_err(), "it is one sender's");
+    let stats = relay.stats(&path)?;
+    assert_eq!((stats.forward.received, stats.forward.forwarded), (3, 3));
+    assert_eq!((stats.backward.received, stats.backward.forwarded), (3, 3));
+    assert_eq!(stats.forward.unintended_drops(), 0);
     Ok(())
 }

@@ -162,6 +162,11 @@ impl Law {
         self.mode == Mode::Free
     }
 
+    /// Whether the source was found to see what is sent.
+    pub(crate) fn trusts_signals(&self) -> bool {
+        self.trust.holds()
+    }
+
     /// Bytes of a full datagram's payload.
     pub(crate) fn mtu(&self) -> u64 {
         self.mtu
@@ -301,6 +306,12 @@ impl Law {
 
         decision.local_drop = dropped && self.local_drop_reduces_window(now, trusted);
         decision
+    }
+
+    /// What quinn's pacer makes of a window, bits a second: 1.25 windows in a round trip.
+    pub(crate) fn pacing_rate(&self, window: u64) -> u64 {
+        let micros = u64::try_from(self.srtt.as_micros()).unwrap_or(u64::MAX);
+        window.saturating_mul(8 * 1_250_000) / micros.max(1)
     }
 
     /// Base was told to reduce because of [`Decision::local_drop`] or [`Law::end_acks`].

@@ -1,7 +1,7 @@
 //! What the law is told.
 
 /// The state of this host as one controller has to see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Signals {
     /// Whether the source still observes the flow.
     pub(crate) live: bool,

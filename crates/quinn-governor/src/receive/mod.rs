@@ -15,9 +15,9 @@
 //!
 #![doc = include_str!("sensitivity.md")]
 
+mod connection;
 pub(crate) mod constants;
 mod law;
-#[cfg(feature = "quinn")]
 mod quinn;
 mod rate;
 
@@ -30,6 +30,8 @@ use ebpf_congestion_signals::Watch;
 use parking_lot::Mutex;
 use quinn_proto::VarInt;
 
+pub use self::connection::ReceiveWindow;
+pub(crate) use self::connection::SocketReceiving;
 use self::constants::ReceiveTuning;
 pub use self::law::{ReceiveLaw, ReceiveProgress, ReceiveSignals};
 

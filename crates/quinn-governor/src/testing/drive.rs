@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use ebpf_congestion_signals::{MockFlow, MockSource, QueueId, QueueSample};
-use quinn_proto::congestion::Controller;
+use quinn_proto::congestion::{Controller, ControllerFactory};
 
 use super::link::Link;
 use super::{BaseChoice, Op, Rtts};
@@ -70,13 +70,10 @@ impl World {
             .expect("the default configuration is valid");
         let governor = governors.watch(mock.watch());
         let (now, _) = environment();
-        let governed = Arc::clone(governor.governed().expect("it watches a flow"));
-        let controller = GovernedController::new(
-            base.factory().build(*now, 1200),
-            governed,
-            1200,
-            crate::decisions::Decisions::default(),
-        );
+        let controller = Arc::clone(&governor).build(*now, 1200).into_any();
+        let controller = *controller
+            .downcast::<GovernedController>()
+            .expect("it watches a flow");
         Self {
             base,
             source,

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use netlab::Namespace;
 
+use super::disturb::Disturbance;
 use super::figures::Side;
 use super::ground::{Ground, bytes};
 use super::parameters::{Parameters, Place};
@@ -38,13 +39,20 @@ impl<'a> Ends<'a> {
         if parameters.peers > 0 {
             let address = SocketAddr::new(sender_address, PORT);
             let (peers, seconds) = (parameters.peers, parameters.seconds);
+            let mut moves = String::new();
+            if parameters.one_socket {
+                moves += " --one-socket";
+            }
+            if parameters.disturb == Some(Disturbance::Rebind) {
+                moves += &format!(" --rebind-after {}", Disturbance::begins(parameters));
+            }
             return Self {
                 server: ground.sender(),
                 server_options: format!("--listen {address} --flows {peers} {measured}"),
                 client: ground.receiver(),
                 client_options: format!(
                     "--connect {address} --seconds {seconds} --flows {peers} --download \
-                     --source none --json"
+                     --source none --json{moves}"
                 ),
             };
         }
@@ -86,6 +94,12 @@ impl<'a> Ends<'a> {
         if let Some(burst) = parameters.burst_kb {
             let pause = parameters.pause_ms / 1e3;
             options += &format!(" --burst {} --pause {pause}", bytes(burst));
+        }
+        if parameters.one_socket {
+            options += " --one-socket";
+        }
+        if parameters.disturb == Some(Disturbance::Rebind) {
+            options += &format!(" --rebind-after {}", Disturbance::begins(parameters));
         }
         if let Some(share) = parameters.detach {
             options += &format!(" --detach-after {}", share * parameters.seconds);

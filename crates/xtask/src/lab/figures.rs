@@ -42,6 +42,12 @@ pub(super) enum Figure {
     LaterGoodputMbps,
     /// Most packets lost within a second, since the probes are gone; of stock, at any time.
     WorstSecondLost,
+    /// Round trip from two seconds after a disturbance on, the median.
+    RecoveredRttMs,
+    /// Packets lost from then on.
+    RecoveredLost,
+    /// Goodput from then on.
+    RecoveredGoodputMbps,
     /// Reductions of the governor for what it took for a drop of the local queue.
     LocalReductions,
     /// Time that the window was under the base controller's, all flows together.
@@ -70,6 +76,9 @@ impl Figure {
             Self::RiseSeconds => "time to 90 % after the rise, s",
             Self::LaterGoodputMbps => "goodput without probes, Mbit/s",
             Self::WorstSecondLost => "lost in the worst second",
+            Self::RecoveredRttMs => "round trip afterwards, ms",
+            Self::RecoveredLost => "lost afterwards",
+            Self::RecoveredGoodputMbps => "goodput afterwards, Mbit/s",
             Self::LocalReductions => "reductions for local drops",
             Self::CappedSeconds => "window held back, s",
         }
@@ -84,6 +93,7 @@ impl Figure {
             | Self::WindowMaxKb
             | Self::StallMs
             | Self::WorstSecondLost
+            | Self::RecoveredLost
             | Self::LocalReductions => 0,
             Self::Fairness => 3,
             Self::RiseSeconds | Self::CappedSeconds => 2,

@@ -2,6 +2,7 @@
 
 use netlab::sim::fairness;
 
+use super::disturb::Disturbance;
 use super::figures::{Figure, Figures, Side};
 use super::parameters::{Parameters, Place};
 use super::run::Outcome;
@@ -73,6 +74,15 @@ pub(super) fn figures(
         let rate = 0.9 * PAYLOAD * parameters.rate_mbps;
         let rise = over_time.time_to_reach(rise, rate);
         add(Figure::RiseSeconds, rise.unwrap_or(f64::INFINITY));
+    }
+    if parameters.disturb.is_some() {
+        let from = Disturbance::recovered(parameters);
+        if let Some(trip) = over_time.round_trip(from, end) {
+            add(Figure::RecoveredRttMs, trip);
+        }
+        add(Figure::RecoveredLost, over_time.lost_between(from, end));
+        let goodput = over_time.goodputs(from, end).iter().sum();
+        add(Figure::RecoveredGoodputMbps, goodput);
     }
     if let Some(share) = parameters.detach {
         let gone = share * parameters.seconds;

@@ -6,6 +6,7 @@
 //! programs are killed with it, however it ends.
 
 mod check;
+mod disturb;
 mod endpoints;
 mod figures;
 mod ground;

@@ -76,6 +76,12 @@ impl OverTime {
         None
     }
 
+    /// Packets lost between two times, all flows together.
+    pub(super) fn lost_between(&self, from: f64, to: f64) -> f64 {
+        let lost = self.growth(from, to, |row| row.lost_packets);
+        lost.iter().sum::<u64>() as f64
+    }
+
     /// The most packets that were lost within a second that begins at `from` or later.
     pub(super) fn worst_second(&self, from: f64) -> f64 {
         let lost = self.sum(|row| row.lost_packets);

@@ -7,6 +7,8 @@ use clap::{Args, ValueEnum};
 use examples::args::Base;
 use serde::Serialize;
 
+use super::disturb::Disturbance;
+
 /// Where the bottleneck is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
@@ -44,6 +46,9 @@ pub(super) struct Parameters {
     pub(super) burst_kb: Option<f64>,
     pub(super) pause_ms: f64,
     pub(super) detach: Option<f64>,
+    pub(super) one_socket: bool,
+    pub(super) disturb: Option<Disturbance>,
+    pub(super) disturb_s: f64,
 }
 
 impl Default for Parameters {
@@ -73,6 +78,9 @@ impl Default for Parameters {
             burst_kb: None,
             pause_ms: 200.0,
             detach: None,
+            one_socket: false,
+            disturb: None,
+            disturb_s: 0.0,
         }
     }
 }
@@ -144,6 +152,15 @@ pub(super) struct Overrides {
     /// Take the probes away after this share of the time, 0 to 1.
     #[arg(long, value_name = "SHARE")]
     detach: Option<f64>,
+    /// Make all flows, or all peers, from one socket.
+    #[arg(long)]
+    one_socket: bool,
+    /// What happens at a third of the time.
+    #[arg(long, value_enum, value_name = "WHAT")]
+    disturb: Option<Disturbance>,
+    /// For how long it lasts.
+    #[arg(long, value_name = "SECONDS")]
+    disturb_seconds: Option<f64>,
 }
 
 impl Overrides {
@@ -172,6 +189,9 @@ impl Overrides {
             burst_kb: self.burst.or(own.burst_kb),
             pause_ms: self.pause.unwrap_or(own.pause_ms),
             detach: self.detach.or(own.detach),
+            one_socket: self.one_socket || own.one_socket,
+            disturb: self.disturb.or(own.disturb),
+            disturb_s: self.disturb_seconds.unwrap_or(own.disturb_s),
         };
         with.check()?;
         Ok(with)
@@ -217,6 +237,7 @@ impl Parameters {
         if let Some(detach) = self.detach {
             within("detach", detach, 0.05, 0.95, "of the time")?;
         }
+        within("disturb-seconds", self.disturb_s, 0.0, 60.0, "seconds")?;
         self.check_together()
     }
 
@@ -235,6 +256,19 @@ impl Parameters {
             self.peers == 0
                 || (self.burst_kb.is_none() && self.detach.is_none() && self.rivals == 0),
             "--peers goes with none of --burst, --detach and --rivals"
+        );
+        ensure!(
+            self.disturb.is_none() || Disturbance::recovered(self) + 1.0 < self.seconds,
+            "--disturb needs {} s, to see how it goes on: give more --seconds",
+            Disturbance::recovered(self) + 1.0
+        );
+        ensure!(
+            self.disturb.is_none() || self.bottleneck == Place::Local,
+            "--disturb is for a bottleneck at the own device"
+        );
+        ensure!(
+            self.disturb != Some(Disturbance::Rebind) || !self.one_socket,
+            "--disturb rebind goes without --one-socket"
         );
         if self.bottleneck == Place::SameHost {
             ensure!(

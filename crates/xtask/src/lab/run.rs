@@ -69,6 +69,7 @@ impl Bench<'_> {
             burst_kb: Some(2.0),
             pause_ms: 20.0,
             detach: None,
+            disturb: None,
             seconds: 1.5,
             ..*self.parameters
         };
@@ -108,6 +109,10 @@ impl Bench<'_> {
             _ => None,
         };
         self.step_rate(&ground, began, &client)?;
+        if let Some(disturbance) = parameters.disturb {
+            let has_ended = || client.has_ended();
+            disturbance.happen(parameters, &ground, began, self.interrupt, has_ended)?;
+        }
         self.wait_for_end(&client, began)?;
         let after = ground.path().map(Path::bottleneck_stats).transpose()?;
 

@@ -6,10 +6,12 @@
 use super::check::Bound::{AtLeast, AtMost, Within};
 use super::check::Quantity::{Gap, Governed, OverIdle, Ratio, Surely};
 use super::check::{Check, check};
+use super::disturb::Disturbance;
 use super::figures::Figure::{
     BurstMaxMs, BurstP50Ms, Fairness, GoodputMbps, LaterGoodputMbps, LinkUsePercent,
-    LocalReductions, LostPackets, ReceiverDrops, RiseSeconds, RttAfterFallMs, RttP50Ms, RttP99Ms,
-    SharePercent, StallMs, WindowMaxKb, WorstSecondLost,
+    LocalReductions, LostPackets, ReceiverDrops, RecoveredGoodputMbps, RecoveredLost,
+    RecoveredRttMs, RiseSeconds, RttAfterFallMs, RttP50Ms, RttP99Ms, SharePercent, StallMs,
+    WindowMaxKb, WorstSecondLost,
 };
 use super::parameters::{Parameters, Place};
 
@@ -256,7 +258,86 @@ pub(super) static ALL: &[Scenario] = &[
             ]
         },
     },
+    Scenario {
+        name: "two-connections",
+        about: "two connections from one socket",
+        parameters: |p| Parameters {
+            flows: 2,
+            one_socket: true,
+            ..p
+        },
+        checks: |_| {
+            vec![
+                check(Ratio(LostPackets), AtMost(0.01)).or(AtMost(0.5)),
+                check(OverIdle(RttP50Ms), AtMost(3.0)).or(AtMost(20.0)),
+                check(Governed(Fairness), AtLeast(0.9)).or(AtLeast(0.5)),
+                check(Governed(LinkUsePercent), AtLeast(98.0)).or(AtLeast(70.0)),
+            ]
+        },
+    },
+    Scenario {
+        name: "rebind",
+        about: "the client goes on from another socket",
+        parameters: |p| Parameters {
+            disturb: Some(Disturbance::Rebind),
+            seconds: 12.0,
+            ..p
+        },
+        checks: |_| recovers(),
+    },
+    Scenario {
+        name: "migration",
+        about: "four peers of a server go on from another port",
+        parameters: |p| Parameters {
+            peers: 4,
+            disturb: Some(Disturbance::Rebind),
+            seconds: 12.0,
+            ..p
+        },
+        checks: |_| recovers(),
+    },
+    Scenario {
+        name: "mtu-change",
+        about: "the device's MTU is 1280 for two seconds",
+        parameters: |p| Parameters {
+            disturb: Some(Disturbance::Mtu),
+            disturb_s: 2.0,
+            seconds: 15.0,
+            ..p
+        },
+        checks: |_| recovers(),
+    },
+    Scenario {
+        name: "link-flap",
+        about: "the device is down for 0.2 s (also: --disturb-seconds, --disturb route)",
+        parameters: |p| Parameters {
+            disturb: Some(Disturbance::Link),
+            disturb_s: 0.2,
+            seconds: 12.0,
+            ..p
+        },
+        checks: |_| recovers(),
+    },
+    Scenario {
+        name: "queue-replaced",
+        about: "the root queue becomes one of another kind (also: --disturb queue-again)",
+        parameters: |p| Parameters {
+            disturb: Some(Disturbance::Queue),
+            seconds: 12.0,
+            ..p
+        },
+        checks: |_| recovers(),
+    },
 ];
+
+/// After a change of the path everything is as on the lab's local queue within two seconds.
+fn recovers() -> Vec<Check> {
+    vec![
+        check(OverIdle(RecoveredRttMs), AtMost(3.0)).or(AtMost(15.0)),
+        check(Ratio(RecoveredLost), AtMost(0.01)).or(AtMost(0.5)),
+        check(Ratio(RecoveredGoodputMbps), AtLeast(0.98)).or(AtLeast(0.8)),
+    ]
+}
 
 fn local_queue() -> Vec<Check> {
     vec![

@@ -1,0 +1,141 @@
+//! Ties a connection's controller to the socket and the peer that it sends to.
+//!
+//! quinn tells a factory of controllers no address, and a connection can change its socket
+//! (`Endpoint::rebind`) and its peer's address (migration) without a word to its controller. But
+//! quinn sends what it has built at once: on one thread, [`Controller::on_sent`] is followed by
+//! the socket's `poll_writable` and `try_send`, with no other connection in between. So the
+//! controller leaves its [`Binding`] in a thread-local variable, and the socket takes it together
+//! with the datagrams, whose destination it knows. When the socket cannot send now, it clears the
+//! variable: the datagrams are sent later, without a binding.
+//!
+//! [`Controller::on_sent`]: quinn_proto::congestion::Controller::on_sent
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use crate::governor::Governed;
+use crate::sockets::SocketFlows;
+
+thread_local! {
+    /// Of the controller whose datagrams this thread is about to send.
+    static SENDING: RefCell<Option<Arc<Binding>>> = const { RefCell::new(None) };
+}
+
+/// What a controller and its socket tell each other.
+#[derive(Debug, Default)]
+pub(crate) struct Binding {
+    /// Set after `next` was: the controller's only load while nothing changes.
+    moved: AtomicBool,
+    /// The flow that the controller is to go by from now on.
+    next: Mutex<Option<Arc<Governed>>>,
+    /// The peer acknowledged as much as proves its address.
+    validated: AtomicBool,
+    /// The controller found that the source does not see what is sent to this peer.
+    unseen: AtomicBool,
+    /// Where its datagrams went last. Only used while they are sent, and at the end.
+    pub(crate) route: Mutex<Option<Route>>,
+}
+
+/// A socket and a peer of it.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) socket: Weak<SocketFlows>,
+    pub(crate) socket_id: u64,
+    pub(crate) remote: SocketAddr,
+    pub(crate) flow: Option<Arc<Governed>>,
+    pub(crate) grain: Grain,
+}
+
+/// Which flow a connection goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Grain {
+    /// Its socket's. A flow of its own is asked for from this time on.
+    Socket { retry: Option<Instant> },
+    /// Its peer's.
+    Peer,
+}
+
+impl Binding {
+    /// The controller's datagrams are sent next by this thread.
+    pub(crate) fn hand_over(self: &Arc<Self>) {
+        let binding = Some(Arc::clone(self));
+        // What was there was never sent through a socket of ours. It is dropped after the borrow.
+        let _unused = SENDING.with(|sending| sending.replace(binding));
+    }
+
+    /// The binding of the datagrams that this thread sends now, if a controller left one.
+    pub(crate) fn take() -> Option<Arc<Self>> {
+        SENDING.with(RefCell::take)
+    }
+
+    /// The flow to change to, if the socket has said so since the last call.
+    #[inline]
+    pub(crate) fn take_flow(&self) -> Option<Arc<Governed>> {
+        if !self.moved.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut next = self.next.lock();
+        self.moved.store(false, Ordering::Relaxed);
+        next.take()
+    }
+
+    pub(crate) fn move_to(&self, flow: Arc<Governed>) {
+        let mut next = self.next.lock();
+        *next = Some(flow);
+        self.moved.store(true, Ordering::Relaxed);
+    }
+
+    /// The peer's address is proven: it may have a flow of its own.
+    pub(crate) fn set_validated(&self) {
+        self.validated.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_validated(&self) -> bool {
+        self.validated.load(Ordering::Relaxed)
+    }
+
+    /// The source does not see what is sent to this peer.
+    pub(crate) fn set_unseen(&self) {
+        self.unseen.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn take_unseen(&self) -> bool {
+        self.unseen.load(Ordering::Relaxed) && self.unseen.swap(false, Ordering::Relaxed)
+    }
+
+    /// The flow that the connection goes by since its datagrams were sent last.
+    pub(crate) fn flow(&self) -> Option<Arc<Governed>> {
+        self.route.lock().as_ref()?.flow.clone()
+    }
+}
+
+impl Drop for Binding {
+    fn drop(&mut self) {
+        if let Some(route) = self.route.get_mut().take() {
+            route.leave();
+        }
+    }
+}
+
+impl Route {
+    /// Whether there is nothing to decide: the connection goes by the best flow there is.
+    pub(crate) fn is_settled(&self, binding: &Binding) -> bool {
+        let wants_peer = match self.grain {
+            Grain::Socket { .. } => binding.is_validated(),
+            Grain::Peer => false,
+        };
+        self.flow.is_some() && !wants_peer && !binding.unseen.load(Ordering::Relaxed)
+    }
+
+    /// The connection no longer sends here.
+    pub(crate) fn leave(self) {
+        if let Some(socket) = self.socket.upgrade() {
+            socket.leave(self.remote);
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! quinn endpoints whose connections are governed.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+
+use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, Runtime, ServerConfig};
+use quinn_proto::TransportConfig;
+
+use crate::fallback::Fallback;
+use crate::governors::Governors;
+use crate::runtime::GovernedRuntime;
+use crate::socket::GovernedSocket;
+
+impl Governors {
+    /// As [`quinn::Endpoint::client`], governed: an endpoint for outgoing connections.
+    ///
+    /// Connections are governed whose [`TransportConfig`] comes from [`Governors::transport`], or
+    /// went through [`Governors::govern`]. Fails exactly where quinn's function does.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut client_config: quinn::ClientConfig = unimplemented!();
+    /// use quinn_governor::Governors;
+    ///
+    /// let governors = Governors::auto();
+    /// let mut endpoint = governors.client("[::]:0".parse()?)?;
+    /// client_config.transport_config(governors.transport().into());
+    /// endpoint.set_default_client_config(client_config);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+    pub fn client(&self, addr: SocketAddr) -> io::Result<Endpoint> {
+        use socket2::{Domain, Protocol, Socket, Type};
+
+        let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+        if addr.is_ipv6()
+            && let Err(error) = socket.set_only_v6(false)
+        {
+            tracing::debug!(%error, "the socket takes IPv6 alone");
+        }
+        socket.bind(&addr.into())?;
+        self.endpoint(
+            EndpointConfig::default(),
+            None,
+            socket.into(),
+            default_runtime()?,
+        )
+    }
+
+    /// As [`quinn::Endpoint::server`], governed: an endpoint for incoming and outgoing connections.
+    ///
+    /// The incoming ones are governed, each peer as a flow of its own where the source tells peers
+    /// apart. `config.transport` is changed to that end, unless it is shared with another `Arc`:
+    /// then [`Governors::govern`] has to be called on it before. Fails exactly where quinn's
+    /// function does.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server_config: quinn::ServerConfig = unimplemented!();
+    /// use quinn_governor::Governors;
+    ///
+    /// let governors = Governors::auto();
+    /// let endpoint = governors.server(server_config, "[::]:4433".parse()?)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+    pub fn server(&self, config: ServerConfig, addr: SocketAddr) -> io::Result<Endpoint> {
+        self.endpoint(
+            EndpointConfig::default(),
+            Some(config),
+            UdpSocket::bind(addr)?,
+            default_runtime()?,
+        )
+    }
+
+    /// As [`quinn::Endpoint::new`], governed: with all that quinn lets a user choose. `server` is
+    /// treated as [`Governors::server`] does.
+    pub fn endpoint(
+        &self,
+        config: EndpointConfig,
+        server: Option<ServerConfig>,
+        socket: UdpSocket,
+        runtime: Arc<dyn Runtime>,
+    ) -> io::Result<Endpoint> {
+        let server = server.map(|server| self.govern_server(server, &*runtime));
+        let runtime = self.runtime(runtime);
+        Endpoint::new(config, server, socket, runtime)
+    }
+
+    /// A runtime for [`quinn::Endpoint::new`] that makes governed sockets, also of those that
+    /// [`Endpoint::rebind`] is given. `inner` does the rest.
+    pub fn runtime(&self, inner: Arc<dyn Runtime>) -> Arc<dyn Runtime> {
+        if self.shared().is_none() {
+            return inner;
+        }
+        Arc::new(GovernedRuntime {
+            inner,
+            governors: self.clone(),
+        })
+    }
+
+    /// A socket for [`quinn::Endpoint::new_with_abstract_socket`] and
+    /// [`Endpoint::rebind_abstract`]. `runtime` does the waiting.
+    ///
+    /// Where it cannot be governed, it is `runtime`'s own socket; fails where that cannot be made.
+    pub fn wrap_socket(
+        &self,
+        socket: UdpSocket,
+        runtime: &Arc<dyn Runtime>,
+    ) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        let Some(shared) = self.shared() else {
+            return runtime.wrap_udp_socket(socket);
+        };
+        let governed = socket.try_clone().and_then(|again| {
+            let inner = runtime.wrap_udp_socket(again)?;
+            let runtime = Arc::clone(runtime);
+            GovernedSocket::new(Arc::new(socket.try_clone()?), inner, runtime, shared)
+        });
+        match governed {
+            Ok(governed) => Ok(Arc::new(governed)),
+            Err(error) => {
+                shared.note(runtime.now(), Fallback::SocketNotWatched, &error);
+                runtime.wrap_udp_socket(socket)
+            }
+        }
+    }
+
+    /// quinn's default transport configuration, governed.
+    pub fn transport(&self) -> TransportConfig {
+        let mut transport = TransportConfig::default();
+        self.govern(&mut transport);
+        transport
+    }
+
+    /// Has this transport's connections governed: sets its factory of congestion controllers.
+    /// The controller under the governor is that of [`GovernorsBuilder::base`], not the one that
+    /// was set before.
+    ///
+    /// [`GovernorsBuilder::base`]: crate::GovernorsBuilder::base
+    pub fn govern<'a>(&self, transport: &'a mut TransportConfig) -> &'a mut TransportConfig {
+        if let Some(window) = self
+            .shared()
+            .and_then(|shared| shared.config.receive_window)
+        {
+            transport.receive_window(window);
+        }
+        transport.congestion_controller_factory(self.factory())
+    }
+
+    fn govern_server(&self, mut server: ServerConfig, runtime: &dyn Runtime) -> ServerConfig {
+        match Arc::get_mut(&mut server.transport) {
+            Some(transport) => {
+                self.govern(transport);
+            }
+            None => {
+                if let Some(shared) = self.shared() {
+                    let cause = "Arc::get_mut of ServerConfig::transport";
+                    shared.note(runtime.now(), Fallback::TransportShared, &cause);
+                }
+            }
+        }
+        server
+    }
+}
+
+#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+fn default_runtime() -> io::Result<Arc<dyn Runtime>> {
+    quinn::default_runtime().ok_or_else(|| io::Error::other("no async runtime found"))
+}

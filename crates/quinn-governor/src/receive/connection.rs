@@ -1,0 +1,120 @@
+//! What a governed connection receives, held back while its socket overflows.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use ebpf_congestion_signals::FlowId;
+use quinn::Connection;
+use quinn_proto::VarInt;
+use tokio::task::AbortHandle;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{GovernedWindow, Inner, ReceiveGovernor};
+use crate::controller::GovernedController;
+use crate::governor::Governed;
+use crate::governors::Governors;
+use crate::report::Counters;
+
+/// A connection may have changed its socket (`Endpoint::rebind`): seen within this time.
+const SOCKET_CHECK: Duration = Duration::from_millis(500);
+
+/// Governs what a connection receives until this is dropped. Made by [`Governors::receive`].
+#[must_use = "what the connection receives is governed until this is dropped"]
+#[derive(Debug)]
+pub struct ReceiveWindow {
+    task: Option<AbortHandle>,
+}
+
+impl Governors {
+    /// Holds back the peer of a connection while the receive buffer of its socket overflows, and
+    /// goes on with the new socket after a rebind.
+    ///
+    /// Needs [`GovernorConfig::receive_window`](crate::GovernorConfig::receive_window), a
+    /// connection whose transport was [governed](Self::govern), and a tokio runtime; does nothing
+    /// without signals. The connection is kept open until this is dropped or the peer closes it.
+    pub fn receive(&self, connection: &Connection) -> ReceiveWindow {
+        let window = self
+            .shared()
+            .and_then(|shared| shared.config.receive_window);
+        let task = window.map(|window| {
+            let connection = connection.clone();
+            tokio::spawn(govern(connection, window)).abort_handle()
+        });
+        ReceiveWindow { task }
+    }
+}
+
+impl Drop for ReceiveWindow {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+/// Goes by the connection's socket, whichever that is, until the connection is closed.
+async fn govern(connection: Connection, window: VarInt) {
+    let mut socket: Option<(FlowId, GovernedWindow)> = None;
+    let mut check = interval(SOCKET_CHECK);
+    check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = connection.closed() => return,
+            _ = check.tick() => {}
+        }
+        let Some(controller) = GovernedController::of(&connection) else {
+            return;
+        };
+        let Some(flow) = controller.socket_flow() else {
+            continue;
+        };
+        let id = flow.watch.id();
+        if socket.as_ref().is_none_or(|(known, _)| *known != id) {
+            let governor = flow.receiving.governor(flow, window);
+            socket = Some((id, governor.govern(connection.clone())));
+        }
+    }
+}
+
+/// The governor of what a socket receives, while there is a connection that asks for it.
+#[derive(Default)]
+pub(crate) struct SocketReceiving {
+    inner: parking_lot::Mutex<Weak<Inner>>,
+}
+
+impl SocketReceiving {
+    fn governor(&self, socket: &Governed, window: VarInt) -> ReceiveGovernor {
+        let mut known = self.inner.lock();
+        if let Some(inner) = known.upgrade() {
+            return ReceiveGovernor { inner };
+        }
+        let governor = ReceiveGovernor::new(socket.watch.clone(), window);
+        *known = Arc::downgrade(&governor.inner);
+        let sums = Arc::clone(&socket.shared.sums);
+        tokio::spawn(poll_while_used(Weak::clone(&known), sums));
+        governor
+    }
+}
+
+impl std::fmt::Debug for SocketReceiving {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SocketReceiving").finish_non_exhaustive()
+    }
+}
+
+async fn poll_while_used(inner: Weak<Inner>, sums: Arc<Counters>) {
+    let mut counted = 0;
+    let mut look = interval(ReceiveGovernor::INTERVAL);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let now = look.tick().await;
+        let Some(inner) = inner.upgrade() else {
+            return;
+        };
+        let governor = ReceiveGovernor { inner };
+        governor.poll(now.into_std());
+        let reductions = governor.reductions();
+        sums.receive_reductions(reductions - counted);
+        counted = reductions;
+    }
+}

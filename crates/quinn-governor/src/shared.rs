@@ -1,0 +1,156 @@
+//! What all governed connections over one source share.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use ebpf_congestion_signals::{FlowId, QueueId, SignalSource, Watch, WatchError, WatchTarget};
+use parking_lot::Mutex;
+
+use crate::config::GovernorConfig;
+use crate::fallback::{Fallback, FallbackLog};
+use crate::flow::Flow;
+use crate::governor::Governed;
+use crate::queue_limit::QueueLimit;
+use crate::report::Counters;
+
+/// What the [`Governors`](crate::Governors) of a process that use one source know together: how
+/// much each queue is to hold, and what was sent on each flow.
+#[derive(Debug)]
+pub(crate) struct SourceState {
+    pub(crate) source: Arc<dyn SignalSource>,
+    /// By the index of the queue.
+    pub(crate) queues: Arc<[QueueLimit]>,
+    flows: Mutex<HashMap<FlowId, Weak<Flow>>>,
+}
+
+impl SourceState {
+    /// That of this source; the same as long as somebody uses it.
+    pub(crate) fn of(source: Arc<dyn SignalSource>) -> Arc<Self> {
+        static KNOWN: Mutex<Vec<Weak<SourceState>>> = Mutex::new(Vec::new());
+        let mut known = KNOWN.lock();
+        known.retain(|state| state.strong_count() > 0);
+        let same = |state: &Arc<Self>| Arc::ptr_eq(&state.source, &source);
+        if let Some(state) = known.iter().filter_map(Weak::upgrade).find(same) {
+            return state;
+        }
+        let state = Arc::new(Self {
+            source,
+            queues: (0..QueueId::COUNT).map(|_| QueueLimit::new()).collect(),
+            flows: Mutex::default(),
+        });
+        known.push(Arc::downgrade(&state));
+        state
+    }
+
+    /// What the controllers of this flow have in common.
+    fn flow(&self, watch: &Watch) -> Arc<Flow> {
+        let mut flows = self.flows.lock();
+        if let Some(flow) = flows.get(&watch.id()).and_then(Weak::upgrade) {
+            return flow;
+        }
+        // Grows and shrinks with the flows that are watched: once in a doubling, all are looked at.
+        if flows.len() == flows.capacity() {
+            flows.retain(|_, flow| flow.strong_count() > 0);
+        }
+        let start = watch.congestion();
+        let flow = Arc::new(Flow::new(start.seen_packets(), start.queue_drops));
+        flows.insert(watch.id(), Arc::downgrade(&flow));
+        flow
+    }
+}
+
+/// What belongs to one [`Governors`](crate::Governors).
+pub(crate) struct Shared {
+    pub(crate) state: Arc<SourceState>,
+    pub(crate) config: GovernorConfig,
+    pub(crate) sums: Arc<Counters>,
+    pub(crate) fallbacks: FallbackLog,
+    enabled: AtomicBool,
+    flows: Mutex<HashMap<FlowId, Weak<Governed>>>,
+}
+
+impl Shared {
+    pub(crate) fn new(source: Arc<dyn SignalSource>, config: GovernorConfig) -> Arc<Self> {
+        Arc::new(Self {
+            state: SourceState::of(source),
+            config,
+            sums: Arc::default(),
+            fallbacks: FallbackLog::default(),
+            enabled: AtomicBool::new(true),
+            flows: Mutex::default(),
+        })
+    }
+
+    /// Watches, or finds the flow that is watched already.
+    pub(crate) fn flow(
+        self: &Arc<Self>,
+        target: WatchTarget<'_>,
+    ) -> Result<Arc<Governed>, WatchError> {
+        Ok(self.watched(self.state.source.watch(target)?))
+    }
+
+    /// As [`flow`](Self::flow), of one peer of a socket that has a flow itself.
+    pub(crate) fn peer(
+        self: &Arc<Self>,
+        target: WatchTarget<'_>,
+        whole: Option<Arc<Governed>>,
+    ) -> Result<Arc<Governed>, WatchError> {
+        let watch = self.state.source.watch(target)?;
+        Ok(self.part(watch, whole))
+    }
+
+    /// What governs a watched flow: one for all that ask for it.
+    pub(crate) fn watched(self: &Arc<Self>, watch: Watch) -> Arc<Governed> {
+        self.part(watch, None)
+    }
+
+    fn part(self: &Arc<Self>, watch: Watch, whole: Option<Arc<Governed>>) -> Arc<Governed> {
+        let mut flows = self.flows.lock();
+        if let Some(governed) = flows.get(&watch.id()).and_then(Weak::upgrade) {
+            return governed;
+        }
+        if flows.len() == flows.capacity() {
+            flows.retain(|_, flow| flow.strong_count() > 0);
+        }
+        let flow = self.state.flow(&watch);
+        let governed = Arc::new(Governed::new(Arc::clone(self), watch, flow, whole));
+        flows.insert(governed.watch.id(), Arc::downgrade(&governed));
+        governed
+    }
+
+    /// The flows that connections go by at present.
+    pub(crate) fn live_flows(&self) -> Vec<Arc<Governed>> {
+        self.flows
+            .lock()
+            .values()
+            .filter_map(Weak::upgrade)
+            .collect()
+    }
+
+    pub(crate) fn note(&self, now: Instant, fallback: Fallback, cause: &dyn fmt::Display) {
+        self.fallbacks.note(now, fallback, cause);
+    }
+
+    /// Whether connections are governed at all.
+    #[inline]
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.enabled.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_enabled(&self, on: bool) {
+        self.enabled.store(on, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("source", &self.state.source)
+            .field("config", &self.config)
+            .field("enabled", &self.is_enabled())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,150 @@
+//! What happens to a path while something is sent over it.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+use netlab::{Family, Namespace, Path};
+use serde::Serialize;
+
+use super::ground::{Ground, bytes};
+use super::interrupt::Interrupt;
+use super::parameters::Parameters;
+
+/// What happens at a third of the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Disturbance {
+    /// The client goes on from a new socket
+    Rebind,
+    /// The MTU of the sender's device falls to 1280 for a time
+    Mtu,
+    /// The sender's device goes down for a time
+    Link,
+    /// The sender has no route to the receiver for a time
+    Route,
+    /// The root queue of the sender's device is replaced by one of another kind
+    Queue,
+    /// The same, back and forth, every second until the end
+    QueueAgain,
+}
+
+impl Disturbance {
+    /// When, in seconds since the beginning.
+    pub(super) fn begins(parameters: &Parameters) -> f64 {
+        parameters.seconds / 3.0
+    }
+
+    /// From when on everything must be as before, in seconds since the beginning: two seconds after
+    /// its end.
+    pub(super) fn recovered(parameters: &Parameters) -> f64 {
+        Self::begins(parameters) + parameters.disturb_s + 2.0
+    }
+
+    /// Lets it happen at its time. What a program does itself it was told before.
+    pub(super) fn happen(
+        self,
+        parameters: &Parameters,
+        ground: &Ground,
+        began: Instant,
+        interrupt: &Interrupt,
+        has_ended: impl Fn() -> bool,
+    ) -> Result<()> {
+        if self == Self::Rebind {
+            return Ok(());
+        }
+        let path = ground.path().context("a single host has no device")?;
+        let wait = |seconds: f64| {
+            let due = began + std::time::Duration::from_secs_f64(seconds);
+            interrupt.wait(due, || Ok(has_ended()))
+        };
+        let begins = Self::begins(parameters);
+        let ends = begins + parameters.disturb_s;
+        wait(begins)?;
+        match self {
+            Self::Rebind => {}
+            Self::Mtu => {
+                ip(path, "link set {device} mtu 1280")?;
+                wait(ends)?;
+                ip(path, "link set {device} mtu 1500")?;
+            }
+            Self::Link => {
+                ip(path, "link set {device} down")?;
+                wait(ends)?;
+                ip(path, "link set {device} up")?;
+                // Both went with the device.
+                ip(path, ROUTE)?;
+                ip(path, NEIGHBOUR)?;
+            }
+            Self::Route => {
+                ip(path, "route del {receiver}/32 dev {device}")?;
+                wait(ends)?;
+                ip(path, ROUTE)?;
+            }
+            Self::Queue => replace(path, parameters, "htb")?,
+            Self::QueueAgain => {
+                let mut at = begins;
+                for kind in ["htb", "tbf"].into_iter().cycle() {
+                    if wait(at)? || at >= parameters.seconds {
+                        break;
+                    }
+                    replace(path, parameters, kind)?;
+                    at += 1.0;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+const ROUTE: &str = "route replace {receiver}/32 dev {device} src {sender}";
+const NEIGHBOUR: &str =
+    "neighbour replace {receiver} dev {device} lladdr 02:00:00:00:00:02 nud permanent";
+
+/// Makes the root queue one of this kind, as fast and as long as the one before.
+fn replace(path: &Path, parameters: &Parameters, kind: &str) -> Result<()> {
+    let (rate, burst, limit) = (
+        parameters.rate_mbps,
+        bytes(parameters.bucket_kb),
+        bytes(parameters.queue_kb),
+    );
+    let commands = match kind {
+        "htb" => vec![
+            "qdisc replace dev {device} root handle 7: htb default 1".to_owned(),
+            format!(
+                "class replace dev {{device}} parent 7: classid 7:1 htb rate {rate}mbit burst \
+                 {burst} cburst {burst}"
+            ),
+            format!("qdisc replace dev {{device}} parent 7:1 bfifo limit {limit}"),
+        ],
+        _ => vec![format!(
+            "qdisc replace dev {{device}} root handle 8: tbf rate {rate}mbit burst {burst} limit \
+             {limit}"
+        )],
+    };
+    commands.iter().try_for_each(|line| run(path, "tc", line))
+}
+
+fn ip(path: &Path, line: &str) -> Result<()> {
+    run(path, "ip", line)
+}
+
+fn run(path: &Path, program: &str, line: &str) -> Result<()> {
+    let ends = path.addresses(Family::V4);
+    let line = line
+        .replace("{device}", path.sender_device())
+        .replace("{sender}", &ends.sender.to_string())
+        .replace("{receiver}", &ends.receiver.to_string());
+    command(path.sender(), program, &line)
+}
+
+fn command(namespace: &Namespace, program: &str, line: &str) -> Result<()> {
+    let output = namespace
+        .command(program)
+        .args(line.split_whitespace())
+        .output()
+        .with_context(|| format!("cannot start {program}: install iproute2"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "`{program} {line}` failed: {said}");
+    Ok(())
+}
