@@ -21,6 +21,8 @@ use std::process::ExitCode;
 use live_test::TestResult;
 
 fn main() -> ExitCode {
+    // As anybody they run in a user namespace; where that is refused, what needs a path is skipped.
+    let _ = netlab::acquire_privilege();
     live_test::main()
 }
 
