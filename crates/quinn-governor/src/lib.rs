@@ -202,6 +202,7 @@ mod flow;
 mod governor;
 mod governors;
 mod law;
+mod poller;
 #[cfg(feature = "qlog")]
 mod qlog;
 mod queue_limit;
