@@ -135,10 +135,12 @@ pub enum Switch {
 /// Where signals come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum SourceChoice {
-    /// Probes in the kernel where that is permitted, else none; says which and why
+    /// Probes in the kernel where that is permitted, else the socket, else none; says which and why
     Auto,
     /// Probes in the kernel, or fail
     Ebpf,
+    /// What a program may know of its own socket without privilege (Linux), or fail
+    Socket,
     /// Invented: a drop at the local queue every second, to see what a governor does
     Mock,
     /// No signals: the base controller alone

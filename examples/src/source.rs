@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 #[cfg(target_os = "linux")]
-use ebpf_congestion_signals::EbpfSource;
+use ebpf_congestion_signals::{EbpfSource, SocketSource};
 use ebpf_congestion_signals::{MockSource, SignalSource};
 
 use crate::args::SourceChoice;
@@ -15,6 +15,9 @@ pub enum Source {
     /// Probes in the kernel.
     #[cfg(target_os = "linux")]
     Ebpf(Arc<EbpfSource>),
+    /// What a program may know of its own socket: and why no probes, where they were wished for.
+    #[cfg(target_os = "linux")]
+    Socket(Arc<SocketSource>, Option<String>),
     /// Invented signals.
     Mock(Arc<MockSource>),
     /// None: and why, where one was wished for.
@@ -25,16 +28,26 @@ impl Source {
     /// The source of this choice. Fails only where probes were demanded and cannot be had.
     pub fn choose(choice: SourceChoice) -> anyhow::Result<Self> {
         match choice {
-            SourceChoice::Auto => {
-                // Causes follow on the same line.
-                Ok(load().unwrap_or_else(|refused| Self::None(Some(format!("{refused:#}")))))
-            }
-            SourceChoice::Ebpf => load().context(
-                "--source ebpf cannot be had (auto runs without signals where that is so)",
+            SourceChoice::Auto => Ok(Self::best()),
+            SourceChoice::Ebpf => load()
+                .context("--source ebpf cannot be had (auto takes the socket where that is so)"),
+            SourceChoice::Socket => socket(None).context(
+                "--source socket cannot be had (auto runs without signals where that is so)",
             ),
             SourceChoice::Mock => Ok(Self::Mock(Arc::new(MockSource::new()))),
             SourceChoice::None => Ok(Self::None(None)),
         }
+    }
+
+    /// The best that works here.
+    fn best() -> Self {
+        // Causes follow on the same line.
+        let refused = match load() {
+            Ok(probes) => return probes,
+            Err(refused) => format!("{refused:#}"),
+        };
+        socket(Some(refused.clone()))
+            .unwrap_or_else(|error| Self::None(Some(format!("{refused}; {error:#}"))))
     }
 
     /// The source as its readers know it.
@@ -42,6 +55,8 @@ impl Source {
         match self {
             #[cfg(target_os = "linux")]
             Self::Ebpf(source) => Some(Arc::clone(source) as Arc<dyn SignalSource>),
+            #[cfg(target_os = "linux")]
+            Self::Socket(source, _) => Some(Arc::clone(source) as Arc<dyn SignalSource>),
             Self::Mock(source) => Some(Arc::clone(source) as Arc<dyn SignalSource>),
             Self::None(_) => None,
         }
@@ -75,6 +90,14 @@ impl Source {
                     .collect();
                 format!("signals: ebpf, probes in the kernel{}", missing.concat())
             }
+            #[cfg(target_os = "linux")]
+            Self::Socket(_, why) => {
+                let why = why.as_ref().map(|why| format!("; no probes: {why}"));
+                format!(
+                    "signals: socket, what a program may know of its own sockets{}",
+                    why.unwrap_or_default()
+                )
+            }
             Self::Mock(_) => {
                 "signals: mock, invented: a drop at the local queue every second".to_owned()
             }
@@ -93,6 +116,16 @@ fn load() -> anyhow::Result<Source> {
     Ok(Source::Ebpf(Arc::new(EbpfSource::load()?)))
 }
 
+#[cfg(target_os = "linux")]
+fn socket(no_probes: Option<String>) -> anyhow::Result<Source> {
+    Ok(Source::Socket(Arc::new(SocketSource::probe()?), no_probes))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn socket(_no_probes: Option<String>) -> anyhow::Result<Source> {
+    anyhow::bail!("what is read of a socket is Linux's: run this on Linux")
+}
+
 #[cfg(not(target_os = "linux"))]
 fn load() -> anyhow::Result<Source> {
     anyhow::bail!("probes are for the Linux kernel: run this on Linux")
@@ -104,7 +137,13 @@ mod tests {
 
     #[test]
     fn a_notice_is_one_line() {
-        for choice in [SourceChoice::Auto, SourceChoice::Mock, SourceChoice::None] {
+        for choice in [
+            SourceChoice::Auto,
+            #[cfg(target_os = "linux")]
+            SourceChoice::Socket,
+            SourceChoice::Mock,
+            SourceChoice::None,
+        ] {
             let source = Source::choose(choice).unwrap();
             assert_eq!(source.notice().lines().count(), 1, "{source:?}");
         }

@@ -10,7 +10,11 @@ fn wrong_arguments_are_named_with_what_would_be_right() {
         ("loopback", "--flows 0", "1..=512"),
         ("loopback", "--base reno", "cubic, newreno, bbr"),
         ("loopback", "--governor maybe", "on, off"),
-        ("loopback", "--source guess", "auto, ebpf, mock, none"),
+        (
+            "loopback",
+            "--source guess",
+            "auto, ebpf, socket, mock, none",
+        ),
         ("loopback", "--burst 1000", "--pause <SECONDS>"),
         (
             "loopback",

@@ -21,14 +21,14 @@ fn a_report_has_every_field() {
             assert_eq!(text(&report, "/governor"), "on");
         }
         Some(why) => {
-            assert_eq!(text(&report, "/source"), "none");
+            assert_eq!(text(&report, "/source"), "socket");
             live_test::note(why);
         }
     }
 }
 
 #[test]
-fn without_privilege_it_runs_as_base_and_says_why() {
+fn without_privilege_it_asks_its_socket_and_says_why() {
     let limits = "--bounding-set=-bpf,-perfmon,-sys_admin --inh-caps=-bpf,-perfmon,-sys_admin";
     let privileged = ebpf_congestion_signals::EbpfSource::load().is_ok();
     let mut unprivileged = if privileged {
@@ -42,9 +42,16 @@ fn without_privilege_it_runs_as_base_and_says_why() {
     let ended = run(unprivileged);
     let report = ended.json();
     check(&report, 1);
-    assert_eq!(text(&report, "/source"), "none");
+    assert_eq!(text(&report, "/source"), "socket");
+    assert_eq!(text(&report, "/governor"), "on");
     let notice = ended.stdout.lines().next().expect("it begins with it");
-    for part in ["none", "not permitted", "CAP_BPF", "CAP_PERFMON", "setcap"] {
+    for part in [
+        "socket",
+        "not permitted",
+        "CAP_BPF",
+        "CAP_PERFMON",
+        "setcap",
+    ] {
         assert!(notice.contains(part), "{part}: {notice}");
     }
 }

@@ -8,11 +8,11 @@ use netlab::{Family, Path, PathConfig, RelayConfig};
 
 use crate::known::Known;
 use crate::ours::{Ours, sink};
-use crate::{TestResult, paths};
+use crate::{TestResult, tun};
 
 #[test]
 fn a_device_that_keeps_no_packet_on_the_sockets_account_shows_no_queue() -> TestResult {
-    paths()?;
+    tun()?;
     // The sender's own device is a cable, then a router's TUN device holds packets for 50 ms.
     let path = Path::new(&PathConfig {
         relay: Some(RelayConfig::symmetric(Duration::from_millis(50))),

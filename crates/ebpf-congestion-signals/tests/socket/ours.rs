@@ -22,7 +22,7 @@ pub(crate) const PAYLOAD: usize = 1200;
 /// Such a datagram over IPv4 on the wire.
 pub(crate) const ON_WIRE: u64 = PAYLOAD as u64 + 14 + 20 + 8;
 
-/// Room that no test overflows by accident.
+/// More than the most that the kernel lets anybody have, which no test overflows by accident.
 const RECEIVE_BUFFER: usize = 32 << 20;
 
 /// How long nothing comes before all has come.
@@ -133,7 +133,7 @@ pub(crate) fn bottleneck(rate: u64, burst: u32, limit: u32) -> Result<Path, netl
 pub(crate) fn sink(path: &Path, family: Family) -> Result<UdpSocket, Box<dyn Error>> {
     let address = path.addresses(family).receiver;
     let socket = path.receiver().run(|| UdpSocket::bind((address, 0)))??;
-    setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER)?;
+    setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER)?;
     Ok(socket)
 }
 

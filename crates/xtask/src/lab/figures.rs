@@ -172,10 +172,8 @@ pub(super) fn ratio(part: f64, whole: f64) -> f64 {
 pub(super) enum Side {
     Stock,
     Governed,
-}
-
-impl Side {
-    pub(super) const BOTH: [Self; 2] = [Self::Stock, Self::Governed];
+    /// Governed by what the socket knows, beside those that probes govern.
+    BySocket,
 }
 
 impl fmt::Display for Side {
@@ -183,6 +181,7 @@ impl fmt::Display for Side {
         f.write_str(match self {
             Self::Stock => "stock",
             Self::Governed => "governed",
+            Self::BySocket => "governed by its socket",
         })
     }
 }

@@ -29,7 +29,7 @@ pub(super) fn figures(
         (Figure::WindowMaxKb, count(report.cwnd.max) / 1e3),
     ]);
     let mut add = |figure, value| figures.insert(figure, value);
-    if side == Side::Governed {
+    if side != Side::Stock {
         let actions = report.governor_actions;
         add(
             Figure::LocalReductions,
@@ -88,7 +88,7 @@ pub(super) fn figures(
         let gone = share * parameters.seconds;
         let later = over_time.goodputs(gone, end).iter().sum();
         add(Figure::LaterGoodputMbps, later);
-        let from = if side == Side::Governed { gone } else { 0.0 };
+        let from = if side != Side::Stock { gone } else { 0.0 };
         add(Figure::WorstSecondLost, over_time.worst_second(from));
     }
     figures

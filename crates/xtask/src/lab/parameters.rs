@@ -21,10 +21,31 @@ pub(super) enum Place {
     SameHost,
 }
 
+/// Where governed flows have their signals from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Signals {
+    /// Probes in the kernel
+    Ebpf,
+    /// What a program may know of its own socket
+    Socket,
+}
+
+impl Signals {
+    /// As the examples name it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Ebpf => "ebpf",
+            Self::Socket => "socket",
+        }
+    }
+}
+
 /// Everything that can be set of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(super) struct Parameters {
     pub(super) base: Base,
+    pub(super) source: Signals,
     pub(super) bottleneck: Place,
     pub(super) rate_mbps: f64,
     pub(super) queue_kb: f64,
@@ -57,6 +78,7 @@ impl Default for Parameters {
     fn default() -> Self {
         Self {
             base: Base::Cubic,
+            source: Signals::Ebpf,
             bottleneck: Place::Local,
             rate_mbps: 50.0,
             queue_kb: 150.0,
@@ -168,6 +190,7 @@ impl Overrides {
     pub(super) fn apply(&self, own: Parameters) -> Result<Parameters> {
         let with = Parameters {
             base: own.base,
+            source: own.source,
             bottleneck: self.bottleneck.unwrap_or(own.bottleneck),
             rate_mbps: self.rate.unwrap_or(own.rate_mbps),
             queue_kb: self.queue.unwrap_or(own.queue_kb),
