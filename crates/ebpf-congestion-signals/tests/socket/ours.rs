@@ -9,10 +9,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ebpf_congestion_signals::{
-    QueueSample, SignalSource, SocketObserver, SocketSend, SocketSource, Watch, WatchTarget,
+    SignalSource, SocketObserver, SocketSend, SocketSource, Watch, WatchTarget,
 };
 use netlab::{Bottleneck, Family, Namespace, Path, PathConfig, TokenBucket};
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg, setsockopt, sockopt};
+
+use crate::known::{Known, Queue};
 
 /// Payload of a test's datagrams, bytes.
 pub(crate) const PAYLOAD: usize = 1200;
@@ -106,15 +108,15 @@ impl Ours {
     }
 
     /// What is known of its queue now.
-    pub(crate) fn queue(&self) -> Option<QueueSample> {
+    pub(crate) fn queue(&self) -> Option<Queue> {
         // Longer than the source waits between two looks at a socket.
         thread::sleep(Duration::from_millis(1));
         self.receive();
-        self.watch.congestion().queue
+        self.watch.known().queue
     }
 
     pub(crate) fn queue_drops(&self) -> u64 {
-        self.watch.congestion().queue_drops
+        self.watch.known().queue_drops
     }
 }
 
