@@ -41,14 +41,13 @@ fn capped() -> Box<dyn Controller> {
     for step in 0..100 {
         // It stands, and moves: a queue that stands still is doubted.
         let own = 30_000 + step % 2 * 1500;
-        flow.set_queue(Some(QueueSample {
-            id,
-            own,
-            shared: own,
-            total: own,
-            drained: 1,
-            limit: Some(150_000),
-        }));
+        let queue = QueueSample::new(id)
+            .with_own(own)
+            .with_shared(own)
+            .with_total(own)
+            .with_drained(1)
+            .with_limit(Some(150_000));
+        flow.set_queue(Some(queue));
         flow.observe_sent(1, u64::from(MTU));
         let now = start + Duration::from_millis(step);
         controller.on_sent(now, u64::from(MTU), step);

@@ -103,7 +103,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("| --- | --- | ---: | ---: | ---: |");
     for (index, probe) in cases[0][0].iter().enumerate() {
         let gives = capabilities.iter().find(|found| found.name == probe.name);
-        let Some(gives) = gives.map(|found| found.gives) else {
+        let Some(gives) = gives.map(|found| found.gives.clone()) else {
             continue;
         };
         print!("| `{}` | {gives} |", probe.name);

@@ -6,6 +6,7 @@
 pub mod args;
 pub mod certificate;
 pub mod comparison;
+mod connect;
 pub mod control;
 pub mod download;
 pub mod endpoint;

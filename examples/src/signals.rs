@@ -58,8 +58,8 @@ impl Observation {
         FlowTotals {
             name,
             id: watch.id(),
-            sent_bytes: sample.sent_bytes,
-            drops: sample.drops,
+            sent_bytes: sample.sent_bytes.unwrap_or_default(),
+            drops: sample.drops.unwrap_or_default(),
             reasons: self.source.drops_by_reason(Some(watch.id())),
         }
     }

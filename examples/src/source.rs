@@ -15,7 +15,7 @@ pub enum Source {
     /// Probes in the kernel.
     #[cfg(target_os = "linux")]
     Ebpf(Arc<EbpfSource>),
-    /// What a program may know of its own sockets; and why not probes, where these were wished for.
+    /// What a program may know of its own socket: and why no probes, where they were wished for.
     #[cfg(target_os = "linux")]
     Socket(Arc<SocketSource>, Option<String>),
     /// Invented signals.
@@ -25,17 +25,29 @@ pub enum Source {
 }
 
 impl Source {
-    /// The source of this choice. Fails only where one was demanded and does not work here.
+    /// The source of this choice. Fails only where probes were demanded and cannot be had.
     pub fn choose(choice: SourceChoice) -> anyhow::Result<Self> {
         match choice {
-            SourceChoice::Auto => Ok(best()),
-            SourceChoice::Ebpf => probes().context(
-                "--source ebpf does not work here (--source auto takes the best that does)",
+            SourceChoice::Auto => Ok(Self::best()),
+            SourceChoice::Ebpf => load()
+                .context("--source ebpf does not work here (auto takes the best source that does)"),
+            SourceChoice::Socket => socket(None).context(
+                "--source socket does not work here (auto takes the best source that does)",
             ),
-            SourceChoice::Socket => own_sockets(None).context("--source socket does not work here"),
             SourceChoice::Mock => Ok(Self::Mock(Arc::new(MockSource::new()))),
             SourceChoice::None => Ok(Self::None(None)),
         }
+    }
+
+    /// The best that works here.
+    fn best() -> Self {
+        // Causes follow on the same line.
+        let refused = match load() {
+            Ok(probes) => return probes,
+            Err(refused) => format!("{refused:#}"),
+        };
+        socket(Some(refused.clone()))
+            .unwrap_or_else(|error| Self::None(Some(format!("{refused}; {error:#}"))))
     }
 
     /// The source as its readers know it.
@@ -63,28 +75,32 @@ impl Source {
         self.signals().map_or("none", |source| source.kind().name())
     }
 
-    /// What this choice means for the run, and what a better one would add, in one line.
+    /// What this choice means for the run, in one line.
     pub fn notice(&self) -> String {
         match self {
             #[cfg(target_os = "linux")]
             Self::Ebpf(source) => {
-                let missing: Vec<_> = source
-                    .capabilities()
-                    .into_iter()
-                    .filter_map(|capability| {
-                        let why = capability.missing?;
-                        Some(format!("; no {}: {why}", capability.gives))
-                    })
-                    .collect();
-                format!("signals: ebpf, probes in the kernel{}", missing.concat())
+                let capabilities = source.capabilities();
+                let missing = capabilities
+                    .iter()
+                    .filter(|capability| capability.missing.is_some());
+                let missing: Vec<&str> = missing.map(|capability| &*capability.name).collect();
+                if missing.is_empty() {
+                    return "signals: ebpf, probes in the kernel".to_owned();
+                }
+                format!(
+                    "signals: ebpf, probes in the kernel (this one lacks {})",
+                    missing.join(", ")
+                )
             }
             #[cfg(target_os = "linux")]
-            Self::Socket(_, refused) => {
-                let refused = refused.as_ref().map(|why| format!(": {why}"));
+            Self::Socket(_, why) => {
+                let why = why.as_ref().map(|why| format!("; no probes: {why}"));
                 format!(
-                    "signals: socket, what any program may know of its own sockets. Probes would add \
-                     drops inside a queue, other sockets' backlog and reasons{}",
-                    refused.unwrap_or_default()
+                    "signals: socket, what any program may know of its own sockets (probes in the \
+                     kernel would add drops inside a queue, other sockets' backlog, and the reason \
+                     of each drop){}",
+                    why.unwrap_or_default()
                 )
             }
             Self::Mock(_) => {
@@ -100,34 +116,24 @@ impl Source {
     }
 }
 
-/// The best source that works.
-fn best() -> Source {
-    // Causes follow on the same line.
-    probes().unwrap_or_else(|refused| {
-        let refused = format!("{refused:#}");
-        own_sockets(Some(refused.clone()))
-            .unwrap_or_else(|error| Source::None(Some(format!("{refused}; {error:#}"))))
-    })
-}
-
 #[cfg(target_os = "linux")]
-fn probes() -> anyhow::Result<Source> {
+fn load() -> anyhow::Result<Source> {
     Ok(Source::Ebpf(Arc::new(EbpfSource::load()?)))
 }
 
 #[cfg(target_os = "linux")]
-fn own_sockets(refused: Option<String>) -> anyhow::Result<Source> {
-    Ok(Source::Socket(Arc::new(SocketSource::probe()?), refused))
+fn socket(no_probes: Option<String>) -> anyhow::Result<Source> {
+    Ok(Source::Socket(Arc::new(SocketSource::probe()?), no_probes))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn probes() -> anyhow::Result<Source> {
-    anyhow::bail!("probes are for the Linux kernel: run this on Linux")
-}
-
-#[cfg(not(target_os = "linux"))]
-fn own_sockets(_refused: Option<String>) -> anyhow::Result<Source> {
+fn socket(_no_probes: Option<String>) -> anyhow::Result<Source> {
     anyhow::bail!("what is read of a socket is Linux's: run this on Linux")
+}
+
+#[cfg(not(target_os = "linux"))]
+fn load() -> anyhow::Result<Source> {
+    anyhow::bail!("probes are for the Linux kernel: run this on Linux")
 }
 
 #[cfg(test)]
@@ -138,6 +144,7 @@ mod tests {
     fn a_notice_is_one_line() {
         for choice in [
             SourceChoice::Auto,
+            #[cfg(target_os = "linux")]
             SourceChoice::Socket,
             SourceChoice::Mock,
             SourceChoice::None,

@@ -10,14 +10,15 @@ pub struct Table {
 
 impl Table {
     /// A table with these columns.
-    pub fn new<const N: usize>(header: [&str; N]) -> Self {
+    pub fn new(header: impl AsRef<[&'static str]>) -> Self {
+        let header = header.as_ref().iter();
         Self {
-            rows: vec![header.map(str::to_owned).into()],
+            rows: vec![header.map(|&title| title.to_owned()).collect()],
         }
     }
 
     /// Adds a row; it should have as many cells as the header.
-    pub fn row<const N: usize>(&mut self, cells: [String; N]) {
+    pub fn row(&mut self, cells: impl Into<Vec<String>>) {
         self.rows.push(cells.into());
     }
 

@@ -68,9 +68,9 @@ impl Row {
             sent_bytes: stats.udp_tx.bytes,
             delivered_bytes: sending.delivered(),
             lost_packets: stats.path.lost_packets,
-            queue_drops: signals.map(|signals| signals.queue_drops),
-            own_backlog: queue.map(|queue| queue.own),
-            backlog: queue.map(|queue| queue.total),
+            queue_drops: signals.and_then(|signals| signals.queue_drops),
+            own_backlog: queue.and_then(|queue| queue.own),
+            backlog: queue.and_then(|queue| queue.total),
             capped_ms: controller.as_ref().map_or(0, |controller| {
                 micros(controller.flow_report().capped) / 1000
             }),

@@ -54,11 +54,15 @@ pub struct RawEvent {
     pub bytes: u32,
     /// Of a pressure crossing: the buffer's limit in bytes.
     pub limit: u32,
+    /// The slot's generation while it is this flow's.
+    pub generation: u32,
+    /// Always 0.
+    pub reserved: u32,
     /// Of a drop: kernel address of the instruction after the call that freed the packet.
     pub location: u64,
 }
 
-const _: () = assert!(size_of::<RawEvent>() == 48);
+const _: () = assert!(size_of::<RawEvent>() == 56);
 
 /// A record of the ring that is not an event of this version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +116,9 @@ impl RawEvent {
             packets: word(28),
             bytes: word(32),
             limit: word(36),
-            location: long(40),
+            generation: word(40),
+            reserved: word(44),
+            location: long(48),
         };
         let kind = EventKind::from_raw(event.kind).ok_or(DecodeError::Kind(event.kind))?;
         Ok((kind, event))
@@ -127,7 +133,7 @@ mod tests {
         let mut bytes = [0; EVENT_BYTES];
         bytes[..8].copy_from_slice(&77u64.to_ne_bytes());
         bytes[8..12].copy_from_slice(&kind.to_ne_bytes());
-        bytes[40..].copy_from_slice(&0xffff_ffff_8100_0000u64.to_ne_bytes());
+        bytes[48..].copy_from_slice(&0xffff_ffff_8100_0000u64.to_ne_bytes());
         bytes
     }
 

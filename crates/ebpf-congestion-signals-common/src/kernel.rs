@@ -104,7 +104,7 @@ pub struct KernelFacts {
     /// Number of the drop reason that tells nothing, `NOT_SPECIFIED`; 0, which is what stands for a
     /// reason then, where the kernel has none
     pub reason_silent: u32,
-    /// Possible CPUs, for [`Layout`](crate::Layout)
+    /// [`Layout::cpus`](crate::Layout::cpus)
     pub cpus: u32,
     /// Events that each CPU may write in a second
     pub events_per_second: u32,

@@ -12,7 +12,10 @@ pub struct FlowAddress {
     /// The port, host byte order.
     pub port: u16,
     /// Always 0.
-    pub reserved: [u8; 6],
+    pub reserved: u16,
+    /// Of a link-local IPv6 address: index of the network device that it belongs to, 0 for any
+    /// device. Always 0 for other addresses.
+    pub scope: u32,
 }
 
 impl FlowAddress {
@@ -21,8 +24,24 @@ impl FlowAddress {
         Self {
             ip,
             port,
-            reserved: [0; 6],
+            reserved: 0,
+            scope: 0,
         }
+    }
+
+    /// Whether the address means something on one link only (RFC 4291 section 2.5.6, `fe80::/10`).
+    #[inline(always)]
+    pub const fn is_link_local(&self) -> bool {
+        self.ip[0] == 0xfe && self.ip[1] & 0xc0 == 0x80
+    }
+
+    /// The same address on one link; unchanged unless it is [link-local](Self::is_link_local).
+    #[inline(always)]
+    pub const fn on_link(mut self, ifindex: u32) -> Self {
+        if self.is_link_local() {
+            self.scope = ifindex;
+        }
+        self
     }
 
     /// An IPv4 address, in its IPv4-mapped form.
@@ -59,15 +78,56 @@ pub struct PeerKey {
     pub remote: FlowAddress,
 }
 
+/// Set in [`FlowRef::slot`] of a flow that shares the queue's limit with others (a governed one).
+pub const FLOW_IS_SHARED: u32 = 1 << 31;
+
+/// A watched flow, as the probes' maps name it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct FlowRef {
+    /// Index of the flow's [`FlowSlot`](crate::FlowSlot) in the array of slots, with
+    /// [`FLOW_IS_SHARED`]; 0: no flow (slot 0 is a CPU's).
+    pub slot: u32,
+    /// The slot's generation while it is this flow's.
+    pub generation: u32,
+}
+
+impl FlowRef {
+    /// No flow.
+    pub const NONE: Self = Self {
+        slot: 0,
+        generation: 0,
+    };
+
+    /// Index of the flow's slot in the array of slots; 0: no flow.
+    #[inline(always)]
+    pub const fn index(self) -> u32 {
+        self.slot & !FLOW_IS_SHARED
+    }
+
+    /// Whether this names no flow.
+    #[inline(always)]
+    pub const fn is_none(self) -> bool {
+        self.slot == 0
+    }
+
+    /// Whether the flow shares.
+    #[inline(always)]
+    pub const fn is_shared(self) -> bool {
+        self.slot & FLOW_IS_SHARED != 0
+    }
+}
+
 /// What is watched of a socket, found by its cookie.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct SocketEntry {
-    /// Index of the whole socket's [`FlowSlot`](crate::FlowSlot) in the array of slots; 0: the
-    /// whole socket is not watched (slot 0 is a CPU's).
-    pub slot: u32,
+    /// The whole socket's flow, where it is watched.
+    pub flow: FlowRef,
     /// Remote addresses of this socket that are watched: where 0, packets need not be parsed.
     pub peers: u32,
+    /// Always 0.
+    pub reserved: u32,
 }
 
 /// Finds the drop counters of one reason of one owner.
@@ -76,8 +136,12 @@ pub struct SocketEntry {
 pub struct ReasonKey {
     /// Index of the owner's slot in the array of slots; 0 stands for the whole host.
     pub slot: u32,
+    /// The slot's generation while it is this owner's.
+    pub generation: u32,
     /// The kernel's number of the reason, subsystem in the high 16 bits.
     pub reason: u32,
+    /// Always 0.
+    pub reserved: u32,
     /// Kernel address behind the call that dropped, where the reason says nothing; else 0.
     pub location: u64,
 }
@@ -127,8 +191,9 @@ const _: () = {
     assert!(size_of::<FlowAddress>() == 24);
     assert!(size_of::<LocalKey>() == 40);
     assert!(size_of::<PeerKey>() == 32);
-    assert!(size_of::<SocketEntry>() == 8);
-    assert!(size_of::<ReasonKey>() == 16);
+    assert!(size_of::<FlowRef>() == 8);
+    assert!(size_of::<SocketEntry>() == 16);
+    assert!(size_of::<ReasonKey>() == 24);
 };
 
 #[cfg(test)]
@@ -142,5 +207,17 @@ mod tests {
             .to_ipv6_mapped()
             .octets();
         assert_eq!(address, FlowAddress::v6(mapped, 4433));
+    }
+
+    #[test]
+    fn link_local_addresses_alone_belong_to_a_link() {
+        let mut ip = [0; 16];
+        ip[..2].copy_from_slice(&[0xfe, 0x80]);
+        assert_eq!(FlowAddress::v6(ip, 1).on_link(7).scope, 7);
+        ip[..2].copy_from_slice(&[0xfe, 0xbf]);
+        assert_eq!(FlowAddress::v6(ip, 1).on_link(7).scope, 7);
+        ip[..2].copy_from_slice(&[0xfe, 0xc0]);
+        assert_eq!(FlowAddress::v6(ip, 1).on_link(7).scope, 0);
+        assert_eq!(FlowAddress::v4([192, 0, 2, 1], 1).on_link(7).scope, 0);
     }
 }

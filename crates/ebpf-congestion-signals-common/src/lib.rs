@@ -22,13 +22,13 @@ mod slot;
 pub use event::{DecodeError, EVENT_BYTES, EventKind, RawEvent};
 pub use kernel::{ABSENT, KernelFacts};
 pub use key::{
-    COOKIE_PLACES, FlowAddress, LocalKey, PeerKey, QUEUE_PLACES, QueueEntry, ReasonKey,
-    SocketEntry, cookie_place, queue_place,
+    COOKIE_PLACES, FLOW_IS_SHARED, FlowAddress, FlowRef, LocalKey, PeerKey, QUEUE_PLACES,
+    QueueEntry, ReasonKey, SocketEntry, cookie_place, queue_place,
 };
 pub use limiter::EventWindow;
 pub use pressure::{PRESSURE_ONE, Peak, Pressure, SPAN_SHIFT, SPANS, peak, place, span};
 pub use slot::{
-    BufferGauges, Direction, DropClass, DropCounters, FLOW_IS_SHARED, FlowSlot, HostSlot, Layout,
-    QDISC_NAME_BYTES, QUEUE_SLOTS, QueueSlot, SLOT_BYTES, SOJOURNS_ONE_IN, SendCounters, Socket,
-    SoftirqCounters, SojournCounters, WAITS_ONE_IN,
+    BufferGauges, Direction, DropClass, DropCounters, FlowSlot, HostSlot, Layout, QDISC_NAME_BYTES,
+    QUEUE_SLOTS, QueueSlot, SLOT_BYTES, SOJOURNS_ONE_IN, SendCounters, Socket, SoftirqCounters,
+    SojournCounters, WAITS_ONE_IN,
 };

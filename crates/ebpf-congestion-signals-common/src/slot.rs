@@ -13,7 +13,7 @@ pub const QUEUE_SLOTS: u32 = 64;
 /// Where each kind of slot begins in the array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// Possible CPUs of the host, one [`HostSlot`] each.
+    /// One more than the highest number of a possible CPU of the host; one [`HostSlot`] each.
     pub cpus: u32,
     /// Flows that can be watched at a time, one [`FlowSlot`] each.
     pub flows: u32,
@@ -27,7 +27,7 @@ impl Layout {
 
     /// Index of the first [`FlowSlot`].
     pub const fn first_flow(self) -> u32 {
-        self.cpus + QUEUE_SLOTS
+        self.first_queue() + QUEUE_SLOTS
     }
 
     /// Slots in all.
@@ -82,8 +82,18 @@ impl DropClass {
 pub enum Direction {
     /// Sent by this host and not yet out of it.
     Leaving = 0,
-    /// Received from a network device (loopback is one).
+    /// Received from a network device (loopback is one), for a socket of this host.
     Arriving = 1,
+    /// Received from a network device and on its way out by another: routed or bridged for others.
+    Forwarded = 2,
+}
+
+impl Direction {
+    /// Number of directions.
+    pub const COUNT: usize = 3;
+
+    /// Every direction, in the order of its index.
+    pub const ALL: [Self; Self::COUNT] = [Self::Leaving, Self::Arriving, Self::Forwarded];
 }
 
 /// Dropped packets. Counters.
@@ -130,7 +140,7 @@ pub enum Socket {
 /// most of what a probe costs.
 pub const WAITS_ONE_IN: u64 = 8;
 
-/// Time in one kind of network softirq. `ns` and `runs` are counters.
+/// Time in one kind of network softirq. Counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct SoftirqCounters {
@@ -138,17 +148,11 @@ pub struct SoftirqCounters {
     pub ns: u64,
     /// Times the handler ran.
     pub runs: u64,
-    /// Kernel time of an entry without its exit yet; 0 outside. For the probes alone.
-    pub since: u64,
     /// Nanoseconds from the raise of the softirq to the entry of its handler, of one raise in
     /// [`WAITS_ONE_IN`]. Counter.
     pub wait_ns: u64,
     /// Raises that `wait_ns` sums over. Counter.
     pub waits: u64,
-    /// Kernel time of the first raise without an entry yet; 0: none. For the probes alone.
-    pub raised: u64,
-    /// Raises so far. For the probes alone.
-    pub raises: u64,
 }
 
 /// One CPU's share of the host's counters; the host's are the sums over CPUs.
@@ -158,7 +162,7 @@ pub struct HostSlot {
     /// Sends by [`Socket`] kind.
     pub send: [SendCounters; 4],
     /// Drops by [`Direction`] and [`DropClass`].
-    pub drops: [[DropCounters; DropClass::COUNT]; 2],
+    pub drops: [[DropCounters; DropClass::COUNT]; Direction::COUNT],
     /// NET_RX softirq.
     pub net_rx: SoftirqCounters,
     /// NET_TX softirq.
@@ -225,9 +229,6 @@ pub struct QueueSlot {
 /// Bytes of a queue discipline's name (`IFNAMSIZ`).
 pub const QDISC_NAME_BYTES: usize = 16;
 
-/// Set in [`FlowSlot::flags`] of a flow that shares the queue's limit with others (a governed one).
-pub const FLOW_IS_SHARED: u32 = 1;
-
 /// Occupancy of a socket's buffers as last seen, in bytes of `truesize` (what the kernel charges,
 /// 1.1 to 2 times the payload). Gauges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -280,8 +281,9 @@ pub struct FlowSlot {
     /// Kernel time (CLOCK_MONOTONIC, nanoseconds) of the last packet seen, to a tick of the kernel;
     /// 0: none yet.
     pub updated_ns: u64,
-    /// [`FLOW_IS_SHARED`].
-    pub flags: u32,
+    /// Counts the flows that have had this slot: what belongs to another generation is not this
+    /// flow's.
+    pub generation: u32,
     /// Index of the flow's [`QueueSlot`] among the queues, plus one; 0: not known (no queue was
     /// entered yet, the device has none, or there were more queues than [`QUEUE_SLOTS`]).
     pub queue: u32,
@@ -315,7 +317,8 @@ pub struct FlowSlot {
     pub receive_pressure: Pressure,
     /// Time in the queue.
     pub sojourn: SojournCounters,
-    /// Drops by [`Direction`] and [`DropClass`].
+    /// Drops by [`DropClass`], of packets [leaving](Direction::Leaving) and
+    /// [arriving](Direction::Arriving): a forwarded packet is no flow's.
     pub drops: [[DropCounters; DropClass::COUNT]; 2],
     /// Kernel time of the last drop; 0: none yet.
     pub last_drop_ns: u64,
@@ -328,7 +331,7 @@ const _: () = {
     assert!(SLOT_BYTES.is_power_of_two());
     assert!(size_of::<DropCounters>() == 24);
     assert!(size_of::<SendCounters>() == 24);
-    assert!(size_of::<SoftirqCounters>() == 56);
+    assert!(size_of::<SoftirqCounters>() == 32);
     assert!(size_of::<BufferGauges>() == 32);
     assert!(size_of::<SojournCounters>() == 48);
     assert!(core::mem::offset_of!(FlowSlot, send_pressure).is_multiple_of(8));

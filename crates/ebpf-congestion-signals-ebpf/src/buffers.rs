@@ -1,7 +1,7 @@
 //! Occupancy of a watched socket's buffers, as seen whenever the socket is at hand.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use ebpf_congestion_signals_common::{EventKind, FlowSlot};
+use ebpf_congestion_signals_common::{EventKind, FlowRef, FlowSlot};
 
 use crate::atomic::{get, set};
 use crate::kernel::Sock;
@@ -26,25 +26,25 @@ pub fn wmem(sk: Sock) -> u32 {
 
 /// Takes the occupancy of both buffers; `wmem` as the caller knows it.
 #[inline(always)]
-pub fn observe(slot: u32, flow: *mut FlowSlot, sk: Sock, wmem: u32) {
-    observe_send(slot, flow, wmem, sk.sndbuf());
-    observe_receive(slot, flow, sk.rmem_alloc(), sk.rcvbuf());
+pub fn observe(whose: FlowRef, flow: *mut FlowSlot, sk: Sock, wmem: u32) {
+    observe_send(whose, flow, wmem, sk.sndbuf());
+    observe_receive(whose, flow, sk.rmem_alloc(), sk.rcvbuf());
 }
 
 #[inline(always)]
-pub fn observe_send(slot: u32, flow: *mut FlowSlot, wmem: u32, sndbuf: u32) {
+pub fn observe_send(whose: FlowRef, flow: *mut FlowSlot, wmem: u32, sndbuf: u32) {
     // SAFETY: fields of a slot.
     unsafe {
         set(&raw mut (*flow).buffers.wmem, wmem);
         set(&raw mut (*flow).buffers.sndbuf, sndbuf);
         let pressed = &raw mut (*flow).wmem_pressed;
         let kinds = [EventKind::SendPressureLow, EventKind::SendPressureHigh];
-        cross(slot, flow, pressed, wmem, sndbuf, kinds);
+        cross(whose, flow, pressed, wmem, sndbuf, kinds);
     }
 }
 
 #[inline(always)]
-pub fn observe_receive(slot: u32, flow: *mut FlowSlot, rmem: u32, rcvbuf: u32) {
+pub fn observe_receive(whose: FlowRef, flow: *mut FlowSlot, rmem: u32, rcvbuf: u32) {
     // SAFETY: fields of a slot.
     unsafe {
         set(&raw mut (*flow).buffers.rmem, rmem);
@@ -54,7 +54,7 @@ pub fn observe_receive(slot: u32, flow: *mut FlowSlot, rmem: u32, rcvbuf: u32) {
             EventKind::ReceivePressureLow,
             EventKind::ReceivePressureHigh,
         ];
-        cross(slot, flow, pressed, rmem, rcvbuf, kinds);
+        cross(whose, flow, pressed, rmem, rcvbuf, kinds);
     }
 }
 
@@ -67,12 +67,11 @@ pub fn overflowed(sk: Sock) {
     let Some(entry) = maps::watched(sk.cookie()) else {
         return;
     };
-    let slot = entry.slot;
-    if slot == 0 {
+    let whose = entry.flow;
+    let Some(flow) = maps::flow(whose) else {
         return;
-    }
-    let Some(flow) = maps::flow(slot) else { return };
-    observe_receive(slot, flow, sk.rmem_alloc(), sk.rcvbuf());
+    };
+    observe_receive(whose, flow, sk.rmem_alloc(), sk.rcvbuf());
 }
 
 /// A receive on `sk` ended: its buffer has room again.
@@ -93,14 +92,13 @@ pub fn read_from(sk: Sock) {
     let Some(entry) = maps::watched(sk.cookie()) else {
         return;
     };
-    let slot = entry.slot;
-    if slot == 0 {
+    let whose = entry.flow;
+    let Some(flow) = maps::flow(whose) else {
         return;
-    }
-    let Some(flow) = maps::flow(slot) else { return };
+    };
     // SAFETY: a field of a slot.
     unsafe { pressure::note(&raw mut (*flow).receive_pressure, share, 1) };
-    observe_receive(slot, flow, rmem, rcvbuf);
+    observe_receive(whose, flow, rmem, rcvbuf);
     if rmem != 0
         && let Some([length, truesize]) = sk.waiting()
     {
@@ -115,7 +113,7 @@ pub fn read_from(sk: Sock) {
 /// Reports a threshold crossed: up at three quarters of the limit, down at a half.
 #[inline(always)]
 fn cross(
-    slot: u32,
+    whose: FlowRef,
     flow: *mut FlowSlot,
     pressed: *mut u32,
     bytes: u32,
@@ -142,6 +140,6 @@ fn cross(
         set(&raw mut (*flow).pressure_ns, now);
         set(pressed, is);
         let kind = if is == 1 { high } else { low };
-        events::pressure(kind, now, slot, bytes, limit);
+        events::pressure(kind, now, whose, bytes, limit);
     }
 }

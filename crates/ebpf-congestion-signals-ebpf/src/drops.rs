@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use ebpf_congestion_signals_common::{
-    ABSENT, Direction, DropClass, DropCounters, EventKind, RawEvent, ReasonKey,
+    ABSENT, Direction, DropClass, DropCounters, EventKind, FlowRef, ReasonKey,
 };
 
 use crate::atomic::{add, set};
@@ -16,7 +16,7 @@ use crate::{buffers, events, owner, packet, queue};
 const BPF_NOEXIST: u64 = 1;
 
 /// The owner in the table of reasons that stands for the host.
-const HOST: u32 = 0;
+const HOST: FlowRef = FlowRef::NONE;
 
 /// Why a packet was dropped.
 #[derive(Clone, Copy)]
@@ -101,21 +101,27 @@ pub fn dropped(skb: Skb, location: u64, reason: u32, receiver: Sock) {
     } else if class == DropClass::QueueFull as u32 && was_queued(skb) {
         queue::dropped_inside(owner, skb.pkt_len());
     }
-    events::write(&RawEvent {
-        time_ns: now,
-        kind: EventKind::Drop as u32,
-        slot: if owner.peer != 0 {
-            owner.peer
-        } else {
-            owner.socket
-        },
-        reason,
-        class,
-        direction: direction as u32,
-        packets: counters.packets as u32,
-        bytes: counters.bytes as u32,
-        limit: 0,
-        location,
+    let whose = if owner.peer.is_none() {
+        owner.socket
+    } else {
+        owner.peer
+    };
+    events::write(now, |event| {
+        // SAFETY: a record reserved in the ring.
+        unsafe {
+            (&raw mut (*event).time_ns).write(now);
+            (&raw mut (*event).kind).write(EventKind::Drop as u32);
+            (&raw mut (*event).slot).write(whose.index());
+            (&raw mut (*event).generation).write(whose.generation);
+            (&raw mut (*event).reserved).write(0);
+            (&raw mut (*event).reason).write(reason);
+            (&raw mut (*event).class).write(class);
+            (&raw mut (*event).direction).write(direction as u32);
+            (&raw mut (*event).packets).write(counters.packets as u32);
+            (&raw mut (*event).bytes).write(counters.bytes as u32);
+            (&raw mut (*event).limit).write(0);
+            (&raw mut (*event).location).write(location);
+        }
     });
 }
 
@@ -236,17 +242,16 @@ fn count(to: *mut DropCounters, more: &DropCounters) {
 
 #[inline(always)]
 fn count_flow(
-    slot: u32,
+    whose: FlowRef,
     direction: Direction,
     class: u32,
     because: Because,
     counters: &DropCounters,
     now: u64,
 ) {
-    if slot == 0 {
+    let Some(flow) = maps::flow(whose) else {
         return;
-    }
-    let Some(flow) = maps::flow(slot) else { return };
+    };
     // SAFETY: fields of a slot; `class` is below the number of classes.
     unsafe {
         count(
@@ -255,14 +260,16 @@ fn count_flow(
         );
         set(&raw mut (*flow).last_drop_ns, now);
     }
-    count_reason(slot, because, counters);
+    count_reason(whose, because, counters);
 }
 
 #[inline(always)]
-fn count_reason(slot: u32, because: Because, counters: &DropCounters) {
+fn count_reason(whose: FlowRef, because: Because, counters: &DropCounters) {
     let key = ReasonKey {
-        slot,
+        slot: whose.index(),
+        generation: whose.generation,
         reason: because.reason,
+        reserved: 0,
         location: because.from,
     };
     if let Some(entry) = REASONS.get_ptr_mut(key) {
@@ -282,10 +289,12 @@ fn count_reason(slot: u32, because: Because, counters: &DropCounters) {
 }
 
 #[inline(always)]
-fn observe_receiver(slot: u32, receiver: Sock) {
-    if slot == 0 || receiver.is_none() {
+fn observe_receiver(whose: FlowRef, receiver: Sock) {
+    if receiver.is_none() {
         return;
     }
-    let Some(flow) = maps::flow(slot) else { return };
-    buffers::observe_receive(slot, flow, receiver.rmem_alloc(), receiver.rcvbuf());
+    let Some(flow) = maps::flow(whose) else {
+        return;
+    };
+    buffers::observe_receive(whose, flow, receiver.rmem_alloc(), receiver.rcvbuf());
 }

@@ -186,6 +186,12 @@ impl Device {
         self.lower() != (self.0 as u64).wrapping_add(fact!(dev_lower) as u64)
     }
 
+    /// Its index; 0 where there is no device.
+    #[inline(always)]
+    pub fn ifindex_or_none(self) -> u32 {
+        if self.0.is_null() { 0 } else { self.ifindex() }
+    }
+
     /// Cookie of the device's network namespace; 0 where the kernel has none.
     #[inline(always)]
     pub fn netns_cookie(self) -> u64 {

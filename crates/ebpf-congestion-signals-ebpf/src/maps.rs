@@ -5,8 +5,9 @@ use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_n
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, Queue, RingBuf};
 use ebpf_congestion_signals_common::{
-    COOKIE_PLACES, DropCounters, FlowSlot, HostSlot, LocalKey, PeerKey, QUEUE_PLACES, QUEUE_SLOTS,
-    QueueEntry, QueueSlot, ReasonKey, SLOT_BYTES, SocketEntry, cookie_place, queue_place,
+    COOKIE_PLACES, DropCounters, FlowRef, FlowSlot, HostSlot, LocalKey, PeerKey, QUEUE_PLACES,
+    QUEUE_SLOTS, QueueEntry, QueueSlot, ReasonKey, SLOT_BYTES, SocketEntry, cookie_place,
+    queue_place,
 };
 
 use crate::atomic::{get, set};
@@ -36,7 +37,7 @@ static SOCKETS: HashMap<u64, SocketEntry> = HashMap::with_max_entries(1, 0);
 
 /// Slots of watched remote addresses. Written by user space.
 #[map]
-pub static PEERS: HashMap<PeerKey, u32> = HashMap::with_max_entries(1, 0);
+pub static PEERS: HashMap<PeerKey, FlowRef> = HashMap::with_max_entries(1, 0);
 
 /// Cookies of watched sockets by local address. Written by user space.
 #[map]
@@ -58,9 +59,9 @@ pub static FREE_QUEUES: Queue<u32> = Queue::with_max_entries(QUEUE_SLOTS, 0);
 #[map]
 pub static REASON_CLASSES: HashMap<u32, u32> = HashMap::with_max_entries(1024, 0);
 
-/// Drops by owner and reason.
+/// Drops by owner and reason. The loader sets the size.
 #[map]
-pub static REASONS: HashMap<ReasonKey, DropCounters> = HashMap::with_max_entries(4096, 0);
+pub static REASONS: HashMap<ReasonKey, DropCounters> = HashMap::with_max_entries(1, 0);
 
 /// Edges. The loader sets the size.
 #[map]
@@ -97,6 +98,27 @@ pub struct InTransit {
 
 #[map]
 static IN_TRANSIT: PerCpuArray<InTransit> = PerCpuArray::with_max_entries(1, 0);
+
+/// What a kind of softirq does on this CPU now.
+#[repr(C)]
+pub struct SoftirqState {
+    /// Kernel time of an entry without its exit yet; 0 outside.
+    pub since: u64,
+    /// Kernel time of the first raise without an entry yet; 0: none.
+    pub raised: u64,
+    /// Raises so far.
+    pub raises: u64,
+}
+
+/// Of NET_RX and of NET_TX.
+#[map]
+static SOFTIRQS: PerCpuArray<SoftirqState> = PerCpuArray::with_max_entries(2, 0);
+
+/// The state of NET_RX (0) or NET_TX (1) on this CPU.
+#[inline(always)]
+pub fn softirq(which: u32) -> Option<*mut SoftirqState> {
+    SOFTIRQS.get_ptr_mut(which)
+}
 
 /// The record of the packet in transit on this CPU.
 #[inline(always)]
@@ -201,8 +223,17 @@ pub fn queue(index: u32) -> Option<*mut QueueSlot> {
     Some(SLOTS.get_ptr_mut(fact!(cpus) + index)?.cast())
 }
 
-/// The slot of the flow with this index in the array of slots.
+/// The slot of a flow; `None` for none, and for one that is no longer watched.
 #[inline(always)]
-pub fn flow(slot: u32) -> Option<*mut FlowSlot> {
-    Some(SLOTS.get_ptr_mut(slot)?.cast())
+pub fn flow(flow: FlowRef) -> Option<*mut FlowSlot> {
+    if flow.is_none() {
+        return None;
+    }
+    let slot: *mut FlowSlot = SLOTS.get_ptr_mut(flow.index())?.cast();
+    // SAFETY: a field of a slot.
+    if get(unsafe { &raw const (*slot).generation }) == flow.generation {
+        Some(slot)
+    } else {
+        None
+    }
 }

@@ -1,45 +1,34 @@
 //! Which watched flows a packet belongs to.
 
-use ebpf_congestion_signals_common::{FLOW_IS_SHARED, FlowAddress, LocalKey, PeerKey};
+use ebpf_congestion_signals_common::{FLOW_IS_SHARED, FlowAddress, FlowRef, LocalKey, PeerKey};
 
-use crate::atomic::get;
 use crate::kernel::{Skb, Sock};
 use crate::maps::{self, LOCALS, PEERS};
 use crate::packet;
 
-/// The flows of a packet, as indices in the array of slots; 0: none. A packet can belong to both
-/// a watched socket and a watched peer of it.
+/// The flows of a packet. A packet can belong to both a watched socket and a watched peer of it.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Owner {
-    pub socket: u32,
-    pub peer: u32,
+    pub socket: FlowRef,
+    pub peer: FlowRef,
 }
 
 impl Owner {
-    pub const NONE: Self = Self { socket: 0, peer: 0 };
+    pub const NONE: Self = Self {
+        socket: FlowRef::NONE,
+        peer: FlowRef::NONE,
+    };
 
     #[inline(always)]
     pub fn is_none(self) -> bool {
-        self.socket == 0 && self.peer == 0
+        self.socket.is_none() && self.peer.is_none()
     }
 
     /// Whether the packet counts among the sharing flows.
     #[inline(always)]
     pub fn is_shared(self) -> bool {
-        is_shared(self.peer) || is_shared(self.socket)
-    }
-}
-
-#[inline(always)]
-fn is_shared(slot: u32) -> bool {
-    if slot == 0 {
-        return false;
-    }
-    match maps::flow(slot) {
-        // SAFETY: a field of a slot.
-        Some(flow) => get(unsafe { &raw const (*flow).flags }) & FLOW_IS_SHARED != 0,
-        None => false,
+        (self.socket.slot | self.peer.slot) & FLOW_IS_SHARED != 0
     }
 }
 
@@ -58,15 +47,15 @@ pub fn of_leaving(skb: Skb) -> Owner {
         return Owner::NONE;
     };
     let peer = if entry.peers == 0 {
-        0
+        FlowRef::NONE
     } else {
         match packet::ends(skb) {
             Some(ends) => peer_of(cookie, ends.destination),
-            None => 0,
+            None => FlowRef::NONE,
         }
     };
     Owner {
-        socket: entry.slot,
+        socket: entry.flow,
         peer,
     }
 }
@@ -102,6 +91,11 @@ fn by_address(skb: Skb, local: &FlowAddress, remote: &FlowAddress, protocol: u8)
     };
     // SAFETY: the value is read before the program ends.
     let mut cookie = unsafe { LOCALS.get(key) };
+    if cookie.is_none() && local.scope != 0 {
+        key.local.scope = 0;
+        // SAFETY: as above.
+        cookie = unsafe { LOCALS.get(key) };
+    }
     if cookie.is_none() {
         key.local = FlowAddress::wildcard(local.port);
         // SAFETY: as above.
@@ -119,21 +113,26 @@ fn by_cookie(cookie: u64, remote: &FlowAddress) -> Owner {
         return Owner::NONE;
     };
     let peer = if entry.peers == 0 {
-        0
+        FlowRef::NONE
     } else {
         peer_of(cookie, *remote)
     };
     Owner {
-        socket: entry.slot,
+        socket: entry.flow,
         peer,
     }
 }
 
+/// A peer watched on the packet's link, or on any.
 #[inline(always)]
-fn peer_of(cookie: u64, remote: FlowAddress) -> u32 {
-    // SAFETY: the value is read before the program ends.
-    match unsafe { PEERS.get(PeerKey { cookie, remote }) } {
-        Some(slot) => *slot,
-        None => 0,
+fn peer_of(cookie: u64, remote: FlowAddress) -> FlowRef {
+    let mut key = PeerKey { cookie, remote };
+    // SAFETY: the value is copied at once.
+    let mut flow = unsafe { PEERS.get(key) }.copied();
+    if flow.is_none() && remote.scope != 0 {
+        key.remote.scope = 0;
+        // SAFETY: as above.
+        flow = unsafe { PEERS.get(key) }.copied();
     }
+    flow.unwrap_or(FlowRef::NONE)
 }

@@ -44,9 +44,16 @@ pub fn ends(skb: Skb) -> Option<Ends> {
         source.copy_from_slice(&header[8..24]);
         let mut destination = [0; 16];
         destination.copy_from_slice(&header[24..40]);
+        let mut source = FlowAddress::v6(source, source_port);
+        let mut destination = FlowAddress::v6(destination, destination_port);
+        if source.is_link_local() || destination.is_link_local() {
+            let link = skb.dev().ifindex_or_none();
+            source = source.on_link(link);
+            destination = destination.on_link(link);
+        }
         Some(Ends {
-            source: FlowAddress::v6(source, source_port),
-            destination: FlowAddress::v6(destination, destination_port),
+            source,
+            destination,
             protocol,
         })
     } else {

@@ -6,7 +6,7 @@
 //! because the device was busy, a queue thrown away) is put right then too.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use ebpf_congestion_signals_common::{ABSENT, QueueSlot, SOJOURNS_ONE_IN};
+use ebpf_congestion_signals_common::{ABSENT, FlowRef, QueueSlot, SOJOURNS_ONE_IN};
 
 use crate::atomic::{add, get, set};
 use crate::buffers;
@@ -176,11 +176,8 @@ pub fn dropped_inside(owner: Owner, bytes: u32) {
 
 /// Whether `bytes` of a flow, or more, are in its queue.
 #[inline(always)]
-pub fn holds(slot: u32, bytes: u32) -> bool {
-    if slot == 0 {
-        return false;
-    }
-    let Some(flow) = maps::flow(slot) else {
+pub fn holds(whose: FlowRef, bytes: u32) -> bool {
+    let Some(flow) = maps::flow(whose) else {
         return false;
     };
     // SAFETY: fields of a slot.
@@ -314,11 +311,10 @@ fn depart(queue: *mut QueueSlot, skb: Skb, gone: &mut Gone) {
 
 /// `bytes` of a flow enter a queue.
 #[inline(always)]
-fn enter(slot: u32, index: u32, queue: *const QueueSlot, bytes: u32) {
-    if slot == 0 {
+fn enter(whose: FlowRef, index: u32, queue: *const QueueSlot, bytes: u32) {
+    let Some(flow) = maps::flow(whose) else {
         return;
-    }
-    let Some(flow) = maps::flow(slot) else { return };
+    };
     // SAFETY: fields of slots, and a helper without preconditions.
     unsafe {
         let drained = get(&raw const (*queue).drained);
@@ -344,11 +340,8 @@ fn enter(slot: u32, index: u32, queue: *const QueueSlot, bytes: u32) {
 
 /// `bytes` of a flow leave its queue, whose index is the answer.
 #[inline(always)]
-fn leave(slot: u32, bytes: u32) -> Option<u32> {
-    if slot == 0 {
-        return None;
-    }
-    let flow = maps::flow(slot)?;
+fn leave(whose: FlowRef, bytes: u32) -> Option<u32> {
+    let flow = maps::flow(whose)?;
     // SAFETY: fields of a slot.
     unsafe {
         add(&raw mut (*flow).dequeued, bytes as u64);
@@ -358,11 +351,10 @@ fn leave(slot: u32, bytes: u32) -> Option<u32> {
 
 /// Takes the occupancy of the send buffer as it will be once the device has sent `skb`.
 #[inline(always)]
-fn observe(slot: u32, skb: Skb, now: u64) {
-    if slot == 0 {
+fn observe(whose: FlowRef, skb: Skb, now: u64) {
+    let Some(flow) = maps::flow(whose) else {
         return;
-    }
-    let Some(flow) = maps::flow(slot) else { return };
+    };
     // SAFETY: fields of a slot, and a helper without preconditions.
     unsafe {
         set(&raw mut (*flow).updated_ns, now);
@@ -384,5 +376,5 @@ fn observe(slot: u32, skb: Skb, now: u64) {
     let wmem = buffers::wmem(sk);
     let truesize = skb.truesize();
     let left = wmem.saturating_sub(truesize);
-    buffers::observe_send(slot, flow, left, sk.sndbuf());
+    buffers::observe_send(whose, flow, left, sk.sndbuf());
 }

@@ -1,7 +1,7 @@
 //! What sockets hand to the kernel, and what the kernel hands to devices.
 
 use aya_ebpf::helpers::bpf_get_prandom_u32;
-use ebpf_congestion_signals_common::{FlowSlot, SendCounters, Socket};
+use ebpf_congestion_signals_common::{FlowRef, SendCounters, Socket};
 
 use crate::atomic::{add, set};
 use crate::buffers;
@@ -66,17 +66,15 @@ pub fn socket_took(sk: Sock, result: i32) {
     let Some(entry) = maps::watched(sk.cookie()) else {
         return;
     };
-    let slot = entry.slot;
-    if slot == 0 {
+    let Some(flow) = maps::flow(entry.flow) else {
         return;
-    }
-    let Some(flow) = maps::flow(slot) else { return };
+    };
     // SAFETY: fields of a slot.
     unsafe {
         count(&raw mut (*flow).send, bytes, every);
         pressure::note(&raw mut (*flow).send_pressure, share, every);
     }
-    buffers::observe(slot, flow, sk, wmem);
+    buffers::observe(entry.flow, flow, sk, wmem);
 }
 
 /// Counts a call, for itself and for those that were not looked at.
@@ -153,13 +151,8 @@ struct Sent {
 }
 
 #[inline(always)]
-fn count_sent(slot: u32, sent: &Sent) {
-    if slot == 0 {
-        return;
-    }
-    let Some(flow): Option<*mut FlowSlot> = maps::flow(slot) else {
-        return;
-    };
+fn count_sent(flow: FlowRef, sent: &Sent) {
+    let Some(flow) = maps::flow(flow) else { return };
     // SAFETY: fields of a slot.
     unsafe {
         add(&raw mut (*flow).sent_bytes, sent.payload as u64);

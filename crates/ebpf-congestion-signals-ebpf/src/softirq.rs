@@ -3,8 +3,8 @@
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use ebpf_congestion_signals_common::{SoftirqCounters, WAITS_ONE_IN};
 
-use crate::atomic::{add, get, set};
-use crate::maps;
+use crate::atomic::{add, get};
+use crate::maps::{self, SoftirqState};
 
 /// Numbers of the softirqs (`include/linux/interrupt.h`), unchanged since 2.6.
 const NET_TX_SOFTIRQ: u32 = 2;
@@ -13,15 +13,15 @@ const NET_RX_SOFTIRQ: u32 = 3;
 /// A softirq is asked for on this CPU.
 #[inline(always)]
 pub fn raised(vector: u32) {
-    let Some(counters) = counters(vector) else {
+    let Some(state) = state(vector) else {
         return;
     };
-    // SAFETY: a field of a slot, and a helper without preconditions.
+    // SAFETY: fields of this CPU's own record, and a helper without preconditions.
     unsafe {
-        let raises = get(&raw const (*counters).raises) + 1;
-        set(&raw mut (*counters).raises, raises);
-        if raises % WAITS_ONE_IN == 1 && get(&raw const (*counters).raised) == 0 {
-            set(&raw mut (*counters).raised, bpf_ktime_get_ns());
+        let raises = (*state).raises.wrapping_add(1);
+        (*state).raises = raises;
+        if raises % WAITS_ONE_IN == 1 && (*state).raised == 0 {
+            (*state).raised = bpf_ktime_get_ns();
         }
     }
 }
@@ -29,17 +29,18 @@ pub fn raised(vector: u32) {
 /// A handler begins on this CPU. Softirqs of one CPU do not nest.
 #[inline(always)]
 pub fn entered(vector: u32) {
-    let Some(counters) = counters(vector) else {
+    let (Some(state), Some(counters)) = (state(vector), counters(vector)) else {
         return;
     };
-    // SAFETY: fields of a slot, and a helper without preconditions.
+    // SAFETY: fields of a slot and of this CPU's own record, and a helper without preconditions.
     unsafe {
+        // Read before the time: a hard interrupt may raise the softirq between the two.
+        let raised = get(&raw const (*state).raised);
         let now = bpf_ktime_get_ns();
-        let raised = get(&raw const (*counters).raised);
-        set(&raw mut (*counters).since, now);
+        (*state).since = now;
         if raised != 0 {
-            set(&raw mut (*counters).raised, 0);
-            add(&raw mut (*counters).wait_ns, now - raised);
+            (*state).raised = 0;
+            add(&raw mut (*counters).wait_ns, now.wrapping_sub(raised));
             add(&raw mut (*counters).waits, 1);
         }
     }
@@ -48,27 +49,33 @@ pub fn entered(vector: u32) {
 /// The handler has ended.
 #[inline(always)]
 pub fn left(vector: u32) {
-    let Some(counters) = counters(vector) else {
+    let (Some(state), Some(counters)) = (state(vector), counters(vector)) else {
         return;
     };
-    // SAFETY: fields of a slot, and a helper without preconditions.
+    // SAFETY: as above.
     unsafe {
-        let since = get(&raw const (*counters).since);
+        let since = (*state).since;
         // Entered before the probes were attached.
         if since == 0 {
             return;
         }
         add(&raw mut (*counters).ns, bpf_ktime_get_ns() - since);
         add(&raw mut (*counters).runs, 1);
-        set(&raw mut (*counters).since, 0);
+        (*state).since = 0;
+    }
+}
+
+#[inline(always)]
+fn state(vector: u32) -> Option<*mut SoftirqState> {
+    match vector {
+        NET_RX_SOFTIRQ => maps::softirq(0),
+        NET_TX_SOFTIRQ => maps::softirq(1),
+        _ => None,
     }
 }
 
 #[inline(always)]
 fn counters(vector: u32) -> Option<*mut SoftirqCounters> {
-    if vector != NET_RX_SOFTIRQ && vector != NET_TX_SOFTIRQ {
-        return None;
-    }
     let host = maps::host()?;
     // SAFETY: fields of a slot.
     Some(unsafe {

@@ -38,9 +38,24 @@ pub enum WatchError {
         /// How many flows the source was loaded for.
         slots: u32,
     },
-    /// The same flow is watched already.
-    #[error("this flow is watched already: clone its Watch instead of watching it again")]
-    AlreadyWatched,
+    /// This source cannot watch such a flow, wherever it runs.
+    #[error("this source cannot watch {what}")]
+    Unsupported {
+        /// What was asked for.
+        what: String,
+    },
+    /// The source has lost what it learns from, and can watch nothing more.
+    #[error("the source is no longer connected ({reason}): make a new one")]
+    Disconnected {
+        /// Why.
+        reason: String,
+    },
+    /// The source may not watch this flow for the one who asks.
+    #[error("watching this flow is denied: {reason}")]
+    Denied {
+        /// Why, and what would change that.
+        reason: String,
+    },
     /// The kernel refused an entry in the map of watched flows.
     #[error("the kernel refused to register the flow in map {map}")]
     Map {
@@ -62,6 +77,21 @@ pub enum EventsError {
     /// The ring buffer could not be registered with the runtime.
     #[error("the ring buffer cannot be waited on")]
     Register(#[source] io::Error),
+    /// This source has no events.
+    #[error("this source tells no events: compare its counters instead")]
+    Unsupported,
+    /// The source has lost what it learns from.
+    #[error("the source is no longer connected ({reason}): make a new one")]
+    Disconnected {
+        /// Why.
+        reason: String,
+    },
+    /// The source may not tell events to the one who asks.
+    #[error("reading events is denied: {reason}")]
+    Denied {
+        /// Why, and what would change that.
+        reason: String,
+    },
 }
 
 /// Why probes cannot be loaded.

@@ -14,9 +14,11 @@
 //! let watch = source.watch(WatchTarget::socket(&socket))?;
 //! // ... send ...
 //! let now = watch.congestion();
-//! println!("{} datagrams dropped by a full queue of this host", now.queue_drops);
-//! if let Some(queue) = now.queue {
-//!     println!("{} of {} bytes in the queue are ours", queue.own, queue.total);
+//! if let Some(drops) = now.queue_drops {
+//!     println!("{drops} datagrams dropped by a full queue of this host");
+//! }
+//! if let Some((own, total)) = now.queue.and_then(|queue| queue.own.zip(queue.total)) {
+//!     println!("{own} of {total} bytes in the queue are ours");
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -75,6 +77,8 @@ mod signals;
 pub mod socket;
 mod source;
 mod symbols;
+#[cfg(feature = "recording")]
+mod targets;
 
 #[cfg(all(feature = "ebpf", target_os = "linux"))]
 pub use btf::BtfError;

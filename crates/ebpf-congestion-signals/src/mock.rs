@@ -14,8 +14,8 @@ use crate::event::{Event, EventStream};
 use crate::fanout::Fanout;
 use crate::observer::{AfterSend, SendOutcome, SocketObserver, SocketSend};
 use crate::sample::{
-    Direction, DropClass, DropCounters, DropsByReason, FlowSample, HostSample, KernelTime,
-    LocalCongestion, QueueSample, SendCounters, SourceKind,
+    Direction, DropClass, DropCounters, DropTable, DropsByReason, FlowSample, HostSample,
+    KernelTime, LocalCongestion, QueueSample, SendCounters, SourceKind,
 };
 use crate::source::{Capability, FlowId, FlowReader, SignalSource, Watch, WatchTarget};
 
@@ -30,11 +30,11 @@ use crate::source::{Capability, FlowId, FlowReader, SignalSource, Watch, WatchTa
 /// let flow = source.add_flow();
 /// let watch = flow.watch();
 ///
-/// flow.at(Duration::from_millis(20), |sample| sample.congestion.queue_drops += 3);
+/// flow.at(Duration::from_millis(20), |sample| sample.congestion.queue_drops = Some(3));
 /// source.advance(Duration::from_millis(10));
-/// assert_eq!(watch.congestion().queue_drops, 0);
+/// assert_eq!(watch.congestion().queue_drops, Some(0));
 /// source.advance(Duration::from_millis(10));
-/// assert_eq!(watch.congestion().queue_drops, 3);
+/// assert_eq!(watch.congestion().queue_drops, Some(3));
 /// ```
 ///
 /// Reading a mock takes a lock that is held for a copy; it is for tests and simulations.
@@ -85,6 +85,11 @@ impl MockSource {
     fn new_flow(&self, state: &mut State, target: Option<MockTarget>) -> MockFlow {
         let mut sample = FlowSample::empty(SourceKind::Mock);
         sample.congestion.live = true;
+        sample.congestion.observed_packets = Some(0);
+        sample.congestion.queue_drops = Some(0);
+        sample.congestion.policy_drops = Some(0);
+        (sample.sent_packets, sample.sent_bytes) = (Some(0), Some(0));
+        sample.drops = Some(DropTable::default());
         let flow = Arc::new(MockState {
             id: FlowId::from_u64(state.flows.len() as u64),
             target,
@@ -279,9 +284,9 @@ struct MockState {
 impl MockState {
     fn observe_sent(&self, packets: u64, bytes: u64) {
         let mut sample = self.sample.lock();
-        sample.congestion.observed_packets += packets;
-        sample.sent_packets += packets;
-        sample.sent_bytes += bytes;
+        *sample.congestion.observed_packets.get_or_insert_default() += packets;
+        *sample.sent_packets.get_or_insert_default() += packets;
+        *sample.sent_bytes.get_or_insert_default() += bytes;
     }
 }
 
@@ -349,16 +354,14 @@ impl MockFlow {
         dropped: DropCounters,
     ) {
         self.set(|sample| {
-            sample.drops.add(direction, class, dropped);
-            match (direction, class) {
-                (Direction::Leaving, DropClass::QueueFull) => {
-                    sample.congestion.queue_drops += dropped.packets;
-                }
-                (Direction::Leaving, DropClass::Policy) => {
-                    sample.congestion.policy_drops += dropped.packets;
-                }
-                _ => {}
-            }
+            let drops = sample.drops.get_or_insert_default();
+            drops.add(direction, class, dropped);
+            let counter = match (direction, class) {
+                (Direction::Leaving, DropClass::QueueFull) => &mut sample.congestion.queue_drops,
+                (Direction::Leaving, DropClass::Policy) => &mut sample.congestion.policy_drops,
+                _ => return,
+            };
+            *counter.get_or_insert_default() += dropped.packets;
         });
         let mut state = self.source.lock();
         let host = state.host.drops.get_or_insert_default();
@@ -380,11 +383,15 @@ mod tests {
     fn a_script_is_applied_in_the_order_of_time() {
         let source = MockSource::new();
         let flow = source.add_flow();
-        flow.at(Duration::from_millis(2), |sample| sample.sent_packets *= 10);
-        flow.at(Duration::from_millis(1), |sample| sample.sent_packets += 1);
+        flow.at(Duration::from_millis(2), |sample| {
+            sample.sent_packets = sample.sent_packets.map(|sent| sent * 10);
+        });
+        flow.at(Duration::from_millis(1), |sample| {
+            sample.sent_packets = sample.sent_packets.map(|sent| sent + 1);
+        });
         source.advance(Duration::from_millis(3));
         let sample = flow.watch().sample();
-        assert_eq!(sample.sent_packets, 10);
+        assert_eq!(sample.sent_packets, Some(10));
         assert_eq!(sample.updated, Some(KernelTime::from_nanos(2_000_000)));
     }
 
@@ -404,8 +411,8 @@ mod tests {
             three,
         );
 
-        assert_eq!(ours.watch().congestion().queue_drops, 3);
-        assert_eq!(other.watch().congestion().queue_drops, 0);
+        assert_eq!(ours.watch().congestion().queue_drops, Some(3));
+        assert_eq!(other.watch().congestion().queue_drops, Some(0));
         assert_eq!(source.host().drops.map(|drops| drops.total()), Some(three));
         let reasons = source.drops_by_reason(Some(ours.watch().id()));
         assert_eq!(reasons, [DropsByReason::new("QDISC_DROP", three)]);
@@ -425,10 +432,13 @@ mod tests {
             flow.drop_packets(direction, DropClass::Policy, "NETFILTER_DROP", three);
         }
         let congestion = flow.watch().congestion();
-        assert_eq!((congestion.queue_drops, congestion.policy_drops), (0, 3));
+        assert_eq!(
+            (congestion.queue_drops, congestion.policy_drops),
+            (Some(0), Some(3))
+        );
         assert_eq!(
             (congestion.observed_packets, congestion.seen_packets()),
-            (5, 8)
+            (Some(5), Some(8))
         );
     }
 
@@ -461,8 +471,8 @@ mod tests {
             let _ = observer.on_send(send, SendOutcome::Sent);
             let _ = observer.on_send(send, SendOutcome::WouldBlock);
         }
-        assert_eq!(whole.congestion().observed_packets, 6);
-        assert_eq!(peer.congestion().observed_packets, 3);
+        assert_eq!(whole.congestion().observed_packets, Some(6));
+        assert_eq!(peer.congestion().observed_packets, Some(3));
 
         let id = peer.id();
         drop(peer);

@@ -35,8 +35,11 @@ pub trait SignalSource: fmt::Debug + Send + Sync {
         Vec::new()
     }
 
-    /// Begins to observe a flow; it is observed until the last clone of the [`Watch`] is gone.
-    /// Makes system calls.
+    /// Begins to observe a flow; it is observed until the last handle of it is gone. A flow that is
+    /// observed already is not observed twice: the answer is another handle of it, with the counters
+    /// as they are. Where `target` is [sharing](WatchTarget::sharing), the flow is from now on.
+    ///
+    /// Makes system calls. The work does not grow with the number of flows.
     fn watch(&self, target: WatchTarget<'_>) -> Result<Watch, WatchError>;
 
     /// Asks to be told what a program's own UDP socket sends and receives, for a source that learns
@@ -61,19 +64,19 @@ pub trait SignalSource: fmt::Debug + Send + Sync {
 #[non_exhaustive]
 pub struct Capability {
     /// What gives it: the name of a probe or of an interface.
-    pub name: &'static str,
+    pub name: String,
     /// What it gives.
-    pub gives: &'static str,
+    pub gives: String,
     /// `None` when it works here, else why it does not and what would change that.
     pub missing: Option<String>,
 }
 
 impl Capability {
     /// A signal that works when `missing` is `None`.
-    pub fn new(name: &'static str, gives: &'static str, missing: Option<String>) -> Self {
+    pub fn new(name: impl Into<String>, gives: impl Into<String>, missing: Option<String>) -> Self {
         Self {
-            name,
-            gives,
+            name: name.into(),
+            gives: gives.into(),
             missing,
         }
     }
@@ -137,8 +140,8 @@ impl<'a> WatchTarget<'a> {
 
     /// Counts the flow among those whose backlog is
     /// [`QueueSample::shared`](crate::QueueSample::shared). Governed flows are watched so: together
-    /// they hold back for one another. Not for a flow that fills the queue as it likes, nor for a
-    /// socket and its peers both, whose packets would count twice.
+    /// they hold back for one another. Not for a flow that fills the queue as it likes. A packet
+    /// counts once, also where a socket and its peer both share.
     pub fn sharing(self) -> Self {
         Self {
             sharing: true,

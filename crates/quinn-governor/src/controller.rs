@@ -18,7 +18,7 @@ use crate::law::constants::WIRE_OVERHEAD;
 use crate::law::{self, Law, Marks, Occasion, Report, Verdict};
 use crate::queue_limit::Observation;
 use crate::report::{Counters, GovernorReport};
-use crate::seat::Seat;
+use crate::seat::{self, Seat};
 use crate::shared::Shared;
 
 /// A controller under a base controller's window: what a [`Governor`](crate::Governor) builds.
@@ -211,7 +211,7 @@ impl GovernedController {
             self.doubted = None;
             return;
         }
-        let seen = governed.watch.congestion().seen_packets();
+        let seen = seat::observed(&governed.watch.congestion());
         match self.doubted {
             Some((since, before)) if sent >= since => {
                 if seen == before {
@@ -298,7 +298,7 @@ impl Controller for GovernedController {
         self.prove(bytes);
         if let Some(governed) = self.seat.flow() {
             let observed = || {
-                let packets = governed.watch.congestion().seen_packets();
+                let packets = seat::observed(&governed.watch.congestion());
                 governed.flow.observed(packets)
             };
             if let Some(answer) = self.law.on_ack(sent, bytes, rtt.get(), observed) {

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
-use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, Runtime, ServerConfig};
+use quinn::{AsyncUdpSocket, ClientConfig, Endpoint, EndpointConfig, Runtime, ServerConfig};
 use quinn_proto::TransportConfig;
 
 use crate::fallback::Fallback;
@@ -15,18 +15,17 @@ use crate::socket::GovernedSocket;
 impl Governors {
     /// As [`quinn::Endpoint::client`], governed: an endpoint for outgoing connections.
     ///
-    /// Connections are governed whose [`TransportConfig`] comes from [`Governors::transport`], or
-    /// went through [`Governors::govern`]. Fails exactly where quinn's function does.
+    /// Connections are governed whose [`TransportConfig`] comes from [`Governors::client_config`] or
+    /// [`Governors::transport`], or went through [`Governors::govern`]. Fails exactly where quinn's function does.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let mut client_config: quinn::ClientConfig = unimplemented!();
+    /// # let client_config: quinn::ClientConfig = unimplemented!();
     /// use quinn_governor::Governors;
     ///
     /// let governors = Governors::auto();
     /// let mut endpoint = governors.client("[::]:0".parse()?)?;
-    /// client_config.transport_config(governors.transport().into());
-    /// endpoint.set_default_client_config(client_config);
+    /// endpoint.set_default_client_config(governors.client_config(client_config));
     /// # Ok(())
     /// # }
     /// ```
@@ -133,6 +132,13 @@ impl Governors {
         let mut transport = TransportConfig::default();
         self.govern(&mut transport);
         transport
+    }
+
+    /// A client's configuration, governed: with quinn's default transport configuration. Who sets
+    /// one of their own calls [`govern`](Self::govern) on it instead.
+    pub fn client_config(&self, mut config: ClientConfig) -> ClientConfig {
+        config.transport_config(Arc::new(self.transport()));
+        config
     }
 
     /// Has this transport's connections governed: sets its factory of congestion controllers.

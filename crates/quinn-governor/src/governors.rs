@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use ebpf_congestion_signals::{SignalSource, Watch, WatchError, WatchTarget};
+use ebpf_congestion_signals::{SignalSource, Watch, WatchError, WatchTarget, best_source};
 use quinn_proto::VarInt;
 use quinn_proto::congestion::CubicConfig;
 
@@ -35,26 +35,21 @@ enum Signals {
 }
 
 impl Governors {
-    /// Governors over the best source of signals that works here, and quinn's Cubic. Never fails:
-    /// without any source, connections run exactly as without this crate, and
+    /// Governors over the best source of signals that works here ([`best_source`]), and quinn's
+    /// Cubic. Never fails: without any source, connections run exactly as without this crate, and
     /// [`absence`](Self::absence) says why. What was found is logged once, by `tracing`.
     ///
     /// Loads probes into the kernel where that is permitted, which takes up to a second: call it
     /// before the runtime starts, or where that may block.
     pub fn auto() -> Self {
         let base: BaseFactory = Arc::new(CubicConfig::default());
-        match crate::auto::source() {
-            Ok(source) => {
-                tracing::info!(source = %source.kind(), "connections are governed");
-                Self::over(source, base, GovernorConfig::default())
-            }
-            Err(why) => {
-                tracing::info!(%why, "no source of signals: connections are not governed");
-                Self {
-                    base,
-                    signals: Signals::Absent(why.into()),
-                }
-            }
+        let choice = best_source();
+        match &choice.source {
+            Some(source) => Self::over(Arc::clone(source), base, GovernorConfig::default()),
+            None => Self {
+                base,
+                signals: Signals::Absent(choice.to_string().into()),
+            },
         }
     }
 

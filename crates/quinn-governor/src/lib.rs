@@ -191,7 +191,6 @@
 //!   does not know how much the queue holds: whatever answers to loss gives way to what does not.
 #![forbid(unsafe_code)]
 
-mod auto;
 mod base;
 mod binding;
 mod config;
@@ -203,6 +202,7 @@ mod flow;
 mod governor;
 mod governors;
 mod law;
+mod poller;
 #[cfg(feature = "qlog")]
 mod qlog;
 mod queue_limit;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ebpf_congestion_signals::{QueueSample, Watch};
+use ebpf_congestion_signals::{LocalCongestion, QueueSample, Watch};
 
 use crate::governor::Governed;
 use crate::law::constants::WIRE_OVERHEAD;
@@ -58,7 +58,7 @@ impl Seat {
     pub(crate) fn move_to(&mut self, flow: Arc<Governed>) {
         let joined = self.joined;
         self.leave();
-        self.drops = flow.watch.congestion().queue_drops;
+        self.drops = flow.watch.congestion().queue_drops.unwrap_or_default();
         self.flow = Some(flow);
         if joined {
             self.join();
@@ -112,39 +112,43 @@ impl Seat {
     pub(crate) fn signals(&self, mtu: u64) -> Option<Signals> {
         let governed = self.flow.as_deref()?;
         let sample = governed.watch.congestion();
-        let unobserved = governed.flow.unobserved(sample.seen_packets());
-        let queue = sample.queue.map(|queue| {
+        let observed = observed(&sample);
+        let unobserved = governed.flow.unobserved(observed);
+        // Of a queue that the source does not know whole, nothing is used.
+        let queue = sample.queue.and_then(|queue| {
+            let (own, shared) = (queue.own?, queue.shared?);
+            let (total, drained) = (queue.total?, queue.drained?);
             let datagram = mtu + WIRE_OVERHEAD;
             let id = queue.id.index();
             let on_its_way = unobserved.saturating_mul(datagram);
             // Gauges are read one after the other.
-            let own_flow = queue.own.min(queue.total);
+            let own_flow = own.min(total);
             let backlog = own_flow.saturating_add(on_its_way);
             // A FIFO is left in the order it was entered; which of a socket's connections entered
             // it, the source does not tell.
             let own = backlog / governed.flow.controllers();
             let limit = self.queue(id);
-            QueueSignals {
+            Some(QueueSignals {
                 id,
                 own,
                 own_flow,
-                shared: queue.shared,
-                total: queue.total,
-                drained: queue.drained,
+                shared,
+                total,
+                drained,
                 room: room(&queue, on_its_way),
                 limit: limit.limit(&self.shared.config, datagram),
                 others_share: limit
                     .sharers()
                     .saturating_sub(u32::from(self.sharing.is_at(id))),
                 mean_rate: limit.mean_rate(),
-            }
+            })
         });
         Some(Signals {
             live: sample.live && self.shared.is_enabled(),
-            observed: sample.seen_packets(),
+            observed,
             unobserved,
-            policy_drops: sample.policy_drops,
-            drops: self.drops(governed, sample.queue_drops),
+            policy_drops: sample.policy_drops.unwrap_or_default(),
+            drops: self.drops(governed, sample.queue_drops.unwrap_or_default()),
             queue,
         })
     }
@@ -165,10 +169,15 @@ impl Seat {
     }
 }
 
+/// Packets that the source saw; none from one that cannot tell, which is then not relied on.
+pub(crate) fn observed(sample: &LocalCongestion) -> u64 {
+    sample.seen_packets().unwrap_or_default()
+}
+
 /// Bytes that the queue still takes, less what is on its way there. A queue that holds more than its
 /// limit has another.
 fn room(queue: &QueueSample, on_its_way: u64) -> Option<u64> {
-    let free = queue.limit?.checked_sub(queue.total)?;
+    let free = queue.limit?.checked_sub(queue.total?)?;
     Some(free.saturating_sub(on_its_way))
 }
 

@@ -15,6 +15,7 @@ use crate::flow::Flow;
 use crate::governor::Governed;
 use crate::queue_limit::QueueLimit;
 use crate::report::Counters;
+use crate::seat;
 
 /// What the [`Governors`](crate::Governors) of a process that use one source know together: how
 /// much each queue is to hold, and what was sent on each flow.
@@ -56,7 +57,10 @@ impl SourceState {
             flows.retain(|_, flow| flow.strong_count() > 0);
         }
         let start = watch.congestion();
-        let flow = Arc::new(Flow::new(start.seen_packets(), start.queue_drops));
+        let flow = Arc::new(Flow::new(
+            seat::observed(&start),
+            start.queue_drops.unwrap_or_default(),
+        ));
         flows.insert(watch.id(), Arc::downgrade(&flow));
         flow
     }

@@ -14,6 +14,7 @@ use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
 use quinn::{AsyncUdpSocket, Runtime, UdpPoller};
 
 use crate::binding::Binding;
+use crate::poller::{FullBuffers, Poller};
 use crate::shared::Shared;
 use crate::sockets::SocketFlows;
 
@@ -35,6 +36,7 @@ pub struct GovernedSocket {
     /// Of a source that learns from what the socket sends and receives.
     observer: Option<Arc<dyn SocketObserver>>,
     logged: Mutex<Option<Instant>>,
+    full: FullBuffers,
 }
 
 /// Failed sends are logged at most once in this time, as quinn-udp does.
@@ -62,6 +64,7 @@ impl GovernedSocket {
             flows,
             observer,
             logged: Mutex::new(None),
+            full: FullBuffers::default(),
         })
     }
 
@@ -147,7 +150,8 @@ fn is_too_large(_error: &io::Error) -> bool {
 impl AsyncUdpSocket for GovernedSocket {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
         let inner = Arc::clone(&self.inner).create_io_poller();
-        Box::pin(Poller { inner })
+        let runtime = Arc::clone(&self.runtime);
+        Box::pin(Poller::new(inner, runtime, self.full.clone()))
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
@@ -156,7 +160,9 @@ impl AsyncUdpSocket for GovernedSocket {
             // The runtime's own socket has to find out, so that it waits until the socket is
             // writable again. It may be by now.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.inner.try_send(transmit)?;
+                self.inner
+                    .try_send(transmit)
+                    .inspect_err(|_| self.full.count())?;
                 if let Some(observer) = &self.observer {
                     let _ = observer.on_send(report(transmit), SendOutcome::Sent);
                 }
@@ -255,20 +261,4 @@ fn is_unknown_host(error: &io::Error) -> bool {
 #[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
 fn is_unknown_host(_error: &io::Error) -> bool {
     false
-}
-
-/// Waits until the socket is writable, and takes back the binding of datagrams that wait with it.
-#[derive(Debug)]
-struct Poller {
-    inner: Pin<Box<dyn UdpPoller>>,
-}
-
-impl UdpPoller for Poller {
-    fn poll_writable(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let writable = self.inner.as_mut().poll_writable(cx);
-        if writable.is_pending() {
-            drop(Binding::take());
-        }
-        writable
-    }
 }

@@ -42,14 +42,13 @@ fn drop_one(flow: &MockFlow) {
 /// A queue that nobody else uses.
 fn queue(own: u64, drained: u64) -> Option<QueueSample> {
     let id = QueueId::new(0)?;
-    Some(QueueSample {
-        id,
-        own,
-        shared: own,
-        total: own,
-        drained,
-        limit: None,
-    })
+    Some(
+        QueueSample::new(id)
+            .with_own(own)
+            .with_shared(own)
+            .with_total(own)
+            .with_drained(drained),
+    )
 }
 
 #[test]
@@ -262,7 +261,9 @@ fn a_report_tells_the_source_and_how_long_ago_it_saw_something() {
     let governor = governors.watch(flow.watch());
     assert_eq!(governor.report().source, Some(SourceKind::Mock));
     assert_eq!(governor.report().observation_age, None);
-    flow.at(Duration::from_millis(30), |sample| sample.sent_packets += 1);
+    flow.at(Duration::from_millis(30), |sample| {
+        sample.sent_packets = Some(1);
+    });
     source.advance(Duration::from_millis(30));
     source.advance(Duration::from_millis(12));
     let age = Some(Duration::from_millis(12));

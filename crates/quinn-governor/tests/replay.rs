@@ -38,7 +38,7 @@ fn play() -> (Vec<u64>, GovernorReport) {
         source.advance(STEP);
         since += STEP;
         let now = start + since;
-        let seen = watch.congestion().observed_packets;
+        let seen = watch.congestion().observed_packets.unwrap_or_default();
         // What was sent between two samples, in the batches of ten that quinn makes.
         while packets < seen {
             let batch = (seen - packets).min(10);

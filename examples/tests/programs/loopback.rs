@@ -28,7 +28,7 @@ fn a_report_has_every_field() {
 }
 
 #[test]
-fn without_privilege_it_reads_its_own_sockets_and_says_why() {
+fn without_privilege_it_asks_its_socket_and_says_why() {
     let limits = "--bounding-set=-bpf,-perfmon,-sys_admin --inh-caps=-bpf,-perfmon,-sys_admin";
     let privileged = ebpf_congestion_signals::EbpfSource::load().is_ok();
     let mut unprivileged = if privileged {
@@ -43,6 +43,7 @@ fn without_privilege_it_reads_its_own_sockets_and_says_why() {
     let report = ended.json();
     check(&report, 1);
     assert_eq!(text(&report, "/source"), "socket");
+    assert_eq!(text(&report, "/governor"), "on");
     let notice = ended.stdout.lines().next().expect("it begins with it");
     for part in [
         "socket",

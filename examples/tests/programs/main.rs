@@ -7,6 +7,7 @@ extern crate live_test;
 
 mod arguments;
 mod loopback;
+mod minimal;
 mod path;
 mod process;
 mod report;

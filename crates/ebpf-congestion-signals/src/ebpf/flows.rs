@@ -2,34 +2,74 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::sync::{Arc, Weak};
 
 use aya::maps::MapError;
 use ebpf_congestion_signals_common::{
-    DropCounters, FLOW_IS_SHARED, FlowSlot, Layout, LocalKey, PeerKey, ReasonKey, SLOT_BYTES,
-    SocketEntry, cookie_place,
+    FLOW_IS_SHARED, FlowRef, FlowSlot, Layout, LocalKey, PeerKey, SLOT_BYTES, SocketEntry,
+    cookie_place,
 };
 
 use super::load::{Maps, Plain, SlotWords};
 use super::mapped::FlowIndex;
-use super::socket::{self, Identity};
+use super::reader::Reader;
+use super::socket::Identity;
 use crate::error::WatchError;
-use crate::source::{FlowId, WatchTarget};
+use crate::source::FlowId;
+
+/// What is watched: a socket by its cookie, or one remote address of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct FlowKey {
+    pub(super) cookie: u64,
+    pub(super) peer: Option<PeerKey>,
+}
 
 /// A flow that is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Flow {
-    pub(super) id: FlowId,
     pub(super) index: FlowIndex,
-    cookie: u64,
-    /// The single remote address, where that is what is watched.
-    peer: Option<PeerKey>,
+    /// The slot's generation while it is this flow's.
+    pub(super) generation: u32,
+    pub(super) key: FlowKey,
 }
 
 impl Flow {
+    /// The slot and its generation: a slot is given away again, with another generation.
+    pub(super) fn id(&self) -> FlowId {
+        flow_id(self.index.slot(), self.generation)
+    }
+
     /// Whether this is a socket's single peer.
     pub(super) fn is_peer(&self) -> bool {
-        self.peer.is_some()
+        self.key.peer.is_some()
     }
+
+    fn reference(&self, sharing: bool) -> FlowRef {
+        let flag = if sharing { FLOW_IS_SHARED } else { 0 };
+        FlowRef {
+            slot: self.index.slot() | flag,
+            generation: self.generation,
+        }
+    }
+}
+
+/// The flow that has a slot in a generation.
+pub(super) fn flow_id(slot: u32, generation: u32) -> FlowId {
+    FlowId::from_u64(u64::from(generation) << 32 | u64::from(slot))
+}
+
+/// The slot and the generation of a flow.
+pub(super) fn slot_of(id: FlowId) -> (u32, u32) {
+    let [low, high] = [id.as_u64(), id.as_u64() >> 32].map(|half| half & u64::from(u32::MAX));
+    let word = |half| u32::try_from(half).unwrap_or_default();
+    (word(low), word(high))
+}
+
+/// A flow that has handles.
+struct Held {
+    flow: Flow,
+    sharing: bool,
+    reader: Weak<Reader>,
 }
 
 /// A socket of which something is watched.
@@ -39,18 +79,20 @@ struct Watched {
     entry: SocketEntry,
 }
 
-/// The watched flows, here and in the probes' maps.
+/// The watched flows, here and in the probes' maps. The work of a change does not depend on how
+/// many there are.
 pub(super) struct Registry {
     maps: Maps,
     layout: Layout,
     /// Slots that are free, longest-free first: a probe that is just running may still write to
     /// one that was given back.
     free: VecDeque<FlowIndex>,
+    /// How many flows have had each slot.
+    generations: Vec<u32>,
     sockets: HashMap<u64, Watched>,
     /// Watched sockets that share a local address (SO_REUSEPORT).
     locals: HashMap<LocalKey, Vec<u64>>,
-    flows: HashMap<FlowIndex, FlowId>,
-    next_id: u64,
+    flows: HashMap<FlowKey, Held>,
 }
 
 impl Registry {
@@ -59,144 +101,185 @@ impl Registry {
             maps,
             layout,
             free: FlowIndex::all(layout).collect(),
+            generations: vec![0; layout.slots() as usize],
             sockets: HashMap::new(),
             locals: HashMap::new(),
             flows: HashMap::new(),
-            next_id: 0,
         }
     }
 
-    /// The flow that has a slot now.
-    pub(super) fn flow_at(&self, slot: u32) -> Option<FlowId> {
-        self.flows
-            .iter()
-            .find(|(index, _)| index.slot() == slot)
-            .map(|(_, id)| *id)
+    /// The handle of a flow that is watched already. `None` also for one whose last handle is just
+    /// being dropped.
+    pub(super) fn reader(&self, key: &FlowKey) -> Option<Arc<Reader>> {
+        self.flows.get(key)?.reader.upgrade()
     }
 
-    fn slot_of(&self, id: FlowId) -> Option<u32> {
-        self.flows
-            .iter()
-            .find(|(_, flow)| **flow == id)
-            .map(|(index, _)| index.slot())
-    }
-
-    /// Begins to watch.
-    pub(super) fn add(&mut self, target: &WatchTarget<'_>) -> Result<Flow, WatchError> {
-        let identity = socket::identify(target.fd())?;
-        let peer = target.peer_address().map(|remote| PeerKey {
-            cookie: identity.cookie,
-            remote: socket::address(remote),
-        });
-        if self.is_watched(identity.cookie, peer) {
-            return Err(WatchError::AlreadyWatched);
+    /// Makes a flow a sharing one. Bytes of it that are queued already count as shared from its next
+    /// packet on.
+    pub(super) fn share(&mut self, key: &FlowKey) -> Result<(), WatchError> {
+        let Some(held) = self.flows.get_mut(key) else {
+            return Ok(());
+        };
+        if held.sharing {
+            return Ok(());
         }
+        let reference = held.flow.reference(true);
+        match key.peer {
+            Some(peer) => self.maps.peers.insert(Plain(peer), Plain(reference), 0),
+            None => match self.sockets.get_mut(&key.cookie) {
+                Some(socket) => {
+                    socket.entry.flow = reference;
+                    let entry = Plain(socket.entry);
+                    self.maps.sockets.insert(key.cookie, entry, 0)
+                }
+                None => Ok(()),
+            },
+        }
+        .map_err(refused(if key.peer.is_some() {
+            "PEERS"
+        } else {
+            "SOCKETS"
+        }))?;
+        held.sharing = true;
+        Ok(())
+    }
+
+    /// Begins to watch. `reader` makes the flow's first handle.
+    pub(super) fn add(
+        &mut self,
+        key: FlowKey,
+        identity: &Identity,
+        sharing: bool,
+        reader: impl FnOnce(Flow) -> Arc<Reader>,
+    ) -> Result<Arc<Reader>, WatchError> {
         let index = self.free.pop_front().ok_or(WatchError::NoSlot {
             slots: self.layout.flows,
         })?;
+        let generation = &mut self.generations[index.slot() as usize];
+        // Generation 0 is that of a slot that nobody has had.
+        *generation = generation.wrapping_add(1).max(1);
         let flow = Flow {
-            id: FlowId::from_u64(self.next_id),
             index,
-            cookie: identity.cookie,
-            peer,
+            generation: *generation,
+            key,
         };
-        if let Err(error) = self.register(&flow, &identity, target.is_sharing()) {
-            self.remove(&flow);
+        if let Err(error) = self.register(&flow, identity, sharing) {
+            self.free.push_back(index);
             return Err(error);
         }
-        self.next_id += 1;
-        self.flows.insert(index, flow.id);
-        Ok(flow)
+        let reader = reader(flow);
+        let held = Held {
+            flow,
+            sharing,
+            reader: Arc::downgrade(&reader),
+        };
+        self.flows.insert(key, held);
+        Ok(reader)
     }
 
-    fn is_watched(&self, cookie: u64, peer: Option<PeerKey>) -> bool {
-        match peer {
-            Some(peer) => self.maps.peers.get(&Plain(peer), 0).is_ok(),
-            None => self
-                .sockets
-                .get(&cookie)
-                .is_some_and(|socket| socket.entry.slot != 0),
-        }
-    }
-
-    /// Writes the entries of a flow, from what the probes look at last to what they look at
-    /// first.
+    /// Writes the entries of a flow, from what the probes look at last to what they look at first.
+    /// What was written before a failure is taken back.
     fn register(
         &mut self,
         flow: &Flow,
         identity: &Identity,
         sharing: bool,
     ) -> Result<(), WatchError> {
-        self.forget_reasons(flow.index.slot());
+        let cookie = flow.key.cookie;
+        let reference = flow.reference(sharing);
         self.maps
             .slots
-            .set(flow.index.slot(), fresh_slot(sharing), 0)
+            .set(flow.index.slot(), fresh_slot(flow.generation), 0)
             .map_err(refused("SLOTS"))?;
-        if let Some(peer) = flow.peer {
+        if let Some(peer) = flow.key.peer {
             self.maps
                 .peers
-                .insert(Plain(peer), flow.index.slot(), 0)
+                .insert(Plain(peer), Plain(reference), 0)
                 .map_err(refused("PEERS"))?;
         }
-        if !self.sockets.contains_key(&identity.cookie) {
-            self.mark_watched(identity.cookie, u32::saturating_add)
-                .map_err(refused("WATCHED"))?;
-        }
-        let socket = self.sockets.entry(identity.cookie).or_insert_with(|| {
-            if let Some(local) = identity.local {
-                self.locals.entry(local).or_default().push(identity.cookie);
-            }
-            Watched {
-                local: identity.local,
-                entry: SocketEntry::default(),
-            }
-        });
-        if flow.peer.is_some() {
-            socket.entry.peers += 1;
+        let known = self.sockets.get(&cookie);
+        let is_new = known.is_none();
+        let mut entry = known.map_or_else(SocketEntry::default, |socket| socket.entry);
+        if flow.is_peer() {
+            entry.peers += 1;
         } else {
-            socket.entry.slot = flow.index.slot();
+            entry.flow = reference;
         }
-        let entry = socket.entry;
-        if let Some(local) = identity.local {
-            self.publish_local(&local)?;
-        }
-        self.maps
+        let mut done = self
+            .maps
             .sockets
-            .insert(identity.cookie, Plain(entry), 0)
-            .map_err(refused("SOCKETS"))
+            .insert(cookie, Plain(entry), 0)
+            .map_err(refused("SOCKETS"));
+        if done.is_ok() && is_new {
+            done = self.add_local(cookie, identity.local);
+            if done.is_ok() {
+                done = self
+                    .mark_watched(cookie, u32::saturating_add)
+                    .map_err(refused("WATCHED"));
+                if done.is_err() {
+                    self.forget_local(cookie, identity.local);
+                }
+            }
+            if done.is_err() {
+                logged("SOCKETS", self.maps.sockets.remove(&cookie));
+            }
+        }
+        if let Err(error) = done {
+            if let Some(peer) = flow.key.peer {
+                logged("PEERS", self.maps.peers.remove(&Plain(peer)));
+            }
+            return Err(error);
+        }
+        let socket = self.sockets.entry(cookie).or_insert_with(|| Watched {
+            local: identity.local,
+            entry,
+        });
+        socket.entry = entry;
+        Ok(())
     }
 
-    /// Ends the watch, and undoes what a failed one has done.
+    /// Ends the watch. A flow of the same key that was begun meanwhile stays.
     pub(super) fn remove(&mut self, flow: &Flow) {
-        if let Some(peer) = flow.peer {
-            logged("PEERS", self.maps.peers.remove(&Plain(peer)));
+        let key = &flow.key;
+        let is_current = self
+            .flows
+            .get(key)
+            .is_some_and(|held| held.flow.generation == flow.generation);
+        if is_current {
+            self.flows.remove(key);
+            if let Some(peer) = key.peer {
+                logged("PEERS", self.maps.peers.remove(&Plain(peer)));
+            }
         }
-        if let Some(socket) = self.sockets.get_mut(&flow.cookie) {
+        if let Some(socket) = self.sockets.get_mut(&key.cookie) {
             if flow.is_peer() {
                 socket.entry.peers = socket.entry.peers.saturating_sub(1);
-            } else {
-                socket.entry.slot = 0;
+            } else if is_current {
+                socket.entry.flow = FlowRef::NONE;
             }
             let Watched { local, entry } = *socket;
             if entry == SocketEntry::default() {
-                self.sockets.remove(&flow.cookie);
-                logged("SOCKETS", self.maps.sockets.remove(&flow.cookie));
+                self.sockets.remove(&key.cookie);
+                logged("SOCKETS", self.maps.sockets.remove(&key.cookie));
                 logged(
                     "WATCHED",
-                    self.mark_watched(flow.cookie, u32::saturating_sub),
+                    self.mark_watched(key.cookie, u32::saturating_sub),
                 );
-                if let Some(local) = local {
-                    self.forget_local(flow.cookie, local);
-                }
+                self.forget_local(key.cookie, local);
             } else {
-                logged(
-                    "SOCKETS",
-                    self.maps.sockets.insert(flow.cookie, Plain(entry), 0),
-                );
+                let result = self.maps.sockets.insert(key.cookie, Plain(entry), 0);
+                logged("SOCKETS", result);
             }
         }
-        self.flows.remove(&flow.index);
         self.free.push_back(flow.index);
+    }
+
+    /// Whether a slot in this generation is a watched flow's.
+    pub(super) fn live_slots(&self) -> HashMap<u32, u32> {
+        let flows = self.flows.values().map(|held| held.flow);
+        flows
+            .map(|flow| (flow.index.slot(), flow.generation))
+            .collect()
     }
 
     /// Counts a socket where the probes look first.
@@ -210,7 +293,18 @@ impl Registry {
         self.maps.watched.set(place, change(sockets, 1), 0)
     }
 
-    fn forget_local(&mut self, cookie: u64, local: LocalKey) {
+    fn add_local(&mut self, cookie: u64, local: Option<LocalKey>) -> Result<(), WatchError> {
+        let Some(local) = local else { return Ok(()) };
+        self.locals.entry(local).or_default().push(cookie);
+        let result = self.publish_local(&local);
+        if result.is_err() {
+            self.forget_local(cookie, Some(local));
+        }
+        result
+    }
+
+    fn forget_local(&mut self, cookie: u64, local: Option<LocalKey>) {
+        let Some(local) = local else { return };
         if let Some(cookies) = self.locals.get_mut(&local) {
             cookies.retain(|other| *other != cookie);
             if cookies.is_empty() {
@@ -237,47 +331,13 @@ impl Registry {
             }
         }
     }
-
-    /// Drops by reason of a flow, or of the host.
-    pub(super) fn reasons(&self, flow: Option<FlowId>) -> Vec<(ReasonKey, DropCounters)> {
-        let slot = match flow {
-            None => 0,
-            Some(id) => match self.slot_of(id) {
-                Some(slot) => slot,
-                None => return Vec::new(),
-            },
-        };
-        let entries = self.maps.reasons.iter().filter_map(|entry| match entry {
-            Ok((Plain(key), Plain(counters))) => Some((key, counters)),
-            Err(error) => {
-                tracing::warn!(%error, "the table of drop reasons cannot be read on");
-                None
-            }
-        });
-        entries.filter(|(key, _)| key.slot == slot).collect()
-    }
-
-    /// Removes what an earlier flow of this slot has left.
-    fn forget_reasons(&mut self, slot: u32) {
-        let stale: Vec<ReasonKey> = self
-            .maps
-            .reasons
-            .keys()
-            .filter_map(|key| key.ok().map(|Plain(key)| key))
-            .filter(|key| key.slot == slot)
-            .collect();
-        for key in stale {
-            logged("REASONS", self.maps.reasons.remove(&Plain(key)));
-        }
-    }
 }
 
 /// A slot that has counted nothing.
-fn fresh_slot(sharing: bool) -> SlotWords {
-    const FLAGS_AT: usize = std::mem::offset_of!(FlowSlot, flags);
+fn fresh_slot(generation: u32) -> SlotWords {
+    const GENERATION_AT: usize = std::mem::offset_of!(FlowSlot, generation);
     let mut bytes = [0u8; SLOT_BYTES];
-    let flags = if sharing { FLOW_IS_SHARED } else { 0 };
-    bytes[FLAGS_AT..FLAGS_AT + 4].copy_from_slice(&flags.to_ne_bytes());
+    bytes[GENERATION_AT..GENERATION_AT + 4].copy_from_slice(&generation.to_ne_bytes());
     let mut words: SlotWords = [0; SLOT_BYTES / 8];
     for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
         let mut chunk = [0; 8];

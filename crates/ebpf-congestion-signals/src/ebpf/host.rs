@@ -5,7 +5,7 @@ use std::time::Duration;
 use ebpf_congestion_signals_common::{HostSlot, SendCounters, Socket, SoftirqCounters};
 
 use super::mapped::{Load, Slots, add_drops, load, pressure, send_counters};
-use crate::sample::{DropTable, PressureSample, SoftirqSample};
+use crate::sample::{Direction, DropTable, PressureSample, SoftirqSample};
 
 impl Slots {
     /// What sockets of these kinds sent.
@@ -35,7 +35,11 @@ impl Slots {
         let mut table = DropTable::default();
         for cpu in self.cpus() {
             // SAFETY: a field inside the mapping.
-            add_drops(&mut table, unsafe { &raw const (*cpu).drops });
+            add_drops(
+                &mut table,
+                unsafe { (&raw const (*cpu).drops).cast() },
+                &Direction::ALL,
+            );
         }
         table
     }
@@ -84,6 +88,13 @@ impl Slots {
             }
         }
         sums
+    }
+
+    /// Drops whose reason found no room in the table of reasons.
+    pub(super) fn reasons_lost(&self) -> u64 {
+        self.cpus()
+            .map(|cpu| load!(cpu, reasons_lost))
+            .fold(0, u64::wrapping_add)
     }
 
     /// Events written to the ring, and events that were not.

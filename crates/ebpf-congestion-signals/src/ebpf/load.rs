@@ -8,8 +8,7 @@ use aya::maps::{Array, HashMap as BpfHashMap, MapData, MapError, Queue, RingBuf}
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfError, EbpfLoader, Pod};
 use ebpf_congestion_signals_common::{
-    DropCounters, KernelFacts, Layout, LocalKey, PeerKey, QUEUE_SLOTS, ReasonKey, SLOT_BYTES,
-    SocketEntry,
+    FlowRef, KernelFacts, Layout, LocalKey, PeerKey, QUEUE_SLOTS, SLOT_BYTES, SocketEntry,
 };
 
 use super::attach::attach;
@@ -17,6 +16,7 @@ use super::facts::{self, Host};
 use super::mapped::Slots;
 use super::options::EbpfOptions;
 use super::probes::{NOTHING, PROBES};
+use super::reason_table::ReasonTable;
 use super::reasons::Reasons;
 use super::{left_out, memlock, socket};
 use crate::btf::Btf;
@@ -38,9 +38,7 @@ unsafe impl Pod for Plain<PeerKey> {}
 // SAFETY: as above.
 unsafe impl Pod for Plain<SocketEntry> {}
 // SAFETY: as above.
-unsafe impl Pod for Plain<ReasonKey> {}
-// SAFETY: as above.
-unsafe impl Pod for Plain<DropCounters> {}
+unsafe impl Pod for Plain<FlowRef> {}
 
 /// The bytes of one slot.
 pub(super) type SlotWords = [u64; SLOT_BYTES / size_of::<u64>()];
@@ -50,9 +48,8 @@ pub(super) struct Maps {
     pub(super) slots: Array<MapData, SlotWords>,
     pub(super) watched: Array<MapData, u32>,
     pub(super) sockets: BpfHashMap<MapData, u64, Plain<SocketEntry>>,
-    pub(super) peers: BpfHashMap<MapData, Plain<PeerKey>, u32>,
+    pub(super) peers: BpfHashMap<MapData, Plain<PeerKey>, Plain<FlowRef>>,
     pub(super) locals: BpfHashMap<MapData, Plain<LocalKey>, u64>,
-    pub(super) reasons: BpfHashMap<MapData, Plain<ReasonKey>, Plain<DropCounters>>,
 }
 
 /// What loading gives.
@@ -64,6 +61,7 @@ pub(super) struct Loaded {
     pub(super) sample_every: Array<MapData, u32>,
     pub(super) ring: RingBuf<MapData>,
     pub(super) reasons: Reasons,
+    pub(super) reason_table: ReasonTable,
     pub(super) capabilities: Vec<Capability>,
 }
 
@@ -97,6 +95,7 @@ pub(super) fn load(options: &EbpfOptions) -> Result<Loaded, LoadError> {
             .map_max_entries("SOCKETS", options.flows)
             .map_max_entries("PEERS", options.flows)
             .map_max_entries("LOCALS", options.flows)
+            .map_max_entries("REASONS", ReasonTable::entries_for(options.flows))
             .map_max_entries("EVENTS", options.ring_bytes)
             .load(OBJECT)
     };
@@ -127,8 +126,14 @@ pub(super) fn load(options: &EbpfOptions) -> Result<Loaded, LoadError> {
         sockets: typed(&mut ebpf, "SOCKETS")?,
         peers: typed(&mut ebpf, "PEERS")?,
         locals: typed(&mut ebpf, "LOCALS")?,
-        reasons: typed(&mut ebpf, "REASONS")?,
     };
+    let reason_table = take(&mut ebpf, "REASONS")?;
+    let aya::maps::Map::HashMap(data) = &reason_table else {
+        return Err(LoadError::Object {
+            problem: "REASONS is no hash map".into(),
+        });
+    };
+    let reason_table = ReasonTable::new(data.fd(), options.flows).map_err(LoadError::Mmap)?;
     let ring = typed(&mut ebpf, "EVENTS")?;
     let mut sample_every: Array<MapData, u32> = typed(&mut ebpf, "SAMPLE_EVERY")?;
     sample_every
@@ -141,6 +146,7 @@ pub(super) fn load(options: &EbpfOptions) -> Result<Loaded, LoadError> {
         sample_every,
         ring,
         reasons,
+        reason_table,
         capabilities,
     })
 }
@@ -228,12 +234,30 @@ where
     map.try_into().map_err(|error: MapError| object(&error))
 }
 
-/// CPUs that the kernel may ever number: BPF programs run on any of them.
+/// Where the kernel lists the CPUs that it may ever number: BPF programs run on any of them.
+const POSSIBLE_CPUS: &str = "/sys/devices/system/cpu/possible";
+
+/// One more than the highest number of a possible CPU: there can be gaps between them.
 fn possible_cpus() -> Result<u32, LoadError> {
-    let cpus = aya::util::nr_cpus().map_err(|(path, error)| LoadError::Object {
-        problem: format!("the number of CPUs cannot be read from {path}: {error}"),
+    let object = |problem: String| LoadError::Object { problem };
+    let list = std::fs::read_to_string(POSSIBLE_CPUS).map_err(|error| {
+        object(format!(
+            "the possible CPUs cannot be read from {POSSIBLE_CPUS}: {error}"
+        ))
     })?;
-    u32::try_from(cpus).map_err(|error| object(&error))
+    highest_cpu(&list)
+        .map(|highest| highest + 1)
+        .ok_or_else(|| object(format!("{POSSIBLE_CPUS} lists no CPUs: {list}")))
+}
+
+/// The highest number of a list of ranges: `0-3,8,10-11`.
+fn highest_cpu(list: &str) -> Option<u32> {
+    list.trim()
+        .split([',', '-'])
+        .map(|number| number.parse().ok())
+        .collect::<Option<Vec<u32>>>()?
+        .into_iter()
+        .max()
 }
 
 /// Whether sockets can be asked for their network namespace.
@@ -288,4 +312,17 @@ pub(super) fn costs(ebpf: &Ebpf) -> io::Result<Vec<ProbeCost>> {
         }
     }
     Ok(costs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_highest_cpu_counts_where_numbers_have_gaps() {
+        assert_eq!(highest_cpu("0-3\n"), Some(3));
+        assert_eq!(highest_cpu("0,2-5,16"), Some(16));
+        assert_eq!(highest_cpu("0"), Some(0));
+        assert_eq!(highest_cpu(""), None);
+    }
 }

@@ -257,14 +257,14 @@ impl Slots {
         let shared = inside(shared_entered, load!(queue, shared_dequeued));
         let counted = inside(all_entered, load!(queue, dequeued));
         let total = load!(queue, backlog);
-        Some(QueueSample {
-            id,
-            own: part(own, counted, total),
-            shared: part(shared, counted, total),
-            total,
-            drained,
-            limit: limit_in_bytes(queue),
-        })
+        Some(
+            QueueSample::new(id)
+                .with_own(part(own, counted, total))
+                .with_shared(part(shared, counted, total))
+                .with_total(total)
+                .with_drained(drained)
+                .with_limit(limit_in_bytes(queue)),
+        )
     }
 }
 
@@ -324,21 +324,29 @@ pub(super) fn pressure(pressure: *const Pressure) -> PressureSample {
     }
 }
 
-fn drop_table(drops: *const [[DropCounters; DropClass::COUNT]; 2]) -> DropTable {
+/// Counters of one direction, by class.
+pub(super) type Classes = [DropCounters; DropClass::COUNT];
+
+/// A flow's drops: no forwarded packet is a flow's.
+fn drop_table(drops: *const [Classes; 2]) -> DropTable {
     let mut table = DropTable::default();
-    add_drops(&mut table, drops);
+    add_drops(
+        &mut table,
+        drops.cast(),
+        &[Direction::Leaving, Direction::Arriving],
+    );
     table
 }
 
-pub(super) fn add_drops(
-    table: &mut DropTable,
-    drops: *const [[DropCounters; DropClass::COUNT]; 2],
-) {
-    for direction in [Direction::Leaving, Direction::Arriving] {
+/// Adds the counters of some directions, which lie one behind the other at `drops`.
+pub(super) fn add_drops(table: &mut DropTable, drops: *const Classes, directions: &[Direction]) {
+    for direction in directions {
+        // SAFETY: callers name directions that there are counters of inside the mapping.
+        let classes = unsafe { drops.add(*direction as usize) };
         for class in DropClass::ALL {
-            // SAFETY: an element of an array inside the mapping.
-            let counters = unsafe { &raw const (*drops)[direction as usize][class as usize] };
-            table.add(direction, class, drop_counters(counters));
+            // SAFETY: as above.
+            let counters = unsafe { &raw const (*classes)[class as usize] };
+            table.add(*direction, class, drop_counters(counters));
         }
     }
 }

@@ -10,6 +10,8 @@ mod mapped;
 mod memlock;
 mod options;
 mod probes;
+mod reader;
+mod reason_table;
 mod reasons;
 mod ring;
 mod socket;

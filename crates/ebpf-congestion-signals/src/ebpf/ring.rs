@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::flows::flow_id;
 use super::source::Shared;
 use crate::error::EventsError;
 use crate::event::{Buffer, Crossing, DropEvent, Event, PressureEvent};
@@ -111,7 +112,7 @@ fn ended(error: &io::Error) {
 
 fn decode(shared: &Shared, kind: EventKind, event: &RawEvent) -> Event {
     let time = KernelTime::from_nanos(event.time_ns);
-    let flow = shared.flow_at(event.slot);
+    let flow = (event.slot != 0).then(|| flow_id(event.slot, event.generation));
     let pressure = |buffer, crossing| {
         Event::Pressure(PressureEvent {
             time,
@@ -131,11 +132,10 @@ fn decode(shared: &Shared, kind: EventKind, event: &RawEvent) -> Event {
                 .get(event.class as usize)
                 .copied()
                 .unwrap_or(DropClass::Other),
-            direction: if event.direction == Direction::Arriving as u32 {
-                Direction::Arriving
-            } else {
-                Direction::Leaving
-            },
+            direction: Direction::ALL
+                .get(event.direction as usize)
+                .copied()
+                .unwrap_or(Direction::Leaving),
             packets: event.packets,
             bytes: event.bytes,
             location: event.location,

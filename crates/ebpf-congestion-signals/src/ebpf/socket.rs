@@ -68,7 +68,7 @@ pub(super) fn identify(socket: BorrowedFd<'_>) -> Result<Identity, WatchError> {
 pub(super) fn address(address: SocketAddr) -> FlowAddress {
     match address {
         SocketAddr::V4(v4) => FlowAddress::v4(v4.ip().octets(), v4.port()),
-        SocketAddr::V6(v6) => FlowAddress::v6(v6.ip().octets(), v6.port()),
+        SocketAddr::V6(v6) => FlowAddress::v6(v6.ip().octets(), v6.port()).on_link(v6.scope_id()),
     }
 }
 

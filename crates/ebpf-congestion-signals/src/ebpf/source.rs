@@ -9,24 +9,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use aya::Ebpf;
 use aya::maps::{Array, MapData};
-use ebpf_congestion_signals_common::Socket;
+use ebpf_congestion_signals_common::{PeerKey, Socket};
 use parking_lot::Mutex;
 
-use super::flows::{Flow, Registry};
+use super::flows::{Flow, FlowKey, Registry, slot_of};
 use super::load::{self, ProbeCost};
 use super::mapped::Slots;
 use super::options::{EbpfOptions, Signal};
-use super::probes;
+use super::reader::Reader;
+use super::reason_table::ReasonTable;
 use super::reasons::Reasons;
 use super::ring::Pump;
+use super::{probes, socket};
 use crate::error::{EventsError, LoadError, WatchError};
 use crate::event::{Event, EventStream};
 use crate::fanout::Fanout;
-use crate::sample::{
-    DropClass, DropsByReason, FlowSample, HostSample, KernelTime, LocalCongestion, SoftirqSample,
-    SourceKind,
-};
-use crate::source::{Capability, FlowId, FlowReader, SignalSource, Watch, WatchTarget};
+use crate::sample::{DropTable, DropsByReason, HostSample, KernelTime, SoftirqSample, SourceKind};
+use crate::source::{Capability, FlowId, SignalSource, Watch, WatchTarget};
 use crate::symbols::KernelSymbols;
 
 const UDP: [Socket; 2] = [Socket::Udp4, Socket::Udp6];
@@ -45,33 +44,40 @@ pub struct EbpfSource {
 
 /// What the source, its watches and its event reader share.
 pub(super) struct Shared {
-    slots: Slots,
+    pub(super) slots: Slots,
     registry: Mutex<Registry>,
+    /// The process that loaded the probes: a child that it forks shares the kernel's maps, and must
+    /// not change them.
+    process: u32,
     reasons: Reasons,
+    reason_table: ReasonTable,
     capabilities: Vec<Capability>,
     events: Fanout,
     /// Programs and attachments; `None` once detached.
     ebpf: Mutex<Option<Ebpf>>,
     attached: AtomicBool,
-    tells: Tells,
+    pub(super) tells: Tells,
     symbols: KernelSymbols,
     sample_every: Mutex<Array<MapData, u32>>,
 }
 
 /// What works here and is asked for.
 #[derive(Clone, Copy, Debug)]
-struct Tells {
-    sends: bool,
-    packets: bool,
-    drops: bool,
+pub(super) struct Tells {
+    pub(super) sends: bool,
+    pub(super) packets: bool,
+    pub(super) drops: bool,
+    /// Why something was dropped.
+    pub(super) reasons: bool,
+    pub(super) queues: bool,
     send_buffers: bool,
     receive_buffers: bool,
     softirqs: bool,
-    buffers: bool,
+    pub(super) buffers: bool,
 }
 
 impl Tells {
-    fn new(options: &EbpfOptions, capabilities: &[Capability]) -> Self {
+    fn new(options: &EbpfOptions, capabilities: &[Capability], reasons: &Reasons) -> Self {
         let works = |probe: &str| {
             capabilities
                 .iter()
@@ -82,6 +88,8 @@ impl Tells {
             sends: options.has(Signal::Sends) && sends_seen,
             packets: options.has(Signal::Sends) && works("net_dev_queue"),
             drops: options.has(Signal::Drops) && works("kfree_skb"),
+            reasons: !reasons.is_empty(),
+            queues: options.has(Signal::Queues) && works("qdisc_enqueue") && works("qdisc_dequeue"),
             send_buffers: options.has(Signal::Buffers) && sends_seen,
             receive_buffers: options.has(Signal::Buffers)
                 && (works(probes::RECEIVE) || works("udp_recvmsg")),
@@ -102,13 +110,15 @@ impl EbpfSource {
     /// Loads the probes as `options` say.
     pub fn load_with(options: &EbpfOptions) -> Result<Self, LoadError> {
         let loaded = load::load(options)?;
-        let tells = Tells::new(options, &loaded.capabilities);
+        let tells = Tells::new(options, &loaded.capabilities, &loaded.reasons);
         let layout = loaded.slots.layout();
         Ok(Self {
             shared: Arc::new(Shared {
                 slots: loaded.slots,
                 registry: Mutex::new(Registry::new(loaded.maps, layout)),
+                process: std::process::id(),
                 reasons: loaded.reasons,
+                reason_table: loaded.reason_table,
                 capabilities: loaded.capabilities,
                 events: Fanout::new(),
                 ebpf: Mutex::new(Some(loaded.ebpf)),
@@ -186,11 +196,52 @@ impl Shared {
         self.reasons.name(reason)
     }
 
-    pub(super) fn flow_at(&self, slot: u32) -> Option<FlowId> {
-        if slot == 0 {
-            None
+    pub(super) fn is_attached(&self) -> bool {
+        self.attached.load(Ordering::Relaxed)
+    }
+
+    /// A handle of the flow, whether it is watched already or from now on.
+    fn watch(self: &Arc<Self>, target: &WatchTarget<'_>) -> Result<Arc<Reader>, WatchError> {
+        if self.process != std::process::id() {
+            return Err(WatchError::Disconnected {
+                reason: "the probes are those of the process that this one was forked from".into(),
+            });
+        }
+        let identity = socket::identify(target.fd())?;
+        let key = FlowKey {
+            cookie: identity.cookie,
+            peer: target.peer_address().map(|remote| PeerKey {
+                cookie: identity.cookie,
+                remote: socket::address(remote),
+            }),
+        };
+        let mut registry = self.registry.lock();
+        let Some(reader) = registry.reader(&key) else {
+            let reader = |flow| Arc::new(Reader::new(Arc::clone(self), flow));
+            return registry.add(key, &identity, target.is_sharing(), reader);
+        };
+        let shared = if target.is_sharing() {
+            registry.share(&key)
         } else {
-            self.registry.lock().flow_at(slot)
+            Ok(())
+        };
+        // The handle may be the last one by now, and takes the lock when it goes.
+        drop(registry);
+        shared.map(|()| reader)
+    }
+
+    /// Gives a flow's slot back.
+    pub(super) fn release(&self, flow: &Flow) {
+        if self.process != std::process::id() {
+            return;
+        }
+        let had_drops = self.slots.drops(flow.index) != DropTable::default();
+        let mut registry = self.registry.lock();
+        registry.remove(flow);
+        let live = (had_drops && self.reason_table.note_release()).then(|| registry.live_slots());
+        drop(registry);
+        if let Some(live) = live {
+            self.reason_table.sweep(&live);
         }
     }
 }
@@ -229,11 +280,13 @@ impl SignalSource for EbpfSource {
             receive_pressure: tells.receive_buffers.then_some(receive_pressure),
             events,
             events_lost,
+            reasons_lost: slots.reasons_lost(),
         }
     }
 
     fn drops_by_reason(&self, flow: Option<FlowId>) -> Vec<DropsByReason> {
-        let reasons = self.shared.registry.lock().reasons(flow);
+        let (slot, generation) = flow.map_or((0, 0), slot_of);
+        let reasons = self.shared.reason_table.of(slot, generation);
         let places: Vec<u64> = reasons
             .iter()
             .map(|(key, _)| key.location)
@@ -260,9 +313,8 @@ impl SignalSource for EbpfSource {
     }
 
     fn watch(&self, target: WatchTarget<'_>) -> Result<Watch, WatchError> {
-        let flow = self.shared.registry.lock().add(&target)?;
-        let shared = Arc::clone(&self.shared);
-        Ok(Watch::new(Arc::new(Reader { shared, flow })))
+        let reader = self.shared.watch(&target)?;
+        Ok(Watch::new(reader))
     }
 
     fn events(&self) -> Result<Box<dyn EventStream>, EventsError> {
@@ -278,7 +330,7 @@ fn subsystem(reason: u32) -> u16 {
 }
 
 /// The kernel's monotonic clock now; `bpf_ktime_get_ns` reads the same.
-fn now() -> KernelTime {
+pub(super) fn now() -> KernelTime {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
@@ -287,67 +339,4 @@ fn now() -> KernelTime {
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
     let nanos = i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec);
     KernelTime::from_nanos(u64::try_from(nanos).unwrap_or(0))
-}
-
-/// Reads one flow's slot, and gives it back in the end.
-struct Reader {
-    shared: Arc<Shared>,
-    flow: Flow,
-}
-
-impl fmt::Debug for Reader {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reader")
-            .field("flow", &self.flow)
-            .finish_non_exhaustive()
-    }
-}
-
-impl FlowReader for Reader {
-    fn id(&self) -> FlowId {
-        self.flow.id
-    }
-
-    fn congestion(&self) -> LocalCongestion {
-        let (slots, index) = (&self.shared.slots, self.flow.index);
-        LocalCongestion {
-            live: self.shared.attached.load(Ordering::Relaxed),
-            observed_packets: slots.sent_packets(index),
-            queue: slots.queue(index),
-            queue_drops: slots.leaving_drops(index, DropClass::QueueFull),
-            policy_drops: slots.leaving_drops(index, DropClass::Policy),
-        }
-    }
-
-    fn sample(&self) -> FlowSample {
-        let (slots, index) = (&self.shared.slots, self.flow.index);
-        let (sent_bytes, sent_packets) = slots.sent(index);
-        let tells = self.shared.tells;
-        let [send_pressure, receive_pressure] = if tells.buffers {
-            slots.pressures(index)
-        } else {
-            Default::default()
-        };
-        let counts_sends = tells.sends && !self.flow.is_peer();
-        FlowSample {
-            source: SourceKind::Ebpf,
-            updated: slots.updated(index),
-            congestion: self.congestion(),
-            sent_bytes,
-            sent_packets,
-            send: counts_sends.then(|| slots.send(index)),
-            queue: slots.queue_state(index),
-            sojourn: slots.sojourn(index),
-            buffers: slots.buffers(index).filter(|_| tells.buffers),
-            send_pressure,
-            receive_pressure,
-            drops: slots.drops(index),
-        }
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        self.shared.registry.lock().remove(&self.flow);
-    }
 }

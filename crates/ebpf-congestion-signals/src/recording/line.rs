@@ -42,19 +42,23 @@ pub(super) struct FlowLine {
     /// Whether the source still observed the flow.
     pub(super) live: bool,
     /// Packets seen to leave.
-    pub(super) observed_packets: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) observed_packets: Option<u64>,
     /// Packets dropped by a full queue.
-    pub(super) queue_drops: u64,
-    #[serde(default)]
-    pub(super) policy_drops: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) queue_drops: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) policy_drops: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) queue: Option<QueueLine>,
-    pub(super) sent_bytes: u64,
-    pub(super) sent_packets: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) sent_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) sent_packets: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) send: Option<SendLine>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) drops: Vec<DropLine>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) drops: Option<Vec<DropLine>>,
 }
 
 /// The host at a time.
@@ -80,10 +84,17 @@ pub(super) struct HostLine {
 #[serde(deny_unknown_fields)]
 pub(super) struct QueueLine {
     id: usize,
-    own: u64,
-    shared: u64,
-    total: u64,
-    drained: u64,
+    /// Queues that had this identifier before.
+    #[serde(default, skip_serializing_if = "is_zero_u32")]
+    generation: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    own: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shared: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    total: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    drained: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     limit: Option<u64>,
 }
@@ -100,6 +111,11 @@ pub(super) struct SendLine {
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it so")]
 fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it so")]
+fn is_zero_u32(number: &u32) -> bool {
     *number == 0
 }
 
@@ -146,7 +162,7 @@ macro_rules! names {
     };
 }
 
-names!(DirectionName of Direction: Leaving, Arriving);
+names!(DirectionName of Direction: Leaving, Arriving, Forwarded);
 names!(
     ClassName of DropClass:
     Other, QueueFull, QdiscPolicy, ReceiveBuffer, NoMemory, Policy, NoSocket, Malformed
@@ -157,7 +173,7 @@ fn nanos(time: Duration) -> u64 {
 }
 
 fn drop_lines(table: &DropTable) -> Vec<DropLine> {
-    [Direction::Leaving, Direction::Arriving]
+    Direction::ALL
         .into_iter()
         .flat_map(|direction| DropClass::ALL.map(|class| (direction, class)))
         .map(|(direction, class)| (direction, class, table.get(direction, class)))
@@ -222,6 +238,7 @@ impl FlowLine {
             policy_drops: congestion.policy_drops,
             queue: congestion.queue.map(|queue| QueueLine {
                 id: queue.id.index(),
+                generation: queue.id.generation(),
                 own: queue.own,
                 shared: queue.shared,
                 total: queue.total,
@@ -231,7 +248,7 @@ impl FlowLine {
             sent_bytes: sample.sent_bytes,
             sent_packets: sample.sent_packets,
             send: sample.send.map(Into::into),
-            drops: drop_lines(&sample.drops),
+            drops: sample.drops.as_ref().map(drop_lines),
         }
     }
 
@@ -240,7 +257,7 @@ impl FlowLine {
         let queue = match &self.queue {
             None => None,
             Some(queue) => Some(QueueSample {
-                id: QueueId::new(queue.id)?,
+                id: QueueId::with_generation(queue.id, queue.generation)?,
                 own: queue.own,
                 shared: queue.shared,
                 total: queue.total,
@@ -248,10 +265,13 @@ impl FlowLine {
                 limit: queue.limit,
             }),
         };
+        let taken = KernelTime::from_nanos(self.t);
         Some(FlowSample {
-            updated: Some(KernelTime::from_nanos(self.t)),
+            taken,
+            updated: Some(taken),
             congestion: LocalCongestion {
                 live: self.live,
+                taken: Some(taken),
                 observed_packets: self.observed_packets,
                 queue,
                 queue_drops: self.queue_drops,
@@ -260,7 +280,7 @@ impl FlowLine {
             sent_bytes: self.sent_bytes,
             sent_packets: self.sent_packets,
             send: self.send.as_ref().map(Into::into),
-            drops: drop_table(&self.drops),
+            drops: self.drops.as_deref().map(drop_table),
             ..FlowSample::empty(SourceKind::Replay)
         })
     }

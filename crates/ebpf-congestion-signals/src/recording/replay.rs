@@ -15,6 +15,7 @@ use crate::sample::{
     DropsByReason, FlowSample, HostSample, KernelTime, LocalCongestion, SourceKind,
 };
 use crate::source::{Capability, FlowId, FlowReader, SignalSource, Watch, WatchTarget};
+use crate::targets::Targets;
 
 /// Why a recording cannot be replayed.
 #[derive(Debug, Error)]
@@ -50,7 +51,7 @@ pub enum ReplayError {
 /// each time.
 ///
 /// Flows are handed out by [`watch`](SignalSource::watch) in the order in which they were recorded,
-/// whatever socket is asked for. Reading takes a lock that is held for a copy, as with
+/// whatever socket is asked for; the same again while it is watched. Reading takes a lock that is held for a copy, as with
 /// [`MockSource`](crate::MockSource). Events are not recorded: their stream is silent.
 #[derive(Debug)]
 pub struct ReplaySource {
@@ -59,6 +60,7 @@ pub struct ReplaySource {
     flows: Vec<Arc<Track>>,
     /// Flows that were handed out.
     watched: Mutex<usize>,
+    targets: Targets,
     events: Fanout,
 }
 
@@ -134,6 +136,7 @@ impl ReplaySource {
             now,
             host,
             watched: Mutex::new(0),
+            targets: Targets::default(),
             events: Fanout::new(),
         })
     }
@@ -188,13 +191,15 @@ impl SignalSource for ReplaySource {
         Vec::new()
     }
 
-    fn watch(&self, _target: WatchTarget<'_>) -> Result<Watch, WatchError> {
-        let mut watched = self.watched.lock();
-        let flow = self.flows.get(*watched).ok_or(WatchError::NoSlot {
-            slots: u32::try_from(self.flows.len()).unwrap_or(u32::MAX),
-        })?;
-        *watched += 1;
-        Ok(Watch::new(Arc::clone(flow) as Arc<dyn FlowReader>))
+    fn watch(&self, target: WatchTarget<'_>) -> Result<Watch, WatchError> {
+        self.targets.watch(&target, || {
+            let mut watched = self.watched.lock();
+            let flow = self.flows.get(*watched).ok_or(WatchError::NoSlot {
+                slots: u32::try_from(self.flows.len()).unwrap_or(u32::MAX),
+            })?;
+            *watched += 1;
+            Ok(Arc::clone(flow) as Arc<dyn FlowReader>)
+        })
     }
 
     fn events(&self) -> Result<Box<dyn EventStream>, EventsError> {
@@ -248,13 +253,13 @@ mod tests {
                 });
             });
             flows[0].observe_sent(1, 1200);
-            flows[0].set_queue(QueueId::new(3).map(|id| QueueSample {
-                id,
-                own: step,
-                shared: 2 * step,
-                total: 3 * step,
-                drained: 1,
-                limit: Some(150_000),
+            flows[0].set_queue(QueueId::with_generation(3, 2).map(|id| {
+                QueueSample::new(id)
+                    .with_own(step)
+                    .with_shared(2 * step)
+                    .with_total(3 * step)
+                    .with_drained(1)
+                    .with_limit(Some(150_000))
             }));
             let dropped = DropCounters {
                 skbs: 1,
@@ -278,32 +283,41 @@ mod tests {
     fn a_replay_says_at_each_time_what_was_said_then() {
         let source = ReplaySource::read(recording().as_slice()).unwrap();
         assert_eq!((source.flows(), source.length()), (2, 9 * MS));
-        let socket = any_socket();
-        let target = WatchTarget::socket(&socket);
-        let [first, second] = [(); 2].map(|()| source.watch(target).unwrap());
-        assert!(matches!(
-            source.watch(target),
-            Err(WatchError::NoSlot { slots: 2 })
-        ));
+        let sockets = [(); 3].map(|()| any_socket());
+        let watch = |socket: usize| source.watch(WatchTarget::socket(&sockets[socket]));
+        let [first, second] = [0, 1].map(|socket| watch(socket).unwrap());
+        assert_eq!(watch(0).unwrap().id(), first.id());
+        assert!(matches!(watch(2), Err(WatchError::NoSlot { slots: 2 })));
         for step in 0..10 {
             let congestion = first.congestion();
             assert!(congestion.live);
-            assert_eq!(congestion.observed_packets, step + 1);
+            assert_eq!(congestion.observed_packets, Some(step + 1));
+            assert_eq!(
+                congestion.taken,
+                Some(KernelTime::from_nanos(step * 1_000_000))
+            );
             let queue = congestion.queue.unwrap();
+            assert_eq!(queue.id.generation(), 2);
             assert_eq!(
                 (queue.own, queue.shared, queue.total),
-                (step, 2 * step, 3 * step)
+                (Some(step), Some(2 * step), Some(3 * step))
             );
             assert_eq!(queue.limit, Some(150_000));
             assert_eq!(source.host().udp_send.map(|send| send.calls), Some(step));
             let drops = if step < 4 { 0 } else { 2 * (step + 1) };
-            assert_eq!(second.congestion().queue_drops, drops);
-            assert_eq!(second.congestion().policy_drops, drops);
-            assert_eq!(second.sample().drops.total().packets, 2 * drops);
+            let told = (step >= 4).then_some(drops);
+            assert_eq!(second.congestion().queue_drops, told);
+            assert_eq!(second.congestion().policy_drops, told);
+            let table = second.sample().drops.map(|drops| drops.total().packets);
+            assert_eq!(table, told.map(|drops| 2 * drops));
             source.advance(MS);
         }
         source.advance(1000 * MS);
-        assert_eq!(first.congestion().observed_packets, 10, "the last stays");
+        assert_eq!(
+            first.congestion().observed_packets,
+            Some(10),
+            "the last stays"
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Counters only grow and are never reset: keep the last sample and take the difference, so that
 //! any number of readers can share a source. Gauges say so.
 
+mod congestion;
 mod pressure;
 mod queue;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 pub use ebpf_congestion_signals_common::{Direction, DropClass, DropCounters, SendCounters};
 
+pub use congestion::{LocalCongestion, QueueId, QueueSample};
 pub use pressure::{BufferSample, PressurePeaks, PressureSample};
 #[cfg(all(feature = "ebpf", target_os = "linux"))]
 pub(crate) use queue::LIMITED_BY_BYTES;
@@ -84,7 +86,7 @@ impl std::fmt::Display for SourceKind {
 /// Dropped packets by direction and class. Counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DropTable {
-    counters: [[DropCounters; DropClass::COUNT]; 2],
+    counters: [[DropCounters; DropClass::COUNT]; Direction::COUNT],
 }
 
 impl DropTable {
@@ -99,7 +101,7 @@ impl DropTable {
         *counters = sum(*counters, more);
     }
 
-    /// The sum over both directions and all classes.
+    /// The sum over all directions and classes.
     pub fn total(&self) -> DropCounters {
         self.counters
             .iter()
@@ -154,89 +156,15 @@ impl DropsByReason {
     }
 }
 
-/// Tells the queues of a source apart; an index below [`QueueId::COUNT`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct QueueId(u32);
-
-impl QueueId {
-    /// Queues that a source can tell apart.
-    pub const COUNT: usize = ebpf_congestion_signals_common::QUEUE_SLOTS as usize;
-
-    /// The queue of this index; `None` from [`QueueId::COUNT`] on.
-    pub const fn new(index: usize) -> Option<Self> {
-        if index < Self::COUNT {
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "below COUNT, which is a u32"
-            )]
-            let index = index as u32;
-            Some(Self(index))
-        } else {
-            None
-        }
-    }
-
-    /// The index.
-    pub const fn index(self) -> usize {
-        self.0 as usize
-    }
-}
-
-/// The queue that a flow's packets leave the host by, in bytes of on-wire length, counted at
-/// enqueue and dequeue so that the three gauges can be compared. They are read one after the
-/// other while the kernel goes on counting: a packet on its way may be in one and not in another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct QueueSample {
-    /// Which queue.
-    pub id: QueueId,
-    /// Bytes of this flow in the queue. Gauge.
-    pub own: u64,
-    /// Bytes of all flows watched as [sharing](crate::WatchTarget::sharing), this one included
-    /// when it is one of them. Gauge.
-    pub shared: u64,
-    /// Bytes of everybody. Gauge.
-    pub total: u64,
-    /// Times the queue ran empty. Counter.
-    pub drained: u64,
-    /// Bytes that the queue holds before it drops; `None` where that is not known, or is not
-    /// counted in bytes.
-    pub limit: Option<u64>,
-}
-
-/// What a congestion controller needs to know of its flow, small enough to read at every call.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LocalCongestion {
-    /// Whether the source still observes this flow, as far as it knows. `false` means that
-    /// everything else here is of the past. A source can go blind without knowing: hold
-    /// [`LocalCongestion::seen_packets`] against what was sent.
-    pub live: bool,
-    /// Packets that the source saw come to a network device. Counter.
-    pub observed_packets: u64,
-    /// The queue the flow leaves by; `None` while no queue is known (loopback has none).
-    pub queue: Option<QueueSample>,
-    /// Packets of this flow that a full queue of this host dropped on their way out
-    /// ([`Direction::Leaving`], [`DropClass::QueueFull`]), segments counted. Counter.
-    pub queue_drops: u64,
-    /// Packets of this flow that a rule of this host, the firewall's or a BPF program's, took on
-    /// their way out before they came to a device ([`DropClass::Policy`]), segments counted. Zero on
-    /// kernels that tell no reasons (before 5.17). Counter.
-    pub policy_drops: u64,
-}
-
-impl LocalCongestion {
-    /// Packets that the source saw leave the socket, wherever they got to. Counter: while the flow
-    /// sends and this stands still, the source is blind.
-    pub const fn seen_packets(&self) -> u64 {
-        self.observed_packets.saturating_add(self.policy_drops)
-    }
-}
-
-/// Everything a source knows of a watched flow.
+/// Everything a source knows of a watched flow. `None` where this source, or this kernel, cannot
+/// tell.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct FlowSample {
     /// Where the sample came from.
     pub source: SourceKind,
+    /// When the sample was taken.
+    pub taken: KernelTime,
     /// When the kernel last saw a packet of the flow, to a tick of it (1 to 10 ms); `None` before
     /// the first time.
     pub updated: Option<KernelTime>,
@@ -244,16 +172,16 @@ pub struct FlowSample {
     pub congestion: LocalCongestion,
     /// Payload bytes handed to a network device's queue, retransmissions of the transport
     /// included. Counter.
-    pub sent_bytes: u64,
+    pub sent_bytes: Option<u64>,
     /// Packets handed to it, segments of a batch counted. Counter.
-    pub sent_packets: u64,
+    pub sent_packets: Option<u64>,
     /// What the socket accepted from the program. `None` for a single peer's flow, and on
     /// kernels that cannot tell.
     pub send: Option<SendCounters>,
     /// The queue that the flow's packets leave by, in more detail; `None` while none is known.
     pub queue: Option<QueueState>,
     /// Time that packets spend in it.
-    pub sojourn: SojournSample,
+    pub sojourn: Option<SojournSample>,
     /// Occupancy of the socket's buffers when last seen; `None` before the first time.
     pub buffers: Option<BufferSample>,
     /// The send buffer at each send of the socket. Stands still for a single peer's flow.
@@ -261,7 +189,7 @@ pub struct FlowSample {
     /// The receive buffer at each receive of the socket. Stands still for a single peer's flow.
     pub receive_pressure: PressureSample,
     /// Drops of this flow's packets.
-    pub drops: DropTable,
+    pub drops: Option<DropTable>,
 }
 
 impl FlowSample {
@@ -269,17 +197,18 @@ impl FlowSample {
     pub fn empty(source: SourceKind) -> Self {
         Self {
             source,
+            taken: KernelTime::default(),
             updated: None,
             congestion: LocalCongestion::default(),
-            sent_bytes: 0,
-            sent_packets: 0,
+            sent_bytes: None,
+            sent_packets: None,
             send: None,
             queue: None,
-            sojourn: SojournSample::default(),
+            sojourn: None,
             buffers: None,
             send_pressure: PressureSample::default(),
             receive_pressure: PressureSample::default(),
-            drops: DropTable::default(),
+            drops: None,
         }
     }
 }
@@ -350,4 +279,8 @@ pub struct HostSample {
     /// Events that were not written because there were too many in a second, or readers were too
     /// slow. Counter: the counters above are exact all the same.
     pub events_lost: u64,
+    /// Drops that are missing in [`SignalSource::drops_by_reason`](crate::SignalSource::drops_by_reason),
+    /// because there was no room for another reason of another flow. Counter: all other counters of
+    /// drops have them.
+    pub reasons_lost: u64,
 }

@@ -284,14 +284,15 @@ impl Reader {
         let queue = self.shared.queues.get(index);
         let own = self.flow.own();
         let program = queue.program().max(own);
-        Some(QueueSample {
-            id: QueueId::new(index)?,
-            own,
-            shared: queue.shared(),
-            total: program.saturating_add(queue.others().unwrap_or(0)),
-            drained: queue.drained(),
-            limit: queue.limit_in_bytes(),
-        })
+        let total = program.saturating_add(queue.others().unwrap_or(0));
+        Some(
+            QueueSample::new(QueueId::new(index)?)
+                .with_own(own)
+                .with_shared(queue.shared())
+                .with_total(total)
+                .with_drained(queue.drained())
+                .with_limit(queue.limit_in_bytes()),
+        )
     }
 }
 
@@ -304,10 +305,11 @@ impl FlowReader for Reader {
         let (_, packets, _) = self.flow.sent();
         LocalCongestion {
             live: self.state.is_observed(),
-            observed_packets: packets,
+            taken: self.state.looked(),
+            observed_packets: Some(packets),
             queue: self.queue(),
-            queue_drops: self.flow.queue_full.get().packets,
-            policy_drops: self.flow.policy.get().packets,
+            queue_drops: Some(self.flow.queue_full.get().packets),
+            policy_drops: Some(self.flow.policy.get().packets),
         }
     }
 
@@ -326,10 +328,11 @@ impl FlowReader for Reader {
         }
         FlowSample {
             source: SourceKind::Socket,
+            taken: self.state.looked().unwrap_or_default(),
             updated: self.state.looked(),
             congestion: self.congestion(),
-            sent_bytes: bytes,
-            sent_packets: packets,
+            sent_bytes: Some(bytes),
+            sent_packets: Some(packets),
             send: self.peer.is_none().then_some(SendCounters {
                 bytes,
                 calls,
@@ -339,7 +342,7 @@ impl FlowReader for Reader {
             buffers: self.state.looked().map(|_| self.state.buffers()),
             send_pressure: pressures[0],
             receive_pressure: pressures[1],
-            drops,
+            drops: Some(drops),
             ..FlowSample::empty(SourceKind::Socket)
         }
     }

@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ebpf_congestion_signals::{QueueSample, SignalSource, Watch, WatchTarget};
+use ebpf_congestion_signals::{SignalSource, Watch, WatchTarget};
 use netlab::{Bottleneck, Family, Path, PathConfig, TokenBucket};
 
+use crate::known::{Known, Queue};
 use crate::traffic::{bind, drain, send, send_batch, sink, wait_until};
 use crate::{TestResult, source_with, tool};
 
@@ -18,8 +19,8 @@ const ON_WIRE: u64 = crate::traffic::PAYLOAD as u64 + HEADERS;
 /// What stands in a queue is what went in and did not come out.
 const NEEDS: [&str; 2] = ["qdisc_enqueue", "qdisc_dequeue"];
 
-fn queue(watch: &Watch) -> QueueSample {
-    watch.congestion().queue.expect("the queue is known")
+fn queue(watch: &Watch) -> Queue {
+    watch.known().queue.expect("the queue is known")
 }
 
 /// Slow enough that a queue stands while it is looked at.
@@ -80,7 +81,7 @@ fn a_flow_has_in_the_queue_what_it_sent_and_what_has_not_left() -> TestResult {
         // way behind the queue, so one goes alone.
         send(&sender, to, 1)?;
         assert_eq!(drain(&sink)?, 1);
-        let wmem = watch.sample().buffers.map(|buffers| buffers.wmem);
+        let wmem = watch.known_sample().buffers.map(|buffers| buffers.wmem);
         assert_eq!(wmem, Some(0), "the send buffer is empty too");
     }
     Ok(())
@@ -137,7 +138,7 @@ fn drops_inside_a_split_batch_leave_no_backlog_behind() -> TestResult {
     }
     let sample = queue(&watch);
     assert!(sample.own <= u64::from(bucket.limit), "{sample:?}");
-    assert!(watch.congestion().queue_drops > 70);
+    assert!(watch.known().queue_drops > 70);
     drain(&sink)?;
     wait_until("the queue drains", || {
         queue(&watch).own == 0 && queue(&watch).total == 0
@@ -196,7 +197,7 @@ fn counts_stay_true_while_the_processor_is_busy() -> TestResult {
         let mut worst = 0;
         // Never empty, so that nothing is put right meanwhile; never full.
         while start.elapsed() < Duration::from_secs(4) {
-            let total = watch.congestion().queue.map_or(0, |queue| queue.total);
+            let total = watch.known().queue.map_or(0, |queue| queue.total);
             if total < 60_000 {
                 for segments in [10, 3, 7] {
                     send_batch(&sender, to, segments)?;

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 use ebpf_congestion_signals::{CongestionSignals, EbpfSource, SignalSource, WatchTarget};
 use nix::sys::socket::{setsockopt, sockopt};
 
+use crate::known::Known;
 use crate::traffic::{PAYLOAD, Slow, drain, send, wait_until};
 use crate::{TestResult, source_with};
 
@@ -19,9 +20,9 @@ fn a_send_buffer_tells_its_average_peak_and_payload() -> TestResult {
     } = Slow::new()?;
     setsockopt(&sender, sockopt::SndBufForce, &200_000)?;
     let watch = source.watch(WatchTarget::socket(&sender))?;
-    let (start, before) = (source.host(), watch.sample());
+    let (start, before) = (source.host(), watch.known_sample());
     send(&sender, sink.local_addr()?, 50)?;
-    let (host, sample) = (source.host(), watch.sample());
+    let (host, sample) = (source.host(), watch.known_sample());
 
     let buffers = sample.buffers.ok_or("the socket was seen")?;
     assert_eq!(
@@ -64,7 +65,7 @@ fn a_send_buffer_tells_its_average_peak_and_payload() -> TestResult {
     assert_eq!(drain(&sink)?, 50);
     let empty = || {
         watch
-            .sample()
+            .known_sample()
             .buffers
             .is_some_and(|buffers| buffers.wmem == 0)
     };
@@ -90,7 +91,7 @@ pub(crate) fn receive_buffer(source: &EbpfSource) -> TestResult {
     let mut expected = 0.0;
     for read in 1..=DATAGRAMS {
         receiver.recv(&mut buffer)?;
-        let buffers = watch.sample().buffers.ok_or("the socket was seen")?;
+        let buffers = watch.known_sample().buffers.ok_or("the socket was seen")?;
         assert_eq!(buffers.rcvbuf, 200_000);
         // The kernel gives memory back in steps, so the last ones stand longer than their packets.
         let waiting = DATAGRAMS - read;
@@ -100,7 +101,7 @@ pub(crate) fn receive_buffer(source: &EbpfSource) -> TestResult {
         }
         expected += f64::from(buffers.rmem) / f64::from(buffers.rcvbuf);
     }
-    let pressure = watch.sample().receive_pressure;
+    let pressure = watch.known_sample().receive_pressure;
     assert_eq!(pressure.samples, DATAGRAMS as u64);
     assert!(
         (pressure.sum - expected).abs() < 0.01,

@@ -7,12 +7,13 @@ use std::net::{IpAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::Command;
 
-use ebpf_congestion_signals::{FlowSample, QueueLimit, SignalSource, Watch, WatchTarget};
+use ebpf_congestion_signals::{QueueLimit, SignalSource, Watch, WatchTarget};
 use live_test::Skip;
 use netlab::Namespace;
 use nix::sys::socket::{setsockopt, sockopt};
 use serde_json::Value;
 
+use crate::known::{Known, Sample};
 use crate::traffic::{PAYLOAD, bind, send, wait_until};
 use crate::{TestResult, source_with, tool};
 
@@ -125,13 +126,13 @@ fn standing(
     busy: &Busy,
     sender: &UdpSocket,
     watch: &Watch,
-) -> Result<(FlowSample, Shown, FlowSample), Box<dyn std::error::Error>> {
+) -> Result<(Sample, Shown, Sample), Box<dyn std::error::Error>> {
     const TRIES: usize = 10;
     for _ in 0..TRIES {
         send(sender, ([192, 0, 2, 2], 9).into(), 600)?;
-        let before = watch.sample();
+        let before = watch.known_sample();
         let shown = busy.run("tc", "-s -j qdisc show dev DEV root")?;
-        let after = watch.sample();
+        let after = watch.known_sample();
         let shown: Value = serde_json::from_slice(&shown)?;
         let number = |name: &str| shown[0][name].as_u64().ok_or("tc tells its length");
         let shown = Shown {
@@ -147,7 +148,7 @@ fn standing(
 }
 
 fn is_empty(watch: &Watch) -> bool {
-    let sample = watch.sample();
+    let sample = watch.known_sample();
     let queue = sample.congestion.queue;
     queue.is_some_and(|queue| queue.own == 0 && queue.total == 0)
         && sample.queue.is_some_and(|queue| queue.packets == 0)

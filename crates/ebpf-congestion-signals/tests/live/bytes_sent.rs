@@ -11,6 +11,7 @@ use ebpf_congestion_signals::{EbpfSource, SignalSource, Watch, WatchTarget};
 use live_test::Skip;
 use netlab::{Path, PathConfig};
 
+use crate::known::Known;
 use crate::traffic::{PAYLOAD, bind, send, send_batch};
 use crate::{TestResult, source, source_with};
 
@@ -40,7 +41,7 @@ fn udp_datagrams_with_and_without_batches() -> TestResult {
         let whole = source.watch(WatchTarget::socket(&sender))?;
         let peer = source.watch(WatchTarget::socket(&sender).peer(to))?;
         send_some(&sender, to)?;
-        for sample in [whole.sample(), peer.sample()] {
+        for sample in [whole.known_sample(), peer.known_sample()] {
             assert_eq!(
                 (sample.sent_bytes, sample.sent_packets),
                 (BYTES, 31),
@@ -91,7 +92,10 @@ pub(crate) fn udp_calls(source: &EbpfSource) -> TestResult {
 
 /// Bytes and calls.
 fn socket_sends(watch: &Watch) -> Result<(u64, u64), Box<dyn Error>> {
-    let send = watch.sample().send.ok_or("a socket's sends are counted")?;
+    let send = watch
+        .known_sample()
+        .send
+        .ok_or("a socket's sends are counted")?;
     Ok((send.bytes, send.calls))
 }
 
@@ -125,7 +129,7 @@ pub(crate) fn tcp_bytes(source: &EbpfSource) -> TestResult {
             BYTES
         );
         assert_eq!(sends, (BYTES, WRITES as u64));
-        let sample = watch.sample();
+        let sample = watch.known_sample();
         // A machine without time for the reader makes TCP send again what was not lost.
         assert!(
             (BYTES..BYTES + BYTES / 4).contains(&sample.sent_bytes),
@@ -189,7 +193,7 @@ fn a_device_on_top_of_another_counts_a_packet_once() -> TestResult {
     let sender = bind(path.sender(), IpAddr::from([198, 51, 100, 1]))?;
     let watch = source.watch(WatchTarget::socket(&sender))?;
     send_some(&sender, SocketAddr::from(([198, 51, 100, 2], 9)))?;
-    let sample = watch.sample();
+    let sample = watch.known_sample();
     assert_eq!((sample.sent_bytes, sample.sent_packets), (BYTES, 31));
     Ok(())
 }

@@ -16,6 +16,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use parking_lot::Mutex;
 use tokio::runtime::Builder;
 
+use crate::known::Known;
 use crate::traffic::{bind, drain, sink};
 use crate::{TestResult, kernel, source};
 
@@ -209,7 +210,7 @@ fn assert_counted(what: &str, counted: u64, happened: u64, left_out: u64) {
 
 /// Holds what was counted of a sender against what it did.
 fn assert_sends(watch: &Watch, sent: u64, left_out: LeftOut) {
-    let sample = watch.sample();
+    let sample = watch.known_sample();
     assert_eq!(sample.sent_packets, sent);
     assert_eq!(sample.sent_bytes, sent * PAYLOAD as u64);
     if let Some(send) = sample.send {
@@ -264,7 +265,7 @@ fn a_flood_through_a_small_queue_is_counted_to_the_packet() -> TestResult {
     );
     let mut dropped = 0;
     for index in 0..2 {
-        let drops = watches[index].sample().drops;
+        let drops = watches[index].known_sample().drops;
         let counted = drops.get(Direction::Leaving, class).packets;
         println!(
             "socket {index}: {} sent, {} arrived, {counted} counted as dropped",
@@ -333,7 +334,7 @@ fn a_flood_into_a_small_receive_buffer_is_counted_to_the_packet() -> TestResult 
     let rows = namespace.udp_sockets(Family::V4, to.port())?;
     let table = rows.first().ok_or("the socket is in the table")?.drops;
     let errors = namespace.udp_counters(Family::V4)?.receive_buffer_errors;
-    let drops = receiver.sample().drops;
+    let drops = receiver.known_sample().drops;
     let counted = drops.get(Direction::Arriving, class).packets;
     let all: u64 = sent.iter().sum();
     println!(
@@ -341,14 +342,14 @@ fn a_flood_into_a_small_receive_buffer_is_counted_to_the_packet() -> TestResult 
          RcvbufErrors: {errors}; of the senders: {:?}",
         watches
             .each_ref()
-            .map(|watch| watch.sample().drops.total().packets)
+            .map(|watch| watch.known_sample().drops.total().packets)
     );
     assert_eq!(table, errors, "the kernel's own counters agree");
     assert_counted("what /proc/net/udp counts", counted, table, left_out.drops);
     // What two CPUs hand over can overflow the backlog of one before it comes to the socket.
     let before_the_socket: u64 = watches
         .iter()
-        .map(|watch| watch.sample().drops.total().packets)
+        .map(|watch| watch.known_sample().drops.total().packets)
         .sum();
     let dropped = counted + before_the_socket;
     assert_counted("what was not read", dropped, all - read, left_out.drops);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use ebpf_congestion_signals::{CongestionSignals, SignalSource, SoftirqSample, WatchTarget};
 
+use crate::known::Known;
 use crate::traffic::send;
 use crate::{TestResult, source};
 
@@ -68,15 +69,15 @@ fn probes_that_are_detached_leave_counters_standing() -> TestResult {
     let watch = source.watch(WatchTarget::socket(&sink))?;
     let to = sink.local_addr()?;
     send(&sink, to, 3)?;
-    assert!(watch.congestion().live);
-    assert_eq!(watch.congestion().observed_packets, 3);
+    assert!(watch.known().live);
+    assert_eq!(watch.known().observed_packets, 3);
     source.detach();
     send(&sink, to, 3)?;
-    assert!(!watch.congestion().live);
-    assert_eq!(watch.congestion().observed_packets, 3);
+    assert!(!watch.known().live);
+    assert_eq!(watch.known().observed_packets, 3);
     drop(source);
     assert_eq!(
-        watch.sample().sent_packets,
+        watch.known_sample().sent_packets,
         3,
         "readable after the source is gone"
     );

@@ -42,7 +42,7 @@ pub(crate) fn assert_tells_what_its_version_must(source: &EbpfSource) {
     let running = running();
     let capabilities = source.capabilities();
     for capability in &capabilities {
-        let Some(missing) = missing(&capabilities, capability.name) else {
+        let Some(missing) = missing(&capabilities, &capability.name) else {
             continue;
         };
         // A kernel may have some of the functions, which then stand in for what they are.

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 
 use ebpf_congestion_signals::{EbpfOptions, EbpfSource, Signal, SignalSource, WatchTarget};
 
+use crate::known::Known;
 use crate::traffic::{PAYLOAD, send};
 use crate::{TestResult, bytes_sent, source_with};
 use live_test::Skip;
@@ -42,9 +43,9 @@ fn a_signal_left_out_is_absent_and_its_probes_are_not_attached() -> TestResult {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let watch = source.watch(WatchTarget::socket(&socket))?;
     send(&socket, socket.local_addr()?, 3)?;
-    assert_eq!(watch.sample().send.map(|send| send.calls), Some(3));
+    assert_eq!(watch.known_sample().send.map(|send| send.calls), Some(3));
     assert_eq!(
-        (watch.sample().buffers, source.host().pressure),
+        (watch.known_sample().buffers, source.host().pressure),
         (None, None)
     );
 
@@ -80,7 +81,7 @@ fn sampled_sends_are_scaled_back_and_marked() -> TestResult {
     let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let to = sink.local_addr()?;
     let watch = source.watch(WatchTarget::socket(&sender))?;
-    let sends = || watch.sample().send.ok_or("sends are counted here");
+    let sends = || watch.known_sample().send.ok_or("sends are counted here");
     send(&sender, to, SENDS)?;
     let sampled = sends()?;
     // Of 8000 calls 2000 are expected to be looked at, with a standard deviation of 39: six of
@@ -90,7 +91,7 @@ fn sampled_sends_are_scaled_back_and_marked() -> TestResult {
     assert_eq!(sampled.bytes, sampled.calls * PAYLOAD as u64);
     assert_eq!(sampled.estimated, sampled.calls / 4 * 3);
     assert_eq!(
-        watch.sample().sent_packets,
+        watch.known_sample().sent_packets,
         SENDS as u64,
         "packets are exact"
     );

@@ -8,6 +8,7 @@ use live_test::Skip;
 use netlab::{Family, Path, PathConfig};
 use nix::sys::socket::{setsockopt, sockopt};
 
+use crate::known::Known;
 use crate::traffic::{PAYLOAD, bind, drain, send, send_batch, sink, wait_until};
 use crate::{TestResult, source_with, tool};
 
@@ -67,14 +68,14 @@ impl Flow {
     }
 
     fn own(&self) -> u64 {
-        self.watch.congestion().queue.map_or(0, |queue| queue.own)
+        self.watch.known().queue.map_or(0, |queue| queue.own)
     }
 
     /// Asserts that what did not arrive of `sent` datagrams was counted as dropped by a queue for
     /// one of these reasons, and that nothing is left in it. Returns how many that were.
     fn assert_exact(&self, source: &EbpfSource, sent: u64, reasons: &[&str]) -> u64 {
         let arrived = drain(&self.sink).expect("the sink can be read");
-        let drops = self.watch.sample().drops;
+        let drops = self.watch.known_sample().drops;
         let told = source.drops_by_reason(Some(self.watch.id()));
         assert_eq!(
             drops.total().packets,
@@ -148,7 +149,7 @@ fn what_codel_drops_from_the_head_leaves_the_queue() -> TestResult {
     let flow = Flow::through(source, &[tbf, codel])?;
     flow.send(300)?;
     wait_until("packets are dropped", || {
-        flow.watch.sample().drops.total().packets >= 3
+        flow.watch.known_sample().drops.total().packets >= 3
     });
     let before = flow.own();
     let output = tool(flow.path.sender(), "tc")?

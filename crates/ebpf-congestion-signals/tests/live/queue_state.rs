@@ -1,12 +1,11 @@
 //! What a queue is: its kind, its limit, its packets.
 
-use ebpf_congestion_signals::{
-    EbpfSource, FlowSample, QueueLimit, QueueState, SignalSource, WatchTarget,
-};
+use ebpf_congestion_signals::{EbpfSource, QueueLimit, QueueState, SignalSource, WatchTarget};
 use netlab::{Family, Path, PathConfig};
 use nix::sys::socket::{setsockopt, sockopt};
 use serde_json::Value;
 
+use crate::known::{Known, Sample};
 use crate::traffic::{bind, send, sink};
 use crate::{TestResult, source_with, tool};
 
@@ -104,10 +103,10 @@ fn kind_limit_and_packets_are_those_that_tc_shows() -> TestResult {
         send(&sender, sink.local_addr()?, 70)?;
 
         let kind = case.disciplines[0].1;
-        let before = watch.sample();
+        let before = watch.known_sample();
         let root = &shown(&path)?[0];
-        let after = watch.sample();
-        let state = |sample: &FlowSample| -> QueueState {
+        let after = watch.known_sample();
+        let state = |sample: &Sample| -> QueueState {
             sample.queue.unwrap_or_else(|| panic!("{kind}: {sample:?}"))
         };
         assert_eq!(state(&after).kind.as_str(), kind);
@@ -125,7 +124,7 @@ fn kind_limit_and_packets_are_those_that_tc_shows() -> TestResult {
         let range = state(&after).packets..=state(&before).packets;
         assert!(range.contains(&packets), "{kind}: {packets} in {range:?}");
         let bytes = root["backlog"].as_u64().ok_or("tc tells a backlog")?;
-        let total = |sample: &FlowSample| sample.congestion.queue.map_or(0, |queue| queue.total);
+        let total = |sample: &Sample| sample.congestion.queue.map_or(0, |queue| queue.total);
         let range = total(&after)..=total(&before);
         assert!(range.contains(&bytes), "{kind}: {bytes} in {range:?}");
         assert!(packets > 10, "{kind}: {packets}");

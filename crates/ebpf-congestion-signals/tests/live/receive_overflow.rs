@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use ebpf_congestion_signals::{Direction, DropClass, SignalSource, WatchTarget};
 use nix::sys::socket::{setsockopt, sockopt};
 
+use crate::known::Known;
 use crate::traffic::{PAYLOAD, drain, send, send_batch};
 use crate::{TestResult, kernel, source, source_with};
 
@@ -34,7 +35,7 @@ fn overflow(receiver: IpAddr, sender: IpAddr) -> TestResult {
     } else {
         (DropClass::Other, "UNKNOWN")
     };
-    let drops = received.sample().drops;
+    let drops = received.known_sample().drops;
     assert_eq!(drops.get(Direction::Arriving, class).packets, dropped);
     assert_eq!(drops.total().packets, dropped);
     let reasons = source.drops_by_reason(Some(received.id()));
@@ -43,11 +44,11 @@ fn overflow(receiver: IpAddr, sender: IpAddr) -> TestResult {
     };
     assert_eq!((&*by.reason, by.drops.packets), (name, dropped));
     assert_eq!(
-        sent.sample().drops.total().packets,
+        sent.known_sample().drops.total().packets,
         0,
         "nothing was dropped on its way out"
     );
-    assert_eq!(sent.sample().sent_packets, DATAGRAMS as u64);
+    assert_eq!(sent.known_sample().sent_packets, DATAGRAMS as u64);
     Ok(())
 }
 
@@ -72,7 +73,7 @@ fn a_full_receive_buffer_reads_full_and_an_emptied_one_empty() -> TestResult {
     let sink = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     setsockopt(&sink, sockopt::RcvBuf, &16_384)?;
     let watch = source.watch(WatchTarget::socket(&sink))?;
-    let buffers = || watch.sample().buffers.ok_or("the socket was seen");
+    let buffers = || watch.known_sample().buffers.ok_or("the socket was seen");
     send(&sink, sink.local_addr()?, DATAGRAMS)?;
     let full = buffers()?;
     assert_eq!(
@@ -109,7 +110,7 @@ fn a_batch_that_a_receiver_has_no_room_for_counts_every_segment() -> TestResult 
         }
         let dropped = BATCHES * SEGMENTS - read;
         assert!(dropped > 0, "a small buffer that nobody reads overflows");
-        let drops = watch.sample().drops.direction(Direction::Arriving);
+        let drops = watch.known_sample().drops.direction(Direction::Arriving);
         assert_eq!(
             drops.packets, dropped as u64,
             "takes batches: {takes_batches}"

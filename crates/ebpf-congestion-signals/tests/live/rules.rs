@@ -6,6 +6,7 @@ use std::io;
 use ebpf_congestion_signals::{Direction, DropClass, SignalSource, WatchTarget};
 use netlab::{Family, Namespace, Path, PathConfig};
 
+use crate::known::Known;
 use crate::traffic::{bind, drain, send, send_batch, sink, wait_until};
 use crate::{TestResult, kernel, source, tool};
 
@@ -43,9 +44,9 @@ fn what_a_rule_takes_is_policy_and_was_seen() -> TestResult {
         send(&sender, open, PASSED)?;
         assert_eq!(drain(&sinks[1])?, PASSED as u64);
 
-        let seen = || watch.sample().sent_packets == PASSED as u64;
+        let seen = || watch.known_sample().sent_packets == PASSED as u64;
         wait_until("what passed is counted", seen);
-        let sample = watch.sample();
+        let sample = watch.known_sample();
         let reasons = source.drops_by_reason(Some(watch.id()));
         assert_eq!(sample.drops.total().packets, TAKEN, "{reasons:?}");
         assert_eq!(sample.congestion.queue_drops, 0);
@@ -54,7 +55,10 @@ fn what_a_rule_takes_is_policy_and_was_seen() -> TestResult {
             let policy = sample.drops.get(Direction::Leaving, DropClass::Policy);
             assert_eq!(policy.packets, TAKEN, "{reasons:?}");
             assert_eq!(sample.congestion.policy_drops, TAKEN);
-            assert_eq!(sample.congestion.seen_packets(), TAKEN + PASSED as u64);
+            assert_eq!(
+                watch.congestion().seen_packets(),
+                Some(TAKEN + PASSED as u64)
+            );
             assert!(
                 reasons.iter().all(|by| &*by.reason == "NETFILTER_DROP"),
                 "{reasons:?}"

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use ebpf_congestion_signals::{SignalSource, WatchTarget};
 
+use crate::known::Known;
 use crate::traffic::{Slow, drain, send};
 use crate::{TestResult, source_with};
 
@@ -17,13 +18,13 @@ fn a_packet_stays_as_long_as_the_queue_takes_to_drain() -> TestResult {
         _path,
     } = Slow::new()?;
     let watch = source.watch(WatchTarget::socket(&sender))?;
-    assert_eq!(watch.sample().sojourn.packets, 0);
+    assert_eq!(watch.known_sample().sojourn.packets, 0);
 
     // An empty queue first: the bucket has tokens for these.
     let start = Instant::now();
     send(&sender, sink.local_addr()?, 1)?;
     assert_eq!(drain(&sink)?, 1);
-    let first = watch.sample().sojourn;
+    let first = watch.known_sample().sojourn;
     assert_eq!(first.packets, 1);
     assert!(first.last < start.elapsed());
     assert_eq!(first.last, first.time);
@@ -32,11 +33,11 @@ fn a_packet_stays_as_long_as_the_queue_takes_to_drain() -> TestResult {
     // then one that is sent when this one has left.
     let start = Instant::now();
     send(&sender, sink.local_addr()?, 57)?;
-    let backlog = watch.congestion().queue.ok_or("the queue is known")?.own;
+    let backlog = watch.known().queue.ok_or("the queue is known")?.own;
     let drains = Duration::from_secs_f64(backlog as f64 * 8.0 / Slow::RATE as f64);
     assert!(drains > Duration::from_millis(200), "{backlog} bytes");
     assert_eq!(drain(&sink)?, 57);
-    let second = watch.sample().sojourn;
+    let second = watch.known_sample().sojourn;
     assert_eq!(second.packets, first.packets + 1, "{second:?}");
     let mean = second.mean_since(&first).ok_or("one was followed")?;
     assert_eq!(mean, second.last);

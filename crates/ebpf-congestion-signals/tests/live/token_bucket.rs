@@ -7,6 +7,7 @@ use std::net::UdpSocket;
 use ebpf_congestion_signals::{Direction, DropClass, EbpfSource, SignalSource, Watch, WatchTarget};
 use netlab::{Bottleneck, Family, Path, PathConfig, TokenBucket};
 
+use crate::known::Known;
 use crate::traffic::{bind, drain, send, send_batch, sink, wait_until};
 use crate::{TestResult, kernel, source};
 
@@ -36,7 +37,7 @@ fn lay(bucket: TokenBucket) -> Result<Path, netlab::Error> {
 
 /// Asserts that `watch` counted as dropped in the queue exactly what was sent and did not arrive.
 fn assert_exact(source: &EbpfSource, what: &str, watch: &Watch, sent: u64, arrived: u64) {
-    let drops = watch.sample().drops;
+    let drops = watch.known_sample().drops;
     let class = if kernel::has(source, "skb_drop_reason") {
         DropClass::QueueFull
     } else {
@@ -50,14 +51,14 @@ fn assert_exact(source: &EbpfSource, what: &str, watch: &Watch, sent: u64, arriv
         source.drops_by_reason(Some(watch.id()))
     );
     if class == DropClass::QueueFull {
-        assert_eq!(watch.congestion().queue_drops, full.packets);
+        assert_eq!(watch.known().queue_drops, full.packets);
     }
     assert_eq!(
         drops.total().packets,
         full.packets,
         "{what}: of no other class"
     );
-    assert_eq!(watch.sample().sent_packets, sent, "{what}");
+    assert_eq!(watch.known_sample().sent_packets, sent, "{what}");
 }
 
 /// Two sockets send in turns, the second twice as much; `send` sends ten datagrams.
@@ -94,7 +95,7 @@ fn two_sockets(
         );
         dropped += sent - arrived;
         if kernel::has(source, "qdisc_enqueue") {
-            let own = || watches[index].congestion().queue.map(|queue| queue.own);
+            let own = || watches[index].known().queue.map(|queue| queue.own);
             // A packet can leave the queue unseen when the processor is busy, the last one too:
             // the next one through the queue puts that right.
             for _ in 0..3 {
@@ -182,7 +183,11 @@ fn two_peers(
             sent,
             arrived,
         );
-        assert_eq!(watches[index].sample().send, None, "sends are the socket's");
+        assert_eq!(
+            watches[index].known_sample().send,
+            None,
+            "sends are the socket's"
+        );
         dropped += sent - arrived;
     }
     assert!(dropped > 100, "the bucket overflows: {dropped}");
@@ -216,7 +221,7 @@ fn a_socket_and_a_peer_of_it_can_both_be_watched() -> TestResult {
     assert_exact(source, "peer", &peer, 100, arrived);
     if kernel::has(source, "qdisc_enqueue") {
         wait_until("the queue drains", || {
-            whole.congestion().queue.is_some_and(|q| q.own == 0)
+            whole.known().queue.is_some_and(|q| q.own == 0)
         });
     }
     Ok(())

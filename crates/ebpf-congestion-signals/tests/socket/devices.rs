@@ -6,12 +6,13 @@ use std::time::Duration;
 use ebpf_congestion_signals::SocketSource;
 use netlab::{Family, Path, PathConfig, RelayConfig};
 
+use crate::known::Known;
 use crate::ours::{Ours, sink};
-use crate::{TestResult, paths};
+use crate::{TestResult, tun};
 
 #[test]
 fn a_device_that_keeps_no_packet_on_the_sockets_account_shows_no_queue() -> TestResult {
-    paths()?;
+    tun()?;
     // The sender's own device is a cable, then a router's TUN device holds packets for 50 ms.
     let path = Path::new(&PathConfig {
         relay: Some(RelayConfig::symmetric(Duration::from_millis(50))),
@@ -25,8 +26,8 @@ fn a_device_that_keeps_no_packet_on_the_sockets_account_shows_no_queue() -> Test
         ours.send(sink.local_addr()?)?;
         thread::sleep(Duration::from_micros(300));
         ours.receive();
-        assert_eq!(ours.watch.congestion().queue, None);
+        assert_eq!(ours.watch.known().queue, None);
     }
-    assert_eq!(ours.watch.congestion().observed_packets, 50);
+    assert_eq!(ours.watch.known().observed_packets, 50);
     Ok(())
 }

@@ -4,6 +4,7 @@ use ebpf_congestion_signals::Direction;
 use ebpf_congestion_signals::{DropClass, SignalSource, SocketSource};
 use netlab::Family;
 
+use crate::known::Known;
 use crate::ours::{Ours, bottleneck, drain, sink};
 use crate::{TestResult, paths};
 
@@ -30,7 +31,7 @@ fn every_datagram_that_a_full_queue_refuses_is_counted() -> TestResult {
             let dropped = 200 - arrived;
             assert!(dropped > 50, "the queue overflows: {dropped}");
             assert_eq!((ours.queue_drops(), refused), (dropped, dropped));
-            let sample = ours.watch.sample();
+            let sample = ours.watch.known_sample();
             let full = sample.drops.get(Direction::Leaving, DropClass::QueueFull);
             assert_eq!(full.packets, dropped);
             assert_eq!(full.skbs, dropped / batch as u64);

@@ -9,10 +9,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ebpf_congestion_signals::{
-    QueueSample, SignalSource, SocketObserver, SocketSend, SocketSource, Watch, WatchTarget,
+    SignalSource, SocketObserver, SocketSend, SocketSource, Watch, WatchTarget,
 };
 use netlab::{Bottleneck, Family, Namespace, Path, PathConfig, TokenBucket};
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg, setsockopt, sockopt};
+
+use crate::known::{Known, Queue};
 
 /// Payload of a test's datagrams, bytes.
 pub(crate) const PAYLOAD: usize = 1200;
@@ -20,7 +22,7 @@ pub(crate) const PAYLOAD: usize = 1200;
 /// Such a datagram over IPv4 on the wire.
 pub(crate) const ON_WIRE: u64 = PAYLOAD as u64 + 14 + 20 + 8;
 
-/// Room that no test overflows by accident.
+/// More than the most that the kernel lets anybody have, which no test overflows by accident.
 const RECEIVE_BUFFER: usize = 32 << 20;
 
 /// How long nothing comes before all has come.
@@ -106,15 +108,15 @@ impl Ours {
     }
 
     /// What is known of its queue now.
-    pub(crate) fn queue(&self) -> Option<QueueSample> {
+    pub(crate) fn queue(&self) -> Option<Queue> {
         // Longer than the source waits between two looks at a socket.
         thread::sleep(Duration::from_millis(1));
         self.receive();
-        self.watch.congestion().queue
+        self.watch.known().queue
     }
 
     pub(crate) fn queue_drops(&self) -> u64 {
-        self.watch.congestion().queue_drops
+        self.watch.known().queue_drops
     }
 }
 
@@ -131,7 +133,7 @@ pub(crate) fn bottleneck(rate: u64, burst: u32, limit: u32) -> Result<Path, netl
 pub(crate) fn sink(path: &Path, family: Family) -> Result<UdpSocket, Box<dyn Error>> {
     let address = path.addresses(family).receiver;
     let socket = path.receiver().run(|| UdpSocket::bind((address, 0)))??;
-    setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER)?;
+    setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER)?;
     Ok(socket)
 }
 

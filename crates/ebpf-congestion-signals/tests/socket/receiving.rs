@@ -8,6 +8,7 @@ use std::time::Duration;
 use ebpf_congestion_signals::{CongestionCollector, Direction, DropClass, SocketSource};
 
 use crate::TestResult;
+use crate::known::Known;
 use crate::ours::{Ours, PAYLOAD};
 
 #[test]
@@ -28,7 +29,7 @@ fn datagrams_that_a_full_receive_buffer_drops_are_counted() -> TestResult {
     ours.send(sender.local_addr()?)?;
     thread::sleep(Duration::from_millis(1));
     ours.receive();
-    let sample = ours.watch.sample();
+    let sample = ours.watch.known_sample();
     let dropped = sample
         .drops
         .get(Direction::Arriving, DropClass::ReceiveBuffer);

@@ -108,13 +108,14 @@ impl Receiver {
         let updated = KernelTime::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         self.signals.set(|sample| {
             let (arriving, class) = (Direction::Arriving, DropClass::ReceiveBuffer);
-            let told = sample.drops.get(arriving, class);
+            let drops = sample.drops.get_or_insert_default();
+            let told = drops.get(arriving, class);
             let more = DropCounters {
                 skbs: self.dropped - told.skbs,
                 packets: self.dropped - told.packets,
                 bytes: self.dropped_bytes - told.bytes,
             };
-            sample.drops.add(arriving, class, more);
+            drops.add(arriving, class, more);
             sample.buffers = Some(buffers);
             sample.updated = Some(updated);
         });

@@ -326,18 +326,19 @@ impl SignalFeed {
         };
         let known = shown.flow.entered && ended.is_none();
         let sample = self.queue_id.filter(|_| known).map(|id| {
-            let mut sample = QueueSample {
-                id,
-                own: noisy(shown.flow.own),
-                shared: noisy(shown.shared),
-                total: noisy(shown.queue.total),
-                drained: shown.queue.drained,
-                limit: limit.filter(|_| !config.hides_limit),
+            let (own, shared) = (noisy(shown.flow.own), noisy(shown.shared));
+            let total = noisy(shown.queue.total);
+            let own = if contradicts {
+                total + CONTRADICTION
+            } else {
+                own
             };
-            if contradicts {
-                sample.own = sample.total + CONTRADICTION;
-            }
-            sample
+            QueueSample::new(id)
+                .with_own(own)
+                .with_shared(shared)
+                .with_total(total)
+                .with_drained(shown.queue.drained)
+                .with_limit(limit.filter(|_| !config.hides_limit))
         });
         set(watched, now, &shown.flow, sample);
     }
@@ -346,11 +347,11 @@ impl SignalFeed {
 fn set(watched: &Watched, now: SimTime, state: &WatchState, queue: Option<QueueSample>) {
     watched.mock.set(|sample| {
         sample.congestion.queue = queue;
-        sample.congestion.observed_packets = state.observed;
-        sample.congestion.queue_drops = state.queue_drops.packets;
-        sample.congestion.policy_drops = state.policy_drops.packets;
-        sample.sent_packets = state.observed;
-        sample.sent_bytes = state.payload;
+        sample.congestion.observed_packets = Some(state.observed);
+        sample.congestion.queue_drops = Some(state.queue_drops.packets);
+        sample.congestion.policy_drops = Some(state.policy_drops.packets);
+        sample.sent_packets = Some(state.observed);
+        sample.sent_bytes = Some(state.payload);
         let mut drops = ebpf_congestion_signals::DropTable::default();
         for (class, dropped) in [
             (DropClass::QueueFull, state.queue_drops),
@@ -358,7 +359,7 @@ fn set(watched: &Watched, now: SimTime, state: &WatchState, queue: Option<QueueS
         ] {
             drops.add(Direction::Leaving, class, dropped);
         }
-        sample.drops = drops;
+        sample.drops = Some(drops);
         sample.updated = Some(ebpf_congestion_signals::KernelTime::from_nanos(now.nanos()));
     });
 }
@@ -392,10 +393,13 @@ mod tests {
         feed.on_drained(ms(2));
         feed.sync(ms(2), governed);
         let seen = queue(&feed, governed);
-        assert_eq!((seen.own, seen.shared, seen.total), (600, 600, 6_600));
-        assert_eq!(seen.drained, 1);
+        assert_eq!(
+            (seen.own, seen.shared, seen.total),
+            (Some(600), Some(600), Some(6_600))
+        );
+        assert_eq!(seen.drained, Some(1));
         feed.sync(ms(2), stock);
-        assert_eq!(queue(&feed, stock).own, 2_000);
+        assert_eq!(queue(&feed, stock).own, Some(2_000));
     }
 
     #[test]
@@ -411,9 +415,9 @@ mod tests {
         feed.sync(ms(10), watch);
         assert_eq!(feed.mock(watch).watch().congestion().queue, None);
         feed.sync(ms(11), watch);
-        assert_eq!(queue(&feed, watch).own, 1_000);
+        assert_eq!(queue(&feed, watch).own, Some(1_000));
         feed.sync(ms(20), watch);
-        assert_eq!(queue(&feed, watch).total, 2_000);
+        assert_eq!(queue(&feed, watch).total, Some(2_000));
     }
 
     #[test]
@@ -436,8 +440,8 @@ mod tests {
             let seen = feed.mock(watch).watch().congestion();
             (seen.live, seen.observed_packets, seen.queue.is_some())
         };
-        assert_eq!(end(EndManner::Dead), (false, 1, true));
-        assert_eq!(end(EndManner::Frozen), (true, 1, true));
-        assert_eq!(end(EndManner::QueueUnknown), (true, 2, false));
+        assert_eq!(end(EndManner::Dead), (false, Some(1), true));
+        assert_eq!(end(EndManner::Frozen), (true, Some(1), true));
+        assert_eq!(end(EndManner::QueueUnknown), (true, Some(2), false));
     }
 }

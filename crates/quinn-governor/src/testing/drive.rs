@@ -176,16 +176,15 @@ impl World {
             } => {
                 let id = self.link.queue;
                 self.mock.set(|sample| {
-                    sample.congestion.observed_packets = observed;
-                    sample.congestion.queue_drops = drops;
-                    sample.congestion.policy_drops = policy_drops;
-                    sample.congestion.queue = id.map(|id| QueueSample {
-                        id,
-                        own,
-                        shared,
-                        total,
-                        drained,
-                        limit: None,
+                    sample.congestion.observed_packets = Some(observed);
+                    sample.congestion.queue_drops = Some(drops);
+                    sample.congestion.policy_drops = Some(policy_drops);
+                    sample.congestion.queue = id.map(|id| {
+                        QueueSample::new(id)
+                            .with_own(own)
+                            .with_shared(shared)
+                            .with_total(total)
+                            .with_drained(drained)
                     });
                 });
             }
@@ -340,16 +339,16 @@ impl World {
         let (link, live) = (self.link, self.live);
         self.mock.set(|sample| {
             sample.congestion.live = live;
-            sample.congestion.observed_packets = link.observed;
-            sample.congestion.queue_drops = link.drops;
-            sample.congestion.policy_drops = link.taken;
-            sample.congestion.queue = link.queue.map(|id| QueueSample {
-                id,
-                own: link.own,
-                shared: link.own,
-                total: link.own + link.others,
-                drained: link.drained,
-                limit: link.limit,
+            sample.congestion.observed_packets = Some(link.observed);
+            sample.congestion.queue_drops = Some(link.drops);
+            sample.congestion.policy_drops = Some(link.taken);
+            sample.congestion.queue = link.queue.map(|id| {
+                QueueSample::new(id)
+                    .with_own(link.own)
+                    .with_shared(link.own)
+                    .with_total(link.own + link.others)
+                    .with_drained(link.drained)
+                    .with_limit(link.limit)
             });
         });
     }

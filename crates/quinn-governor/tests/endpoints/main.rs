@@ -103,6 +103,7 @@ async fn a_lone_connection_goes_by_its_socket() {
     assert_eq!((source.sockets(), source.peers()), (2, 0));
     let controller = GovernedController::of(&connection).unwrap();
     let seen = controller.watch().unwrap().congestion().seen_packets();
+    let seen = seen.expect("packets are seen");
     assert!(seen >= UPLOAD as u64 / 1500, "{seen} datagrams");
     assert_eq!(governors.report().blind_periods, 0);
     assert_eq!(governors.report().fallbacks.total(), 0);

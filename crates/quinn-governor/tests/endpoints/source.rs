@@ -148,11 +148,7 @@ impl FlowReader for TestFlow {
     }
 
     fn congestion(&self) -> LocalCongestion {
-        LocalCongestion {
-            live: true,
-            observed_packets: self.observed.load(Ordering::Relaxed),
-            ..LocalCongestion::default()
-        }
+        LocalCongestion::new(true).with_observed(self.observed.load(Ordering::Relaxed))
     }
 
     fn sample(&self) -> FlowSample {

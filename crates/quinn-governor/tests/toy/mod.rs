@@ -418,15 +418,14 @@ impl Connection {
 
 fn hear(mock: &MockFlow, told: Told) {
     mock.set(|sample| {
-        sample.congestion.observed_packets = told.observed;
-        sample.congestion.queue_drops = told.drops;
-        sample.congestion.queue = QueueId::new(3).map(|id| QueueSample {
-            id,
-            own: told.own,
-            shared: told.shared,
-            total: told.total,
-            drained: told.drained,
-            limit: None,
+        sample.congestion.observed_packets = Some(told.observed);
+        sample.congestion.queue_drops = Some(told.drops);
+        sample.congestion.queue = QueueId::new(3).map(|id| {
+            QueueSample::new(id)
+                .with_own(told.own)
+                .with_shared(told.shared)
+                .with_total(told.total)
+                .with_drained(told.drained)
         });
     });
 }

@@ -8,7 +8,7 @@ use netlab::Namespace;
 use super::disturb::Disturbance;
 use super::figures::Side;
 use super::ground::{Ground, bytes};
-use super::parameters::{Parameters, Place};
+use super::parameters::{Parameters, Place, Signals};
 
 const PORT: u16 = 4433;
 
@@ -32,14 +32,17 @@ impl<'a> Ends<'a> {
         let (sender_address, receiver_address) = ground.addresses();
         let base = base_name(parameters);
         let measured = format!(
-            "--source ebpf --governor {} --base {base} --json --trace {}",
-            switch(side),
+            "{} --base {base} --json --trace {}",
+            signals(parameters, side),
             trace.display()
         );
         if parameters.peers > 0 {
             let address = SocketAddr::new(sender_address, PORT);
             let (peers, seconds) = (parameters.peers, parameters.seconds);
-            let mut moves = String::new();
+            let mut moves = format!(
+                " --half-open {} --reconnects {}",
+                parameters.half_open, parameters.reconnects
+            );
             if parameters.one_socket {
                 moves += " --one-socket";
             }
@@ -72,7 +75,7 @@ impl<'a> Ends<'a> {
     fn receiving(parameters: &Parameters, side: Side) -> String {
         let mut options = if parameters.bottleneck == Place::SameHost {
             // There the receiving side can do something about it.
-            format!("--source ebpf --governor {}", switch(side))
+            signals(parameters, side)
         } else {
             "--source none".to_owned()
         };
@@ -95,6 +98,10 @@ impl<'a> Ends<'a> {
             let pause = parameters.pause_ms / 1e3;
             options += &format!(" --burst {} --pause {pause}", bytes(burst));
         }
+        options += &format!(
+            " --half-open {} --reconnects {}",
+            parameters.half_open, parameters.reconnects
+        );
         if parameters.one_socket {
             options += " --one-socket";
         }
@@ -121,11 +128,16 @@ impl<'a> Ends<'a> {
     }
 }
 
-fn switch(side: Side) -> &'static str {
-    match side {
-        Side::Stock => "off",
-        Side::Governed => "on",
-    }
+/// By whose signals a side is governed, or only watched.
+fn signals(parameters: &Parameters, side: Side) -> String {
+    let (source, governor) = match (side, parameters.source) {
+        (Side::BySocket, _) | (Side::Governed, Signals::Socket) => ("socket", "on"),
+        (Side::Governed, Signals::Ebpf) => ("ebpf", "on"),
+        (Side::Stock, Signals::Ebpf) => ("ebpf", "off"),
+        // A socket reports to a source where it is governed alone.
+        (Side::Stock, Signals::Socket) => ("none", "off"),
+    };
+    format!("--source {source} --governor {governor}")
 }
 
 fn base_name(parameters: &Parameters) -> String {

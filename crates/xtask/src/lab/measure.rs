@@ -3,7 +3,7 @@
 use netlab::sim::fairness;
 
 use super::disturb::Disturbance;
-use super::figures::{Figure, Figures, Side};
+use super::figures::{Figure, Figures, Side, Summary};
 use super::parameters::{Parameters, Place};
 use super::run::Outcome;
 
@@ -29,7 +29,7 @@ pub(super) fn figures(
         (Figure::WindowMaxKb, count(report.cwnd.max) / 1e3),
     ]);
     let mut add = |figure, value| figures.insert(figure, value);
-    if side == Side::Governed {
+    if side != Side::Stock {
         let actions = report.governor_actions;
         add(
             Figure::LocalReductions,
@@ -75,6 +75,9 @@ pub(super) fn figures(
         let rise = over_time.time_to_reach(rise, rate);
         add(Figure::RiseSeconds, rise.unwrap_or(f64::INFINITY));
     }
+    if let Some(connect) = Summary::of(outcome.connect_ms.iter().copied()) {
+        add(Figure::ConnectMs, connect.median);
+    }
     if parameters.disturb.is_some() {
         let from = Disturbance::recovered(parameters);
         if let Some(trip) = over_time.round_trip(from, end) {
@@ -88,7 +91,7 @@ pub(super) fn figures(
         let gone = share * parameters.seconds;
         let later = over_time.goodputs(gone, end).iter().sum();
         add(Figure::LaterGoodputMbps, later);
-        let from = if side == Side::Governed { gone } else { 0.0 };
+        let from = if side != Side::Stock { gone } else { 0.0 };
         add(Figure::WorstSecondLost, over_time.worst_second(from));
     }
     figures

@@ -32,7 +32,7 @@ use examples::args::Base;
 use figures::Side;
 use interrupt::Interrupt;
 use over_time::Course;
-use parameters::{Overrides, Parameters, Place};
+use parameters::{Overrides, Parameters, Place, Signals};
 use plot::{Half, Picture};
 use programs::Programs;
 use report::{Before, Report, Run, ScenarioReport};
@@ -55,6 +55,14 @@ pub(crate) struct Options {
     /// Congestion controllers of the base; each is a run of the scenario for itself.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "cubic")]
     base: Vec<Base>,
+    /// Where governed flows have their signals from. With `socket` the lab needs no privilege where
+    /// user namespaces are allowed.
+    #[arg(long, value_enum, default_value = "ebpf")]
+    source: Signals,
+    /// Run each scenario a third time in each round, governed by what the socket knows, and show
+    /// both sources side by side.
+    #[arg(long, conflicts_with = "source")]
+    compare: bool,
     /// Print nothing on standard output but one JSON object, when all is done.
     #[arg(long)]
     json: bool,
@@ -75,9 +83,17 @@ pub(crate) struct Options {
 struct Plan {
     scenario: &'static Scenario,
     parameters: Parameters,
+    /// In the order of the first round.
+    sides: &'static [Side],
     /// Of its files.
     name: String,
 }
+
+/// Stock and governed flows in turn.
+const BOTH: [Side; 2] = [Side::Stock, Side::Governed];
+
+/// The same, and by the other source.
+const COMPARED: [Side; 3] = [Side::Stock, Side::Governed, Side::BySocket];
 
 /// Runs what the options say. The exit code tells of interruption and, if asked to, of checks that
 /// do not hold.
@@ -87,6 +103,10 @@ pub(crate) fn run(workspace: &Path, options: &Options) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let plans = plan(options)?;
+    if options.source == Signals::Socket {
+        // What is missing is told below.
+        drop(netlab::acquire_privilege());
+    }
     if let Some(missing) = netlab::missing_privilege() {
         bail!("the lab makes network namespaces and loads probes: {missing}");
     }
@@ -171,6 +191,7 @@ fn plan(options: &Options) -> Result<Vec<Plan>> {
         {
             let own = Parameters {
                 base,
+                source: options.source,
                 ..scenario.own()
             };
             let name = match base {
@@ -183,6 +204,7 @@ fn plan(options: &Options) -> Result<Vec<Plan>> {
                     .overrides
                     .apply(own)
                     .with_context(|| format!("scenario {}", scenario.name))?,
+                sides: if options.compare { &COMPARED } else { &BOTH },
                 name,
             });
         }
@@ -206,7 +228,7 @@ impl Plan {
         }
         let mut outcomes = Vec::new();
         for round in 1..=parameters.rounds {
-            let mut sides = Side::BOTH;
+            let mut sides = self.sides.to_vec();
             // In turn, so that neither is always the one that comes after the other.
             if round % 2 == 0 {
                 sides.reverse();
@@ -223,8 +245,15 @@ impl Plan {
                          a bottleneck itself"
                     ));
                 }
-                if side == Side::Governed && outcome.report.source != "ebpf" {
-                    bail!("the probes could not be had: {what}");
+                let source = match side {
+                    Side::Stock => None,
+                    Side::Governed => Some(parameters.source),
+                    Side::BySocket => Some(Signals::Socket),
+                };
+                if let Some(source) = source
+                    && outcome.report.source != source.name()
+                {
+                    bail!("the source {} could not be had: {what}", source.name());
                 }
                 runs.push(Run {
                     round,

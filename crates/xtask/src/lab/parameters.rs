@@ -21,10 +21,31 @@ pub(super) enum Place {
     SameHost,
 }
 
+/// Where governed flows have their signals from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Signals {
+    /// Probes in the kernel
+    Ebpf,
+    /// What a program may know of its own socket
+    Socket,
+}
+
+impl Signals {
+    /// As the examples name it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Ebpf => "ebpf",
+            Self::Socket => "socket",
+        }
+    }
+}
+
 /// Everything that can be set of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(super) struct Parameters {
     pub(super) base: Base,
+    pub(super) source: Signals,
     pub(super) bottleneck: Place,
     pub(super) rate_mbps: f64,
     pub(super) queue_kb: f64,
@@ -47,6 +68,8 @@ pub(super) struct Parameters {
     pub(super) pause_ms: f64,
     pub(super) detach: Option<f64>,
     pub(super) one_socket: bool,
+    pub(super) half_open: u16,
+    pub(super) reconnects: u16,
     pub(super) disturb: Option<Disturbance>,
     pub(super) disturb_s: f64,
 }
@@ -57,6 +80,7 @@ impl Default for Parameters {
     fn default() -> Self {
         Self {
             base: Base::Cubic,
+            source: Signals::Ebpf,
             bottleneck: Place::Local,
             rate_mbps: 50.0,
             queue_kb: 150.0,
@@ -79,6 +103,8 @@ impl Default for Parameters {
             pause_ms: 200.0,
             detach: None,
             one_socket: false,
+            half_open: 0,
+            reconnects: 0,
             disturb: None,
             disturb_s: 0.0,
         }
@@ -155,6 +181,12 @@ pub(super) struct Overrides {
     /// Make all flows, or all peers, from one socket.
     #[arg(long)]
     one_socket: bool,
+    /// Connections that clients begin and forget before the others.
+    #[arg(long, value_name = "N")]
+    half_open: Option<u16>,
+    /// Connections that each client makes and closes before its own.
+    #[arg(long, value_name = "N")]
+    reconnects: Option<u16>,
     /// What happens at a third of the time.
     #[arg(long, value_enum, value_name = "WHAT")]
     disturb: Option<Disturbance>,
@@ -168,6 +200,7 @@ impl Overrides {
     pub(super) fn apply(&self, own: Parameters) -> Result<Parameters> {
         let with = Parameters {
             base: own.base,
+            source: own.source,
             bottleneck: self.bottleneck.unwrap_or(own.bottleneck),
             rate_mbps: self.rate.unwrap_or(own.rate_mbps),
             queue_kb: self.queue.unwrap_or(own.queue_kb),
@@ -190,6 +223,8 @@ impl Overrides {
             pause_ms: self.pause.unwrap_or(own.pause_ms),
             detach: self.detach.or(own.detach),
             one_socket: self.one_socket || own.one_socket,
+            half_open: self.half_open.unwrap_or(own.half_open),
+            reconnects: self.reconnects.unwrap_or(own.reconnects),
             disturb: self.disturb.or(own.disturb),
             disturb_s: self.disturb_seconds.unwrap_or(own.disturb_s),
         };

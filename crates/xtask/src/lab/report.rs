@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::check::{Measured, Verdict};
 use super::figures::{Figure, Figures, Side, Summary, ratio, summarise};
-use super::parameters::{Parameters, Place};
+use super::parameters::{Parameters, Place, Signals};
 use super::scenarios::Scenario;
 
 /// Everything that one call of the lab measured.
@@ -55,6 +55,9 @@ pub(super) struct Run {
 struct Comparison {
     stock: Option<Summary>,
     governed: Option<Summary>,
+    /// Governed by what the socket knows, where both sources are compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by_socket: Option<Summary>,
     /// Of the medians: governed by stock. Null where stock has 0 and governed has not.
     ratio: Option<f64>,
 }
@@ -111,7 +114,7 @@ impl ScenarioReport {
             load_average,
             idle_ms,
             checks: verdicts.collect(),
-            figures: compare(&measured),
+            figures: compare(&measured, &of(Side::BySocket)),
             notes,
             runs,
             plot: None,
@@ -130,6 +133,7 @@ impl ScenarioReport {
                 let summary = match side {
                     Side::Stock => compared.stock?,
                     Side::Governed => compared.governed?,
+                    Side::BySocket => compared.by_socket?,
                 };
                 let apart = (run.figures.get(figure)? - summary.median).abs();
                 // Relative, so that no unit weighs more than another.
@@ -156,7 +160,10 @@ impl ScenarioReport {
     }
 }
 
-fn compare(measured: &Measured) -> BTreeMap<Figure, Comparison> {
+fn compare(
+    measured: &Measured,
+    by_socket: &BTreeMap<Figure, Summary>,
+) -> BTreeMap<Figure, Comparison> {
     let both = measured.stock.keys().chain(measured.governed.keys());
     let compared = both.map(|&figure| {
         let stock = measured.stock.get(&figure).copied();
@@ -168,6 +175,7 @@ fn compare(measured: &Measured) -> BTreeMap<Figure, Comparison> {
         let comparison = Comparison {
             stock,
             governed,
+            by_socket: by_socket.get(&figure).copied(),
             ratio,
         };
         (figure, comparison)
@@ -185,18 +193,30 @@ impl fmt::Display for ScenarioReport {
         )?;
         let labels = self.figures.keys().map(|figure| figure.label());
         let width = labels.map(str::len).max().unwrap_or(0);
-        let mut table = Table::new(["", "stock", "governed", "ratio"]);
+        let compares = self
+            .figures
+            .values()
+            .any(|figure| figure.by_socket.is_some());
+        let mut columns = vec!["", "stock", "governed", "ratio"];
+        if compares {
+            columns.push("by its socket");
+        }
+        let mut table = Table::new(columns);
         for (figure, compared) in &self.figures {
             let cell = |summary: Option<Summary>| {
                 summary.map_or_else(|| "-".to_owned(), |summary| summary.show(*figure))
             };
             let ratio = compared.ratio.map(|ratio| format!("{ratio:.3}"));
-            table.row([
+            let mut row = vec![
                 format!("{:width$}", figure.label()),
                 cell(compared.stock),
                 cell(compared.governed),
                 ratio.unwrap_or_else(|| "-".into()),
-            ]);
+            ];
+            if compares {
+                row.push(cell(compared.by_socket));
+            }
+            table.row(row);
         }
         write!(f, "{table}")?;
         for check in &self.checks {
@@ -215,6 +235,9 @@ impl fmt::Display for ScenarioReport {
 impl fmt::Display for Parameters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "base {:?}", self.base)?;
+        if self.source == Signals::Socket {
+            write!(f, ", governed by what its socket knows")?;
+        }
         match self.bottleneck {
             Place::SameHost => write!(f, ", over loopback")?,
             place => {

@@ -8,8 +8,8 @@ use crate::output::Output;
 /// One probe, as the report has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct ProbeReport {
-    pub(crate) name: &'static str,
-    pub(crate) gives: &'static str,
+    pub(crate) name: String,
+    pub(crate) gives: String,
     pub(crate) attached: bool,
     /// Why it is not attached.
     pub(crate) why: Option<String>,

@@ -49,7 +49,7 @@ fn drain(sink: &UdpSocket) -> io::Result<u64> {
 
 /// Drops of a watched receiver's buffer.
 fn counted(source: &EbpfSource, watch: &Watch) -> u64 {
-    let drops = watch.sample().drops;
+    let drops = watch.sample().drops.unwrap_or_default();
     // Without reasons, no kernel tells one class from another.
     if has(source, "skb_drop_reason") {
         drops

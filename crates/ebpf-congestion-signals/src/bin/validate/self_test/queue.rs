@@ -133,7 +133,7 @@ pub(super) fn drops(source: &EbpfSource) -> TestResult {
     needs(source, "skb_drop_reason")?;
     in_namespace(|| {
         let flow = Flow::overflow(source)?;
-        let dropped = flow.watch.congestion().queue_drops;
+        let dropped = flow.watch.congestion().queue_drops.unwrap_or_default();
         equal("drops, by tc", dropped, queue()?.drops)?;
         execute("tc", &format!("qdisc change dev lo root tbf {FAST}"))?;
         let arrived = flow.arrived()?;
@@ -153,7 +153,7 @@ pub(super) fn backlog(source: &EbpfSource) -> TestResult {
     needs(source, "qdisc_dequeue")?;
     in_namespace(|| {
         let flow = Flow::overflow(source)?;
-        let own = || flow.watch.congestion().queue.map(|queue| queue.own);
+        let own = || flow.watch.congestion().queue.and_then(|queue| queue.own);
         let mut waiting = 0;
         for attempt in 1..=ATTEMPTS {
             let told = queue()?.backlog;

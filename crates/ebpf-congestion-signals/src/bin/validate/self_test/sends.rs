@@ -30,8 +30,12 @@ fn check(
     calls: u64,
 ) -> Result<String, Stop> {
     let bytes = datagrams * PAYLOAD as u64;
-    equal("bytes", sample.sent_bytes, bytes)?;
-    equal("datagrams", sample.sent_packets, datagrams)?;
+    equal("bytes", sample.sent_bytes.unwrap_or_default(), bytes)?;
+    equal(
+        "datagrams",
+        sample.sent_packets.unwrap_or_default(),
+        datagrams,
+    )?;
     if !has(source, "sock_send_length") {
         return Ok(format!("{datagrams} datagrams, {bytes} bytes"));
     }

@@ -1,0 +1,195 @@
+//! What a congestion controller reads at every call.
+
+use super::KernelTime;
+
+/// Tells the queues of a source apart. Two samples with equal identifiers are of one queue: an
+/// identifier is not used again while its source lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct QueueId {
+    index: u32,
+    generation: u32,
+}
+
+impl QueueId {
+    /// Queues that a source can tell apart at a time.
+    pub const COUNT: usize = ebpf_congestion_signals_common::QUEUE_SLOTS as usize;
+
+    /// The first queue that has this index; `None` from [`QueueId::COUNT`] on.
+    pub const fn new(index: usize) -> Option<Self> {
+        Self::with_generation(index, 0)
+    }
+
+    /// The queue that has this index after so many others have had it; `None` from
+    /// [`QueueId::COUNT`] on.
+    pub const fn with_generation(index: usize, generation: u32) -> Option<Self> {
+        if index < Self::COUNT {
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "below COUNT, which is a u32"
+            )]
+            let index = index as u32;
+            Some(Self { index, generation })
+        } else {
+            None
+        }
+    }
+
+    /// A number below [`QueueId::COUNT`] that no other queue of the source has at the same time, for
+    /// tables. A later queue can have it again: compare the whole identifier to know.
+    pub const fn index(self) -> usize {
+        self.index as usize
+    }
+
+    /// How many queues had this index before.
+    pub const fn generation(self) -> u32 {
+        self.generation
+    }
+}
+
+/// The queue that a flow's packets leave the host by, in bytes as the queue discipline counts them:
+/// on-wire length, with what a size table adds. `None` where the source does not know a figure, or
+/// knows that it would be wrong.
+///
+/// The figures are read one after the other while the kernel goes on counting: a packet on its way
+/// may be in one and not in another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QueueSample {
+    /// Which queue: of several that the flow is in, the one that holds most of it.
+    pub id: QueueId,
+    /// Bytes of this flow that are queued: in this queue, and in others that it is in at the same
+    /// time (`mq`, one shaper above another). Gauge.
+    pub own: Option<u64>,
+    /// Bytes of all flows watched as [sharing](crate::WatchTarget::sharing) in this queue, this flow
+    /// included as in `own` when it is one of them. Gauge.
+    pub shared: Option<u64>,
+    /// Bytes of everybody in this queue, this flow included as in `own`. Gauge.
+    pub total: Option<u64>,
+    /// Times the queue ran empty. Counter.
+    pub drained: Option<u64>,
+    /// Bytes that the queue holds before it drops; `None` where that is not known, or is not
+    /// counted in bytes.
+    pub limit: Option<u64>,
+}
+
+impl QueueSample {
+    /// A queue of which nothing else is known.
+    pub const fn new(id: QueueId) -> Self {
+        Self {
+            id,
+            own: None,
+            shared: None,
+            total: None,
+            drained: None,
+            limit: None,
+        }
+    }
+
+    /// With this many bytes of the flow's own.
+    pub const fn with_own(mut self, bytes: u64) -> Self {
+        self.own = Some(bytes);
+        self
+    }
+
+    /// With this many bytes of flows that share.
+    pub const fn with_shared(mut self, bytes: u64) -> Self {
+        self.shared = Some(bytes);
+        self
+    }
+
+    /// With this many bytes of everybody.
+    pub const fn with_total(mut self, bytes: u64) -> Self {
+        self.total = Some(bytes);
+        self
+    }
+
+    /// Having run empty so many times.
+    pub const fn with_drained(mut self, times: u64) -> Self {
+        self.drained = Some(times);
+        self
+    }
+
+    /// With room for so many bytes.
+    pub const fn with_limit(mut self, bytes: Option<u64>) -> Self {
+        self.limit = bytes;
+        self
+    }
+}
+
+/// What a congestion controller needs to know of its flow, small enough to read at every call.
+/// `None` where the source cannot tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LocalCongestion {
+    /// Whether the source still observes this flow, as far as it knows. `false` means that
+    /// everything else here is of the past. A source can stop to observe without knowing: compare
+    /// [`LocalCongestion::seen_packets`] with what was sent.
+    pub live: bool,
+    /// When these figures were taken; `None` where they are those of the moment of the call.
+    pub taken: Option<KernelTime>,
+    /// Packets that the source saw come to a network device. Counter.
+    pub observed_packets: Option<u64>,
+    /// The queue the flow leaves by; `None` while no queue is known (loopback has none).
+    pub queue: Option<QueueSample>,
+    /// Packets of this flow that a full queue of this host dropped on their way out
+    /// ([`Direction::Leaving`](super::Direction::Leaving),
+    /// [`DropClass::QueueFull`](super::DropClass::QueueFull)), segments counted. Counter.
+    pub queue_drops: Option<u64>,
+    /// Packets of this flow that a firewall or a BPF program of this host dropped on their way out
+    /// before they came to a device ([`DropClass::Policy`](super::DropClass::Policy)), segments
+    /// counted. `None` on kernels that tell no reasons (before 5.17). Counter.
+    pub policy_drops: Option<u64>,
+}
+
+impl LocalCongestion {
+    /// A flow of which nothing else is known; `live`: whether it is observed.
+    pub fn new(live: bool) -> Self {
+        Self {
+            live,
+            ..Self::default()
+        }
+    }
+
+    /// With so many packets seen.
+    pub const fn with_observed(mut self, packets: u64) -> Self {
+        self.observed_packets = Some(packets);
+        self
+    }
+
+    /// With this queue.
+    pub const fn with_queue(mut self, queue: Option<QueueSample>) -> Self {
+        self.queue = queue;
+        self
+    }
+
+    /// With so many packets dropped by full queues.
+    pub const fn with_queue_drops(mut self, packets: u64) -> Self {
+        self.queue_drops = Some(packets);
+        self
+    }
+
+    /// With so many packets dropped by rules.
+    pub const fn with_policy_drops(mut self, packets: u64) -> Self {
+        self.policy_drops = Some(packets);
+        self
+    }
+
+    /// As it was at this time.
+    pub const fn with_taken(mut self, taken: KernelTime) -> Self {
+        self.taken = Some(taken);
+        self
+    }
+
+    /// Packets that the source saw leave the socket, wherever they got to; `None` from a source that
+    /// does not see packets. Counter: while the flow sends and this stands still, the source is
+    /// blind.
+    pub const fn seen_packets(&self) -> Option<u64> {
+        let Some(observed) = self.observed_packets else {
+            return None;
+        };
+        Some(match self.policy_drops {
+            Some(drops) => observed.saturating_add(drops),
+            None => observed,
+        })
+    }
+}
