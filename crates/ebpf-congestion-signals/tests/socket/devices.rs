@@ -26,7 +26,7 @@ fn a_device_that_keeps_no_packet_on_the_sockets_account_shows_no_queue() -> Test
         ours.send(sink.local_addr()?)?;
         thread::sleep(Duration::from_micros(300));
         ours.receive();
-        assert_eq!(ours.watch.known().queue, None);
+        assert_eq!(ours.watch.congestion().queue, None);
     }
     assert_eq!(ours.watch.known().observed_packets, 50);
     Ok(())
