@@ -14,8 +14,6 @@ use ebpf_congestion_signals::{
 use netlab::{Bottleneck, Family, Namespace, Path, PathConfig, TokenBucket};
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg, setsockopt, sockopt};
 
-use crate::known::Known;
-
 /// Payload of a test's datagrams, bytes.
 pub(crate) const PAYLOAD: usize = 1200;
 
@@ -122,7 +120,8 @@ impl Ours {
     }
 
     pub(crate) fn queue_drops(&self) -> u64 {
-        self.watch.known().queue_drops
+        let drops = self.watch.congestion().queue_drops;
+        drops.expect("the source counts them")
     }
 }
 
