@@ -5,6 +5,7 @@
 
 pub mod args;
 pub mod certificate;
+mod connect;
 pub mod control;
 pub mod download;
 pub mod endpoint;

@@ -17,6 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::args::Load;
 use crate::certificate::{Transfer, Trust};
+use crate::connect;
 use crate::control::Control;
 use crate::endpoint;
 use crate::interrupt;
@@ -84,6 +85,8 @@ impl Uploads {
         load: Load,
         control: &Control,
     ) -> anyhow::Result<Self> {
+        let client = ClientConfig::new(Arc::new(trust.client(Transfer::Upload)?));
+        connect::half_open(server, &client, load.half_open).await?;
         let mut flows: Vec<Flow> = Vec::new();
         let mut log = load.qlog.as_deref().map(qlog).transpose()?;
         for _ in 0..load.flows {
@@ -96,7 +99,11 @@ impl Uploads {
                     (control.endpoint(None, socket)?, watch)
                 }
             };
-            flows.push(Flow::connect(endpoint, watch, server, trust, control, log.take()).await?);
+            let log = log.take();
+            let mut config = client.clone();
+            config.transport_config(Arc::new(control.transport(log.as_ref())));
+            let (upload, _) = connect::connect(&endpoint, config, server, &load).await?;
+            flows.push(Flow::new(endpoint, watch, upload, control));
         }
         Ok(Self { flows, load })
     }
@@ -299,27 +306,17 @@ fn qlog(file: &Path) -> anyhow::Result<DecisionLog> {
 }
 
 impl Flow {
-    async fn connect(
-        endpoint: Endpoint,
-        watch: Option<Watch>,
-        server: SocketAddr,
-        trust: &Trust,
-        control: &Control,
-        log: Option<DecisionLog>,
-    ) -> anyhow::Result<Self> {
-        let mut config = ClientConfig::new(Arc::new(trust.client(Transfer::Upload)?));
-        config.transport_config(Arc::new(control.transport(log.as_ref())));
-        let upload = Sending::connect(&endpoint, config, server).await?;
+    fn new(endpoint: Endpoint, watch: Option<Watch>, upload: Sending, control: &Control) -> Self {
         let invention = match (control.source(), &watch) {
             (Source::Mock(mock), Some(watch)) => Invention::new(mock, watch),
             _ => None,
         };
-        Ok(Self {
+        Self {
             upload,
             endpoint,
             watch,
             invention,
-        })
+        }
     }
 
     /// Goes on from a new socket, as after a change of the network.
