@@ -284,15 +284,15 @@ impl Reader {
         let queue = self.shared.queues.get(index);
         let own = self.flow.own();
         let program = queue.program().max(own);
-        let total = program.saturating_add(queue.others().unwrap_or(0));
-        Some(
-            QueueSample::new(QueueId::new(index)?)
-                .with_own(own)
-                .with_shared(queue.shared())
-                .with_total(total)
-                .with_drained(queue.drained())
-                .with_limit(queue.limit_in_bytes()),
-        )
+        let sample = QueueSample::new(QueueId::new(index)?)
+            .with_own(own)
+            .with_shared(queue.shared())
+            .with_drained(queue.drained())
+            .with_limit(queue.limit_in_bytes());
+        Some(match queue.others() {
+            Some(others) => sample.with_total(program.saturating_add(others)),
+            None => sample,
+        })
     }
 }
 

@@ -6,7 +6,6 @@ use std::time::Duration;
 use ebpf_congestion_signals::SocketSource;
 use netlab::{Family, Path, PathConfig, RelayConfig};
 
-use crate::known::Known;
 use crate::ours::{Ours, sink};
 use crate::{TestResult, tun};
 
@@ -26,8 +25,8 @@ fn a_device_that_keeps_no_packet_on_the_sockets_account_shows_no_queue() -> Test
         ours.send(sink.local_addr()?)?;
         thread::sleep(Duration::from_micros(300));
         ours.receive();
-        assert_eq!(ours.watch.known().queue, None);
+        assert_eq!(ours.watch.congestion().queue, None);
     }
-    assert_eq!(ours.watch.known().observed_packets, 50);
+    assert_eq!(ours.watch.congestion().observed_packets, Some(50));
     Ok(())
 }
