@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use parking_lot::Mutex;
 
 use super::netlink::Qdisc;
-use crate::sample::{QdiscName, QueueId, QueueLimit, QueueState};
+use crate::sample::{LIMITED_BY_BYTES, QdiscName, QueueId, QueueLimit, QueueState};
 
 /// Kinds that send in the order of arrival, or nearly so: who has bytes in one waits for all that
 /// is before him.
@@ -79,7 +79,9 @@ impl Shape {
         Some(Self {
             root: root.clone(),
             order,
-            limit: limit.and_then(|limit| QueueLimit::of(&last.kind, limit)),
+            // The last one has no child that is shown: of a token bucket, that is its own.
+            limit: limit
+                .and_then(|limit| QueueLimit::of(last.kind.first_word(), LIMITED_BY_BYTES, limit)),
         })
     }
 }
