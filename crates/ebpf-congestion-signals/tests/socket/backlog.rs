@@ -122,3 +122,30 @@ fn a_small_send_buffer_is_backlog_and_no_loss() -> TestResult {
     assert_eq!(sample.congestion.observed_packets, Some(sent));
     Ok(())
 }
+
+#[test]
+fn what_a_silent_socket_has_is_known_from_the_reports_of_another() -> TestResult {
+    paths()?;
+    let path = bottleneck(SLOW, 3000, 150_000)?;
+    let sink = sink(&path, Family::V4)?;
+    let address = path.addresses(Family::V4).sender;
+    let source = SocketSource::new();
+    let silent = Ours::bind(&source, path.sender(), address)?;
+    let ours = Ours::bind(&source, path.sender(), address)?;
+    for _ in 0..20 {
+        silent.send(sink.local_addr()?)?;
+        ours.send(sink.local_addr()?)?;
+    }
+    let both = ours.queue().ok_or("the queue is known")?;
+    assert!(both.shared > both.own, "{both:?}");
+    assert!(both.shared > Some(20 * ON_WIRE), "{both:?}");
+    assert_eq!(drain(&sink)?, 40);
+    ours.send(sink.local_addr()?)?;
+    drain(&sink)?;
+    // The silent one has neither sent nor received since.
+    let empty = ours.queue().ok_or("the queue is known")?;
+    assert_eq!((empty.own, empty.shared), (Some(0), Some(0)));
+    let queue = silent.watch.congestion().queue;
+    assert_eq!(queue.and_then(|queue| queue.own), Some(0));
+    Ok(())
+}
