@@ -152,11 +152,9 @@ impl Uploads {
         };
 
         let began = Instant::now();
-        let over = sleep(self.load.seconds);
         let interrupted = interrupt::requested();
         let detach = after(self.load.detach_after);
         let rebind = after(self.load.rebind_after);
-        tokio::pin!(over, interrupted, detach, rebind);
         let mut detached = false;
         let mut rebound = false;
         let mut was_interrupted = false;
@@ -164,8 +162,12 @@ impl Uploads {
         sample.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut second = interval(Duration::from_secs(1));
         second.tick().await;
+        let over = sleep(self.load.seconds);
+        tokio::pin!(over, interrupted, detach, rebind);
         loop {
             tokio::select! {
+                // So that the last second is shown.
+                biased;
                 _ = sample.tick() => {
                     self.sample(&mut distributions);
                     progress.sample(&self.now(began.elapsed()));

@@ -48,13 +48,13 @@ fn chart(
         .unwrap_or(0)
         .max(least)
         .max(1);
-    let width = label(most).chars().count().max(label(0).chars().count());
+    let width = label(most).chars().count().max(name.chars().count());
     let mut text = format!("  {name:<width$}  {:<COLUMNS$}    governed\n", "stock");
     let unicode = is_unicode();
     for line in (0..LINES).rev() {
         let label = match line {
             _ if line == LINES - 1 => label(most),
-            0 => label(0),
+            0 => "0".to_owned(),
             _ => String::new(),
         };
         let [stock, governed] = courses.each_ref().map(|course| -> String {

@@ -44,10 +44,16 @@ struct Comparison<'a> {
     governed: &'a SenderReport,
     source: &'a str,
     network: NetworkKind,
-    /// Microseconds.
-    idle_round_trip: u64,
-    stock_summary: Summary,
-    governed_summary: Summary,
+    /// The round trip of the path with an empty queue, in microseconds.
+    idle_rtt_us: u64,
+    summary: Summaries,
+}
+
+/// The figures of the table.
+#[derive(Debug, Serialize)]
+struct Summaries {
+    stock: Summary,
+    governed: Summary,
 }
 
 /// Measures both and shows the result. Call it while the process has one thread: it may have to
@@ -69,22 +75,24 @@ pub fn run(plan: &Plan) -> anyhow::Result<()> {
     let governed = measure(Switch::On)?;
     let idle = Side::idle_round_trip([&stock, &governed]);
     let summaries = [&stock, &governed].map(|side| side.summary(idle));
-    crate::say!("\n{}", table::of(&summaries, &source));
+    crate::say!("\n{}", table::of(&summaries, &source, network.kind()));
     crate::say!("{}", chart::of([&stock, &governed], &network));
     if let Some(file) = &plan.svg {
         picture::draw(file, [&stock, &governed], &network)?;
         crate::say!("drawn: {}", file.display());
     }
     if plan.json {
-        let [stock_summary, governed_summary] = summaries;
+        let [in_stock, in_governed] = summaries;
         print_json(&Comparison {
             stock: &stock.report,
             governed: &governed.report,
             source: source.name(),
             network: network.kind(),
-            idle_round_trip: idle,
-            stock_summary,
-            governed_summary,
+            idle_rtt_us: idle,
+            summary: Summaries {
+                stock: in_stock,
+                governed: in_governed,
+            },
         })?;
     }
     Ok(())

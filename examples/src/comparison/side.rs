@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use quinn::Endpoint;
-use quinn_governor::Governors;
+use quinn_governor::{GovernorReport, Governors};
 use serde::Serialize;
 use tokio::runtime::Runtime;
 
@@ -15,9 +15,10 @@ use crate::certificate::{self, Trust};
 use crate::control::Control;
 use crate::endpoint;
 use crate::receive::Receiving;
-use crate::report::{GovernorActions, SenderReport};
+use crate::report::SenderReport;
 use crate::signals::Observation;
 use crate::source::Source;
+use crate::units::rounded;
 use crate::upload::Uploads;
 
 /// How long the queue may take to be empty when nothing is sent any more.
@@ -27,6 +28,8 @@ const DRAINED: Duration = Duration::from_secs(2);
 pub(super) struct Side {
     pub(super) report: SenderReport,
     pub(super) drops: Drops,
+    /// `None` where nothing was governed.
+    pub(super) governor: Option<GovernorReport>,
     pub(super) samples: Vec<Sample>,
     pub(super) interrupted: bool,
 }
@@ -42,18 +45,24 @@ pub(super) struct Summary {
     pub(super) dropped_by_relay: u64,
     pub(super) lost_packets: u64,
     /// Median of the round trip, over the idle path's.
-    pub(super) round_trip_p50_over_idle: u64,
-    pub(super) round_trip_p99_over_idle: u64,
+    pub(super) rtt_p50_over_idle_us: u64,
+    pub(super) rtt_p99_over_idle_us: u64,
     pub(super) goodput_mbps: f64,
     pub(super) window_p50: u64,
     pub(super) backlog_p50: Option<u64>,
     pub(super) backlog_max: Option<u64>,
-    #[serde(skip)]
-    pub(super) governed: Switch,
-    #[serde(skip)]
-    pub(super) actions: GovernorActions,
-    #[serde(skip)]
-    pub(super) seconds: f64,
+    /// What the governor did; null for the stock sender, and without signals.
+    pub(super) governor: Option<Actions>,
+}
+
+/// What a governor did.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Actions {
+    /// Share of the time that the window was held under the base controller's.
+    pub(super) capped: f64,
+    pub(super) local_drop_reductions: u64,
+    pub(super) slow_start_exits: u64,
+    pub(super) receive_reductions: u64,
 }
 
 /// Sends, stock or governed.
@@ -125,9 +134,12 @@ pub(super) fn measure(
     };
     serving.abort();
     runtime.block_on(async { server.close(0_u32.into(), b"done") });
+    let governed = [&sender, &receiver].into_iter();
+    let mut governed = governed.filter(|control| control.governor() == Switch::On);
     Ok(Side {
         report,
         drops,
+        governor: governed.next().map(Control::report),
         samples,
         interrupted,
     })
@@ -185,15 +197,18 @@ impl Side {
             dropped_by_receiver: self.drops.receiver,
             dropped_by_relay: self.drops.relay,
             lost_packets: report.lost_packets,
-            round_trip_p50_over_idle: report.rtt_us.p50.saturating_sub(idle),
-            round_trip_p99_over_idle: report.rtt_us.p99.saturating_sub(idle),
+            rtt_p50_over_idle_us: report.rtt_us.p50.saturating_sub(idle),
+            rtt_p99_over_idle_us: report.rtt_us.p99.saturating_sub(idle),
             goodput_mbps: report.goodput_mbps,
             window_p50: report.cwnd.p50,
             backlog_p50: backlog.map(|(median, _)| median),
             backlog_max: backlog.map(|(_, most)| most),
-            governed: report.governor,
-            actions: report.governor_actions,
-            seconds: report.seconds,
+            governor: self.governor.map(|governor| Actions {
+                capped: rounded(governor.capped.as_secs_f64() / report.seconds),
+                local_drop_reductions: governor.local_drop_reductions,
+                slow_start_exits: governor.slow_start_exits,
+                receive_reductions: governor.receive_reductions,
+            }),
         }
     }
 
