@@ -14,7 +14,7 @@ pub use ebpf_congestion_signals_common::{Direction, DropClass, DropCounters, Sen
 
 pub use congestion::{LocalCongestion, QueueId, QueueSample};
 pub use pressure::{BufferSample, PressurePeaks, PressureSample};
-#[cfg(all(feature = "ebpf", target_os = "linux"))]
+#[cfg(target_os = "linux")]
 pub(crate) use queue::LIMITED_BY_BYTES;
 pub use queue::{QdiscName, QueueLimit, QueueState, SojournSample};
 
