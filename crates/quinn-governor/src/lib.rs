@@ -192,6 +192,7 @@
 #![forbid(unsafe_code)]
 
 mod base;
+mod base_clock;
 mod binding;
 mod config;
 mod controller;
