@@ -231,10 +231,6 @@ impl QuicFlow {
         let Some(end) = &mut self.receiver else {
             return;
         };
-        let until = self.spec.downloads_until.map(SimTime::from);
-        if until.is_some_and(|until| now < until) {
-            write_download(&mut end.connection, &mut self.download, self.downloaded);
-        }
         while let Some(event) = end.connection.poll() {
             match event {
                 Event::Stream(StreamEvent::Opened { dir: Dir::Uni }) => {
@@ -258,6 +254,10 @@ impl QuicFlow {
                 }
                 _ => {}
             }
+        }
+        let until = self.spec.downloads_until.map(SimTime::from);
+        if until.is_some_and(|until| now < until) {
+            write_download(&mut end.connection, &mut self.download, self.downloaded);
         }
     }
 }

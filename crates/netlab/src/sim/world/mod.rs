@@ -192,7 +192,10 @@ impl World<'_> {
         flow.connect(self.clock, self.now, index, endpoint, &mut self.random);
         *self.bases.next.lock() = None;
         match self.flows[index].spec.downloads_until {
-            Some(until) => self.schedule(SimTime::from(until), Event::Burst(index)),
+            Some(until) => {
+                self.schedule(SimTime::from(until), Event::Burst(index));
+                self.wake(Actor::Sender(index));
+            }
             None => self.handle(Event::Burst(index)),
         }
     }
