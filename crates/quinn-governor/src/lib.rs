@@ -47,6 +47,7 @@
 #![forbid(unsafe_code)]
 
 mod base;
+mod base_clock;
 mod binding;
 mod config;
 mod controller;
