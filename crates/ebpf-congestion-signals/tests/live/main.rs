@@ -27,6 +27,7 @@ mod silent_drops;
 mod slots;
 mod sojourn;
 mod token_bucket;
+mod topology;
 mod traffic;
 mod watching;
 
