@@ -1,37 +1,102 @@
-//! Server and client in one process: a QUIC upload over 127.0.0.1 and what the kernel tells of it.
+//! Server and client in one process: what a governor changes, on a slow uplink of this process's
+//! own.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
 use ebpf_congestion_signals::Watch;
 use examples::args::{Common, Load};
 use examples::certificate::{self, Trust};
+use examples::comparison::{self, Plan, UplinkOptions};
 use examples::endpoint;
 use examples::program::{self, Session};
 use examples::receive::Receiving;
 use examples::signals::Observation;
 use quinn::Endpoint;
 use quinn_governor::Governors;
+use tokio::runtime::Runtime;
 
-/// Uploads over 127.0.0.1 from a client to a server in this process, and shows what the kernel
-/// tells meanwhile. Loopback has no queue to fill: what is dropped here was dropped because the
-/// receiver did not keep up.
+/// Uploads from a client to a server in this process, first stock, then governed, and compares the
+/// two. The path is a slow uplink in network namespaces of this process; nothing outside of it is
+/// touched, and no program and no privilege is needed where user namespaces are allowed. Where they
+/// are not, the path is 127.0.0.1, which has no queue: there the receiving side is governed.
 #[derive(Debug, Parser)]
 #[command(name = "loopback")]
 struct Args {
+    /// Do not compare: upload once over 127.0.0.1, both sides governed unless --governor off says
+    /// otherwise, and show what the kernel tells meanwhile. Options that only this takes: --flows,
+    /// --governor and what follows them.
+    #[arg(long, conflicts_with_all = ["rate", "queue", "rtt", "svg"])]
+    plain: bool,
+    #[command(flatten)]
+    uplink: UplinkOptions,
+    /// Draw round trip and backlog over time into this file.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
     #[command(flatten)]
     load: Load,
     #[command(flatten)]
     common: Common,
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+/// How long each of the two sends that are compared, unless --seconds says otherwise.
+const SECONDS: Duration = Duration::from_secs(6);
+
+/// What a comparison takes none of, beside the options of its own.
+const SHARED: [&str; 4] = ["seconds", "base", "source", "json"];
+
+fn main() -> anyhow::Result<()> {
+    let matches = Args::command().get_matches();
+    let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     args.load.check::<Args>();
     program::init_logs();
-    let session = Session::start(&args.common).await?;
+    if args.plain {
+        return Runtime::new()?.block_on(plain(args));
+    }
+    refuse_options_of_plain(&matches);
+    let given = matches.value_source("seconds") == Some(ValueSource::CommandLine);
+    comparison::run(&Plan {
+        base: args.common.base,
+        source: args.common.source,
+        seconds: if given { args.load.seconds } else { SECONDS },
+        uplink: args.uplink,
+        svg: args.svg,
+        json: args.common.json,
+    })
+}
 
+fn refuse_options_of_plain(matches: &ArgMatches) {
+    let own = ["rate", "queue", "rtt", "svg"];
+    let wrong = matches.ids().map(clap::Id::as_str).find(|id| {
+        let given = matches.value_source(id) == Some(ValueSource::CommandLine);
+        given
+            && !own.contains(id)
+            && !SHARED.contains(id)
+            && Args::command()
+                .get_arguments()
+                .any(|argument| argument.get_id() == id)
+    });
+    if let Some(id) = wrong {
+        let mut command = Args::command();
+        let option = command
+            .get_arguments()
+            .find(|argument| argument.get_id() == id);
+        let option = option
+            .and_then(clap::Arg::get_long)
+            .unwrap_or(id)
+            .to_owned();
+        let advice = format!("--{option} is for --plain: give that too");
+        command.error(ErrorKind::ArgumentConflict, advice).exit();
+    }
+}
+
+/// One upload over 127.0.0.1.
+async fn plain(args: Args) -> anyhow::Result<()> {
+    let session = Session::start(&args.common).await?;
     let (certificate, tls) = certificate::generate()?;
     let socket = endpoint::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
     let address = socket.local_addr()?;

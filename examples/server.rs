@@ -60,14 +60,14 @@ async fn main() -> anyhow::Result<()> {
     if let Some(file) = &args.cert {
         certificate::write(&made, file)?;
     }
-    println!("listening at {}", server.address()?);
+    examples::say!("listening at {}", server.address()?);
 
     let end = End {
         time: args.seconds,
         uploads: args.flows.map(usize::from),
     };
     let report = server.run(&session, end, args.trace.as_deref()).await?;
-    println!("\nSummary: {report}");
+    examples::say!("\nSummary: {report}");
     if let Some(observation) = &session.observation {
         print_drops(observation, &report.totals);
     }

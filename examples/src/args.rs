@@ -40,6 +40,13 @@ pub struct Load {
     /// Go on from a new socket after this time, as after a change of the network.
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, conflicts_with = "one_socket")]
     pub rebind_after: Option<Duration>,
+    /// Before the first connection, begin this many more from other ports, and let nobody hear of
+    /// them again: what a flood of made-up addresses looks like to a server.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub half_open: u16,
+    /// Before each connection, connect and close this often from the same socket.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub reconnects: u16,
     /// Let each connection begin to send this much later than the one before.
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     pub stagger: Option<Duration>,
@@ -84,6 +91,8 @@ impl Load {
             flows,
             one_socket: false,
             rebind_after: None,
+            half_open: 0,
+            reconnects: 0,
             stagger: None,
             bursts: None,
             detach_after: None,

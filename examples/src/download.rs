@@ -7,25 +7,25 @@ use std::time::{Duration, Instant};
 
 use quinn::{ClientConfig, Endpoint};
 use quinn_governor::ReceiveWindow;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::args::Load;
 use crate::certificate::{Transfer, Trust};
+use crate::connect;
 use crate::control::Control;
 use crate::endpoint;
 use crate::interrupt;
 use crate::receive::Receiving;
-use crate::send::Sending;
 use crate::units::{bytes, megabits_per_second, rounded};
 
 /// How long to wait at the end for the server to close a connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What arrived, as the receiver counted it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DownloadReport {
     /// For how long was received.
     pub seconds: f64,
@@ -37,6 +37,8 @@ pub struct DownloadReport {
     pub goodput_mbps: f64,
     /// Goodput of each flow, in the order in which they connected.
     pub per_flow_goodput_mbps: Vec<f64>,
+    /// How long each took to connect, milliseconds, in that order.
+    pub connect_ms: Vec<f64>,
 }
 
 /// Connections to a server, ready to download.
@@ -49,6 +51,7 @@ pub struct Downloads {
 struct Flow {
     endpoint: Endpoint,
     connection: quinn::Connection,
+    connect_time: Duration,
     _window: ReceiveWindow,
 }
 
@@ -61,20 +64,24 @@ impl Downloads {
         control: &Control,
     ) -> anyhow::Result<Self> {
         let mut flows: Vec<Flow> = Vec::new();
+        let client = ClientConfig::new(Arc::new(trust.client(Transfer::Download)?));
+        connect::half_open(server, &client, load.half_open).await?;
         for _ in 0..load.flows {
             let shared = flows.first().filter(|_| load.one_socket);
             let endpoint = match shared {
                 Some(first) => first.endpoint.clone(),
                 None => control.endpoint(None, endpoint::bind_for(server)?)?,
             };
-            let mut config = ClientConfig::new(Arc::new(trust.client(Transfer::Download)?));
+            let mut config = client.clone();
             config.transport_config(Arc::new(control.transport(None)));
-            let connected = Sending::connect(&endpoint, config, server).await?;
+            let (connected, connect_time) =
+                connect::connect(&endpoint, config, server, load).await?;
             let connection = connected.connection().clone();
             flows.push(Flow {
                 endpoint,
                 _window: control.governors().receive(&connection),
                 connection,
+                connect_time,
             });
         }
         Ok(Self {
@@ -103,7 +110,7 @@ impl Downloads {
                     let server = flow.connection.remote_address();
                     flow.endpoint.rebind(endpoint::bind_for(server)?)?;
                 }
-                println!("rebound to new sockets");
+                crate::say!("rebound to new sockets");
             }
             std::future::pending::<anyhow::Result<()>>().await
         };
@@ -112,13 +119,14 @@ impl Downloads {
             failed = rebind => failed?,
             asked = interrupt::requested() => {
                 asked?;
-                println!("interrupted: what was received so far");
+                crate::say!("interrupted: what was received so far");
             }
             // Before its time: it failed.
             Some(ended) = fetching.join_next() => ended??,
         }
         let time = began.elapsed();
-        let report = DownloadReport::new(time, &received);
+        let connect_times = self.flows.iter().map(|flow| flow.connect_time);
+        let report = DownloadReport::new(time, &received, connect_times);
         stop.send_replace(true);
         let ended = timeout(CLOSE_TIMEOUT, async {
             while let Some(ended) = fetching.join_next().await {
@@ -136,7 +144,11 @@ impl Downloads {
 }
 
 impl DownloadReport {
-    fn new(time: Duration, received: &[Receiving]) -> Self {
+    fn new(
+        time: Duration,
+        received: &[Receiving],
+        connect_times: impl Iterator<Item = Duration>,
+    ) -> Self {
         let rate = |bytes| rounded(megabits_per_second(bytes, time));
         let received: Vec<u64> = received.iter().map(Receiving::bytes).collect();
         let received_bytes = received.iter().sum();
@@ -146,6 +158,9 @@ impl DownloadReport {
             received_bytes,
             goodput_mbps: rate(received_bytes),
             per_flow_goodput_mbps: received.into_iter().map(rate).collect(),
+            connect_ms: connect_times
+                .map(|time| rounded(time.as_secs_f64() * 1e3))
+                .collect(),
         }
     }
 }

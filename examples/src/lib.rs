@@ -5,6 +5,8 @@
 
 pub mod args;
 pub mod certificate;
+pub mod comparison;
+mod connect;
 pub mod control;
 pub mod download;
 pub mod endpoint;
@@ -12,6 +14,7 @@ pub mod interrupt;
 pub mod invented;
 pub mod lines;
 pub mod measure;
+pub mod output;
 pub mod program;
 pub mod receive;
 pub mod report;

@@ -27,21 +27,33 @@ pub struct Now {
     pub round_trip: Duration,
     /// Congestion window of the flows, their mean.
     pub window: u64,
+    /// Packets that loss recovery gave up, of all flows.
+    pub lost: u64,
+}
+
+/// What is shown while an upload runs.
+pub trait Progress {
+    /// Called every 10 ms, without signals.
+    fn sample(&mut self, _now: &Now) {}
+    /// Called every second.
+    fn second(&mut self, now: &Now);
+}
+
+impl Progress for Lines {
+    /// Prints the next line, after the heading if it is the first.
+    fn second(&mut self, now: &Now) {
+        if !self.begun {
+            self.begun = true;
+            crate::say!("Goodput, round trip and window of the flows; signals of the whole host:");
+            let heading = ["time", "goodput", "round trip", "window"].map(str::to_owned);
+            let signals = ["events", "sent", "drops", "send buffer", "softirq"].map(str::to_owned);
+            crate::say!("{}", layout(&heading, &signals));
+        }
+        crate::say!("{}", self.line(now));
+    }
 }
 
 impl Lines {
-    /// Prints the next line, after the heading if it is the first.
-    pub fn print(&mut self, now: &Now) {
-        if !self.begun {
-            self.begun = true;
-            println!("Goodput, round trip and window of the flows; signals of the whole host:");
-            let heading = ["time", "goodput", "round trip", "window"].map(str::to_owned);
-            let signals = ["events", "sent", "drops", "send buffer", "softirq"].map(str::to_owned);
-            println!("{}", layout(&heading, &signals));
-        }
-        println!("{}", self.line(now));
-    }
-
     fn line(&mut self, now: &Now) -> String {
         let delivered = now.delivered.saturating_sub(self.delivered);
         let time = now.elapsed.saturating_sub(self.last);
@@ -91,6 +103,7 @@ mod tests {
             signals: None,
             round_trip: Duration::from_millis(20),
             window: 30_000,
+            lost: 0,
         };
         assert!(lines.line(&now).contains("8.0 Mbit/s"));
         now.elapsed = Duration::from_secs(2);

@@ -6,6 +6,7 @@ use crate::args::{Common, Load};
 use crate::certificate::Trust;
 use crate::control::Control;
 use crate::download::Downloads;
+use crate::lines::Lines;
 use crate::report::{SenderReport, print_json, sender_totals};
 use crate::signals::{FlowTotals, Observation};
 use crate::upload::Uploads;
@@ -33,7 +34,7 @@ impl Session {
     /// Chooses the source of signals, says which, and begins to read it.
     pub async fn start(options: &Common) -> anyhow::Result<Self> {
         let control = Control::new(options)?;
-        println!("{}", control.source().notice());
+        crate::say!("{}", control.source().notice());
         let observation = match control.source().signals() {
             Some(source) => Some(Observation::start(source).await?),
             None => None,
@@ -55,14 +56,18 @@ impl Session {
         others: impl FnOnce(&Observation) -> Vec<FlowTotals>,
     ) -> anyhow::Result<()> {
         let uploads = Uploads::connect(server, trust, load, &self.control).await?;
-        println!("connected to {server}, sending");
+        crate::say!("connected to {server}, sending");
         let measured = uploads
-            .run(&self.control, self.observation.as_mut())
+            .run(
+                &self.control,
+                self.observation.as_mut(),
+                &mut Lines::default(),
+            )
             .await?;
         let observation = self.observation.as_ref();
         let others = observation.map(others).unwrap_or_default();
         let report = SenderReport::new(&measured, &self.control, observation, &others);
-        println!("\nSummary:\n{report}");
+        crate::say!("\nSummary:\n{report}");
         if let Some(observation) = observation {
             let mut flows = sender_totals(&measured, observation);
             flows.extend(others);
@@ -80,9 +85,9 @@ impl Session {
         load: &Load,
     ) -> anyhow::Result<()> {
         let downloads = Downloads::connect(server, trust, load, &self.control).await?;
-        println!("connected to {server}, receiving");
+        crate::say!("connected to {server}, receiving");
         let report = downloads.run().await?;
-        println!("\nSummary: {report}");
+        crate::say!("\nSummary: {report}");
         self.finish(&report)
     }
 
@@ -99,6 +104,6 @@ impl Session {
 pub fn print_drops(observation: &Observation, flows: &[FlowTotals]) {
     let drops = observation.drops(flows);
     if !drops.is_empty() {
-        println!("Drops of these flows on this host:\n{drops}");
+        crate::say!("Drops of these flows on this host:\n{drops}");
     }
 }

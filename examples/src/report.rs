@@ -241,7 +241,7 @@ impl fmt::Display for SenderReport {
 
 /// Prints a report as one line of JSON, the last of a program's output.
 pub fn print_json(report: &impl Serialize) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string(report)?);
+    crate::say!("{}", serde_json::to_string(report)?);
     Ok(())
 }
 

@@ -160,17 +160,17 @@ impl Server {
                     match served {
                         Ok(()) => {
                             ended += 1;
-                            println!("{}", self.peers[index]);
+                            crate::say!("{}", self.peers[index]);
                         }
                         Err(error) => {
-                            println!("{}: {error:#}", self.peers[index]);
+                            crate::say!("{}: {error:#}", self.peers[index]);
                         }
                     }
                 }
                 () = &mut over => break,
                 asked = &mut interrupted => {
                     asked?;
-                    println!("interrupted: what was received so far");
+                    crate::say!("interrupted: what was received so far");
                     break;
                 }
             }

@@ -103,6 +103,7 @@ impl Samples {
             flows: flows.collect(),
             distributions: self.distributions,
             failure: None,
+            interrupted: false,
         };
         if measured.flows.is_empty() {
             return Ok(None);

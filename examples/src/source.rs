@@ -30,9 +30,9 @@ impl Source {
         match choice {
             SourceChoice::Auto => Ok(Self::best()),
             SourceChoice::Ebpf => load()
-                .context("--source ebpf cannot be had (auto takes the socket where that is so)"),
+                .context("--source ebpf does not work here (auto takes the best source that does)"),
             SourceChoice::Socket => socket(None).context(
-                "--source socket cannot be had (auto runs without signals where that is so)",
+                "--source socket does not work here (auto takes the best source that does)",
             ),
             SourceChoice::Mock => Ok(Self::Mock(Arc::new(MockSource::new()))),
             SourceChoice::None => Ok(Self::None(None)),
@@ -80,21 +80,26 @@ impl Source {
         match self {
             #[cfg(target_os = "linux")]
             Self::Ebpf(source) => {
-                let missing: Vec<_> = source
-                    .capabilities()
-                    .into_iter()
-                    .filter_map(|capability| {
-                        let why = capability.missing?;
-                        Some(format!("; no {}: {why}", capability.gives))
-                    })
-                    .collect();
-                format!("signals: ebpf, probes in the kernel{}", missing.concat())
+                let capabilities = source.capabilities();
+                let missing = capabilities
+                    .iter()
+                    .filter(|capability| capability.missing.is_some());
+                let missing: Vec<&str> = missing.map(|capability| &*capability.name).collect();
+                if missing.is_empty() {
+                    return "signals: ebpf, probes in the kernel".to_owned();
+                }
+                format!(
+                    "signals: ebpf, probes in the kernel (not in this one: {})",
+                    missing.join(", ")
+                )
             }
             #[cfg(target_os = "linux")]
             Self::Socket(_, why) => {
                 let why = why.as_ref().map(|why| format!("; no probes: {why}"));
                 format!(
-                    "signals: socket, what a program may know of its own sockets{}",
+                    "signals: socket, what any program may know of its own sockets (probes in the \
+                     kernel would add drops inside a queue, other sockets' backlog, and the reason \
+                     of each drop){}",
                     why.unwrap_or_default()
                 )
             }

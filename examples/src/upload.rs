@@ -17,11 +17,12 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::args::Load;
 use crate::certificate::{Transfer, Trust};
+use crate::connect;
 use crate::control::Control;
 use crate::endpoint;
 use crate::interrupt;
 use crate::invented::Invention;
-use crate::lines::{Lines, Now};
+use crate::lines::{Now, Progress};
 use crate::measure::Distributions;
 use crate::send::Sending;
 use crate::signals::Observation;
@@ -59,6 +60,8 @@ pub struct Measured {
     pub distributions: Distributions,
     /// Why it ended early, if it failed.
     pub failure: Option<anyhow::Error>,
+    /// Whether the user asked for an end.
+    pub interrupted: bool,
 }
 
 /// A flow, in the end.
@@ -84,6 +87,8 @@ impl Uploads {
         load: Load,
         control: &Control,
     ) -> anyhow::Result<Self> {
+        let client = ClientConfig::new(Arc::new(trust.client(Transfer::Upload)?));
+        connect::half_open(server, &client, load.half_open).await?;
         let mut flows: Vec<Flow> = Vec::new();
         let mut log = load.qlog.as_deref().map(qlog).transpose()?;
         for _ in 0..load.flows {
@@ -96,7 +101,11 @@ impl Uploads {
                     (control.endpoint(None, socket)?, watch)
                 }
             };
-            flows.push(Flow::connect(endpoint, watch, server, trust, control, log.take()).await?);
+            let log = log.take();
+            let mut config = client.clone();
+            config.transport_config(Arc::new(control.transport(log.as_ref())));
+            let (upload, _) = connect::connect(&endpoint, config, server, &load).await?;
+            flows.push(Flow::new(endpoint, watch, upload, control));
         }
         Ok(Self { flows, load })
     }
@@ -106,15 +115,15 @@ impl Uploads {
         self.flows[flow].upload.connection()
     }
 
-    /// Uploads until the time is over, a flow fails or the user asks for an end; prints a line a
-    /// second.
+    /// Uploads until the time is over, a flow fails or the user asks for an end, and shows how it
+    /// goes on.
     pub async fn run(
         mut self,
         control: &Control,
         mut observation: Option<&mut Observation>,
+        progress: &mut dyn Progress,
     ) -> anyhow::Result<Measured> {
         let mut distributions = Distributions::new()?;
-        let mut lines = Lines::default();
         let trace = self.load.trace.as_deref();
         let mut trace = trace.map(trace::Writer::create).transpose()?;
         let mut recorder = self.recorder(control)?;
@@ -143,21 +152,25 @@ impl Uploads {
         };
 
         let began = Instant::now();
-        let over = sleep(self.load.seconds);
         let interrupted = interrupt::requested();
         let detach = after(self.load.detach_after);
         let rebind = after(self.load.rebind_after);
-        tokio::pin!(over, interrupted, detach, rebind);
         let mut detached = false;
         let mut rebound = false;
+        let mut was_interrupted = false;
         let mut sample = interval(SAMPLE_INTERVAL);
         sample.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut second = interval(Duration::from_secs(1));
         second.tick().await;
+        let over = sleep(self.load.seconds);
+        tokio::pin!(over, interrupted, detach, rebind);
         loop {
             tokio::select! {
+                // So that the last second is shown.
+                biased;
                 _ = sample.tick() => {
                     self.sample(&mut distributions);
+                    progress.sample(&self.now(began.elapsed()));
                     if let Some(trace) = &mut trace {
                         self.trace(began.elapsed(), trace)?;
                     }
@@ -169,18 +182,18 @@ impl Uploads {
                 () = &mut detach, if !detached => {
                     detached = true;
                     control.source().detach();
-                    println!("probes detached");
+                    crate::say!("probes detached");
                 }
                 () = &mut rebind, if !rebound => {
                     rebound = true;
                     for flow in &mut self.flows {
                         flow.rebind(control)?;
                     }
-                    println!("rebound to new sockets");
+                    crate::say!("rebound to new sockets");
                 }
                 _ = second.tick() => {
                     let signals = observation.as_mut().map(|observed| observed.interval());
-                    lines.print(&Now {
+                    progress.second(&Now {
                         signals,
                         ..self.now(began.elapsed())
                     });
@@ -188,7 +201,8 @@ impl Uploads {
                 () = &mut over => break,
                 asked = &mut interrupted => {
                     asked?;
-                    println!("interrupted: what was measured so far");
+                    was_interrupted = true;
+                    crate::say!("interrupted: what was measured so far");
                     break;
                 }
                 // Before its time: it failed.
@@ -223,6 +237,7 @@ impl Uploads {
             flows,
             distributions,
             failure,
+            interrupted: was_interrupted,
         })
     }
 
@@ -269,8 +284,13 @@ impl Uploads {
             .flows
             .iter()
             .map(|flow| flow.upload.connection().stats().path);
-        let (round_trips, windows) = paths.fold((Duration::ZERO, 0), |(trips, windows), path| {
-            (trips + path.rtt, windows + path.cwnd)
+        let none = (Duration::ZERO, 0, 0);
+        let (round_trips, windows, lost) = paths.fold(none, |(trips, windows, lost), path| {
+            (
+                trips + path.rtt,
+                windows + path.cwnd,
+                lost + path.lost_packets,
+            )
         });
         let count = u32::from(self.load.flows);
         Now {
@@ -279,6 +299,7 @@ impl Uploads {
             signals: None,
             round_trip: round_trips / count,
             window: windows / u64::from(count),
+            lost,
         }
     }
 }
@@ -299,27 +320,17 @@ fn qlog(file: &Path) -> anyhow::Result<DecisionLog> {
 }
 
 impl Flow {
-    async fn connect(
-        endpoint: Endpoint,
-        watch: Option<Watch>,
-        server: SocketAddr,
-        trust: &Trust,
-        control: &Control,
-        log: Option<DecisionLog>,
-    ) -> anyhow::Result<Self> {
-        let mut config = ClientConfig::new(Arc::new(trust.client(Transfer::Upload)?));
-        config.transport_config(Arc::new(control.transport(log.as_ref())));
-        let upload = Sending::connect(&endpoint, config, server).await?;
+    fn new(endpoint: Endpoint, watch: Option<Watch>, upload: Sending, control: &Control) -> Self {
         let invention = match (control.source(), &watch) {
             (Source::Mock(mock), Some(watch)) => Invention::new(mock, watch),
             _ => None,
         };
-        Ok(Self {
+        Self {
             upload,
             endpoint,
             watch,
             invention,
-        })
+        }
     }
 
     /// Goes on from a new socket, as after a change of the network.

@@ -13,6 +13,7 @@ use examples::args::{Base, Load, Switch};
 use examples::certificate::{self, Trust};
 use examples::control::Control;
 use examples::endpoint;
+use examples::lines::Lines;
 use examples::receive::Receiving;
 use examples::source::Source;
 use examples::upload::{Measured, Uploads};
@@ -61,12 +62,13 @@ fn transfer(control: &Control, middle: impl FnOnce() + Send) -> anyhow::Result<T
             let trust = Trust::Only(certificate);
             let uploads = Uploads::connect(address, &trust, load, control).await?;
             let connection = uploads.connection(0).clone();
+            let mut lines = Lines::default();
             let half = async {
                 tokio::time::sleep(Duration::from_secs(SECONDS / 2)).await;
                 middle();
                 connection.stats().path.lost_packets
             };
-            let (measured, lost) = tokio::join!(uploads.run(control, None), half);
+            let (measured, lost) = tokio::join!(uploads.run(control, None, &mut lines), half);
             Ok((measured?, lost))
         })
     })??;

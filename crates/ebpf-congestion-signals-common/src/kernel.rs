@@ -104,6 +104,42 @@ pub struct KernelFacts {
     /// Number of the drop reason that tells nothing, `NOT_SPECIFIED`; 0, which is what stands for a
     /// reason then, where the kernel has none
     pub reason_silent: u32,
+    /// `sk_buff.hash`
+    pub skb_hash: u32,
+    /// `sk_buff.priority`
+    pub skb_priority: u32,
+    /// `sk_buff.queue_mapping`
+    pub skb_queue_mapping: u32,
+    /// `sk_buff.__pkt_type_offset`: the byte whose low 3 bits are `pkt_type`
+    pub skb_pkt_type: u32,
+    /// `sk_buff.inner_network_header`
+    pub skb_inner_network_header: u32,
+    /// `net_device._tx`
+    pub dev_tx: u32,
+    /// `net_device.rtnl_link_ops`
+    pub dev_link_ops: u32,
+    /// `rtnl_link_ops.kind`
+    pub link_ops_kind: u32,
+    /// `netdev_queue.qdisc`
+    pub netdev_queue_qdisc: u32,
+    /// Size of `struct netdev_queue`
+    pub netdev_queue_bytes: u32,
+    /// `sock.__sk_common.skc_state`
+    pub sk_state: u32,
+    /// `sock.__sk_common.skc_num`: the local port, host byte order
+    pub sk_num: u32,
+    /// `Qdisc.q.tail`
+    pub qdisc_tail: u32,
+    /// `Qdisc.qstats.requeues`
+    pub qdisc_requeues: u32,
+    /// `Qdisc.privdata` plus `tbf_sched_data.qdisc`, or [`ABSENT`] where no BTF tells it
+    pub tbf_child: u32,
+    /// Number of the reason `QUEUE_PURGE`, or [`ABSENT`]
+    pub reason_purge: u32,
+    /// Number of the reason `PACKET_SOCK_ERROR`, or [`ABSENT`] (before 6.8)
+    pub reason_tap: u32,
+    /// Number of the reason `QDISC_CONGESTED`, or [`ABSENT`]
+    pub reason_congested: u32,
     /// [`Layout::cpus`](crate::Layout::cpus)
     pub cpus: u32,
     /// Events that each CPU may write in a second
@@ -159,6 +195,24 @@ impl KernelFacts {
         qdisc_ops_id: ABSENT,
         tbf_limit: ABSENT,
         reason_silent: ABSENT,
+        skb_hash: ABSENT,
+        skb_priority: ABSENT,
+        skb_queue_mapping: ABSENT,
+        skb_pkt_type: ABSENT,
+        skb_inner_network_header: ABSENT,
+        dev_tx: ABSENT,
+        dev_link_ops: ABSENT,
+        link_ops_kind: ABSENT,
+        netdev_queue_qdisc: ABSENT,
+        netdev_queue_bytes: ABSENT,
+        sk_state: ABSENT,
+        sk_num: ABSENT,
+        qdisc_tail: ABSENT,
+        qdisc_requeues: ABSENT,
+        tbf_child: ABSENT,
+        reason_purge: ABSENT,
+        reason_tap: ABSENT,
+        reason_congested: ABSENT,
         cpus: ABSENT,
         events_per_second: ABSENT,
     };

@@ -183,8 +183,8 @@ pub struct QueueEntry {
     pub qdisc: u64,
     /// Index among the queue slots.
     pub index: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// 1: there were more queues than the two places here, which are found in the hash table.
+    pub others: u32,
 }
 
 const _: () = {

@@ -76,6 +76,10 @@ impl DropClass {
     ];
 }
 
+/// Added to a [`DropClass`] in the table of reasons: a queue discipline drops for this reason what
+/// it holds, or is to take.
+pub const REASON_OF_QDISC: u32 = 1 << 8;
+
 /// Which way a packet was going when it was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
@@ -187,43 +191,54 @@ pub struct HostSlot {
 }
 
 /// One outgoing queue: a root queue discipline, or the one of a transmit queue below `mq`.
+///
+/// Where the queue discipline counts for the whole queue, its own figures are the measure. One that
+/// takes no lock (`pfifo_fast`) counts for each CPU: there, what went in and came out is counted.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub struct QueueSlot {
     /// Kernel address of the `struct Qdisc`; tells one queue from another. 0: slot unused.
     pub qdisc: u64,
+    /// Bytes in the queue. Gauge.
+    pub backlog: u64,
+    /// Socket buffers in the queue: a batch that the queue discipline did not split is one. Gauge.
+    pub packets: u64,
+    /// Counts the queues that have had this slot.
+    pub generation: u32,
+    /// 1: something came in since the queue last ran empty. For the probes alone.
+    pub filled: u32,
+    /// Times the queue ran empty. Counter; flows remember it to know that their share is gone too.
+    pub drained: u64,
+    /// Bytes of watched flows marked as sharing that went in. Counter.
+    pub shared_entered: u64,
+    /// Bytes of those flows that came out, or were dropped after they went in. Counter.
+    pub shared_left: u64,
+    /// The kernel's tick of the last look at what the queue is. For the probes alone.
+    pub identified: u32,
+    /// The queue discipline's count of packets that the device would not take. For the probes alone.
+    pub requeues: u32,
+    /// How many of these have not been given to the device again. For the probes alone.
+    pub requeued: u32,
     /// Index of its network device.
     pub ifindex: u32,
     /// Its handle (`tc`'s major:minor).
     pub handle: u32,
-    /// Bytes that went in, on-wire length. Counter.
-    pub enqueued: u64,
-    /// Bytes that came out again, on-wire length. Counter.
-    pub dequeued: u64,
-    /// Bytes in the queue. Gauge: the queue discipline's own figure where it keeps one for the
-    /// whole queue, else what went in less what came out.
-    pub backlog: u64,
-    /// Socket buffers in the queue, told as `backlog` is. Gauge: a batch that the queue discipline
-    /// did not split is one.
-    pub packets: u64,
-    /// Socket buffers that went in. Counter.
-    pub enqueued_packets: u64,
-    /// Socket buffers that came out again. Counter.
-    pub dequeued_packets: u64,
-    /// Most that the queue holds, in bytes or in packets as its `kind` counts; 0: not known.
+    /// Most that the queue holds, in bytes or in packets as its `kind` counts, or its `child`; 0:
+    /// not known.
     pub limit: u32,
-    /// No meaning; keeps what follows aligned.
-    pub reserved: u32,
     /// Name of the queue discipline (`Qdisc_ops.id`), zeroes behind it.
     pub kind: [u8; QDISC_NAME_BYTES],
-    /// Bytes of watched flows marked as sharing that went in. Counter.
-    pub shared_enqueued: u64,
-    /// Bytes of those flows that came out, or were dropped after they went in. Counter.
-    pub shared_dequeued: u64,
-    /// Times the queue ran empty. Counter; flows remember it to know that their share is gone too.
-    pub drained: u64,
-    /// `enqueued` when the queue last ran empty. For the probes alone.
-    pub enqueued_at_drain: u64,
+    /// First bytes of the name of the child that holds the packets of a token bucket; 0: not known,
+    /// or no token bucket.
+    pub child: u64,
+    /// Bytes that went in, without a lock. Counter.
+    pub enqueued: u64,
+    /// Bytes that came out again, without a lock. Counter.
+    pub dequeued: u64,
+    /// Socket buffers that went in, without a lock. Counter.
+    pub enqueued_packets: u64,
+    /// Socket buffers that came out again, without a lock. Counter.
+    pub dequeued_packets: u64,
 }
 
 /// Bytes of a queue discipline's name (`IFNAMSIZ`).
@@ -252,11 +267,11 @@ pub struct BufferGauges {
     pub received_truesize: u32,
 }
 
-/// One in how many packets of a flow is followed through its queue, at most.
+/// One in how many packets of a flow has its time in the queue taken, at most.
 pub const SOJOURNS_ONE_IN: u64 = 8;
 
-/// Time that packets of a flow spent in a queue of this host, from its enqueue to its dequeue:
-/// one packet at a time is followed. `sum_ns` and `samples` are counters.
+/// Time that packets of a flow spent in a queue of this host, from its enqueue to its dequeue.
+/// `sum_ns` and `samples` are counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct SojournCounters {
@@ -266,12 +281,47 @@ pub struct SojournCounters {
     pub samples: u64,
     /// Nanoseconds of the last one. Gauge.
     pub last_ns: u64,
-    /// Kernel time at which the packet followed now went in; 0: none is. For the probes alone.
-    pub since: u64,
-    /// The flow's `enqueued` behind that packet. For the probes alone.
-    pub until: u64,
     /// Packets that came in. For the probes alone.
     pub entered: u64,
+    /// The packet of these whose time is taken next. For the probes alone.
+    pub due: u64,
+}
+
+/// Queues that a flow is counted in at a time.
+pub const FLOW_QUEUES: usize = 4;
+
+/// What a flow has in one queue. It counts while the queue's slot is of this generation and was not
+/// empty since.
+///
+/// One packet at a time is followed by its address. A queue keeps the order of a flow, so when that
+/// packet leaves, what is left of the flow is what came in behind it: whatever was miscounted until
+/// then is put right.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct InQueue {
+    /// Index of the [`QueueSlot`] among the queues, plus one; 0: unused.
+    pub queue: u32,
+    /// The generation of the queue's slot.
+    pub generation: u32,
+    /// The queue's `drained` at the last entry.
+    pub drained: u64,
+    /// Bytes that came in, as the queue discipline counts them. Counter.
+    pub entered: u64,
+    /// Bytes that left, or were dropped inside. Counter.
+    pub left: u64,
+    /// Address of the packet that is followed; 0: none is. For the probes alone.
+    pub followed: u64,
+    /// `entered` behind it. For the probes alone.
+    pub followed_end: u64,
+    /// Kernel time at which it came in; 0: its time is not taken. For the probes alone.
+    pub followed_since: u64,
+    /// `entered` when last a packet came in that the queue may keep apart from the one before. For
+    /// the probes alone.
+    pub order_since: u64,
+    /// By what the queue may keep the last packet apart. For the probes alone.
+    pub order: u32,
+    /// 1: counted in the queue's `shared_entered` and `shared_left`. For the probes alone.
+    pub shared: u32,
 }
 
 /// A watched flow: a socket, or one remote address of a socket.
@@ -284,17 +334,17 @@ pub struct FlowSlot {
     /// Counts the flows that have had this slot: what belongs to another generation is not this
     /// flow's.
     pub generation: u32,
-    /// Index of the flow's [`QueueSlot`] among the queues, plus one; 0: not known (no queue was
-    /// entered yet, the device has none, or there were more queues than [`QUEUE_SLOTS`]).
+    /// Which of `queues` was entered last, plus one; 0: none yet (or the device has no queue).
     pub queue: u32,
-    /// The queue's `drained` when the flow last entered it: where they differ, nothing of this
-    /// flow is in the queue.
-    pub queue_drained: u64,
-    /// Bytes that entered the queue, on-wire length. Counter.
-    pub enqueued: u64,
-    /// Bytes that left the queue or were dropped inside. Counter; set equal to `enqueued` when
-    /// the queue was seen empty.
-    pub dequeued: u64,
+    /// What the flow has in the queues that it is in.
+    pub queues: [InQueue; FLOW_QUEUES],
+    /// 1: the flow entered a queue last that it cannot be counted in, because there are more than
+    /// [`FLOW_QUEUES`] or [`QUEUE_SLOTS`].
+    pub uncounted: u32,
+    /// Always 0.
+    pub reserved: u32,
+    /// Bytes by which following packets put the count right. Counter.
+    pub corrected: u64,
     /// Payload bytes handed to a network device's queue. Counter.
     pub sent_bytes: u64,
     /// Packets handed to it, segments counted. Counter.
@@ -333,7 +383,8 @@ const _: () = {
     assert!(size_of::<SendCounters>() == 24);
     assert!(size_of::<SoftirqCounters>() == 32);
     assert!(size_of::<BufferGauges>() == 32);
-    assert!(size_of::<SojournCounters>() == 48);
+    assert!(size_of::<SojournCounters>() == 40);
+    assert!(size_of::<InQueue>() == 72);
     assert!(core::mem::offset_of!(FlowSlot, send_pressure).is_multiple_of(8));
     assert!(core::mem::offset_of!(HostSlot, send_pressure).is_multiple_of(8));
     assert!(core::mem::offset_of!(QueueSlot, kind).is_multiple_of(8));

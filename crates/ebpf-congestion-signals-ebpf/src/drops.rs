@@ -2,15 +2,15 @@
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use ebpf_congestion_signals_common::{
-    ABSENT, Direction, DropClass, DropCounters, EventKind, FlowRef, ReasonKey,
+    ABSENT, Direction, DropClass, DropCounters, EventKind, FlowRef, REASON_OF_QDISC, ReasonKey,
 };
 
 use crate::atomic::{add, set};
 use crate::kernel::{Skb, Sock, fact};
-use crate::maps::{self, REASON_CLASSES, REASONS};
+use crate::maps::{self, REASON_CLASSES, REASONS, Transit};
 
 use crate::owner::Owner;
-use crate::{buffers, events, owner, packet, queue};
+use crate::{buffers, events, in_queue, owner, packet, queue};
 
 /// `map_update_elem` only if the key is new.
 const BPF_NOEXIST: u64 = 1;
@@ -30,7 +30,7 @@ struct Because {
 /// is freed for.
 #[inline(always)]
 pub fn refused(skb: Skb, reason: u32) {
-    let Some(transit) = maps::in_transit() else {
+    let Some(transit) = maps::transit() else {
         return;
     };
     // SAFETY: this CPU's own record.
@@ -45,22 +45,23 @@ pub fn refused(skb: Skb, reason: u32) {
 #[inline(always)]
 pub fn dropped(skb: Skb, location: u64, reason: u32, receiver: Sock) {
     // Others (netlink, Unix sockets) are freed the same way, and are no network traffic.
-    if !packet::is_ip(skb) || is_shell(skb) {
+    if !packet::is_ip(skb) || is_no_drop(skb, reason) {
         return;
     }
-    // Set when a packet comes in from a device, and cleared when it changes its namespace.
-    let arriving = skb.iif() != 0;
-    let direction = if arriving {
-        Direction::Arriving
-    } else {
-        Direction::Leaving
+    let Some(transit) = maps::transit() else {
+        return;
     };
+    if is_shell(transit, skb) {
+        return;
+    }
+    let direction = direction_of(skb, receiver);
+    let arriving = matches!(direction, Direction::Arriving);
     let reason = if arriving {
         reason
     } else {
-        recovered(skb, reason)
+        recovered(transit, skb, reason)
     };
-    let class = class_of(reason);
+    let (class, is_of_qdisc) = class_of(reason);
     let from = if reason == fact!(reason_silent) {
         location
     } else {
@@ -71,12 +72,14 @@ pub fn dropped(skb: Skb, location: u64, reason: u32, receiver: Sock) {
         packets: packet::packets(skb) as u64,
         bytes: skb.len() as u64,
     };
-    let owner = if arriving {
-        owner::of_arriving(skb, receiver)
-    } else {
-        owner::of_leaving(skb)
+    let owner = match direction {
+        Direction::Forwarded => Owner::NONE,
+        _ => owner::of_dropped(skb, arriving, receiver),
     };
-    let class = if !arriving && reason == fact!(reason_not_specified) && is_held(skb, owner) {
+    let is_held = matches!(direction, Direction::Leaving)
+        && reason == fact!(reason_not_specified)
+        && is_held(transit, skb, owner);
+    let class = if is_held {
         DropClass::QueueFull as u32
     } else {
         class
@@ -98,8 +101,8 @@ pub fn dropped(skb: Skb, location: u64, reason: u32, receiver: Sock) {
     count_flow(owner.peer, direction, class, because, &counters, now);
     if arriving {
         observe_receiver(owner.socket, receiver);
-    } else if class == DropClass::QueueFull as u32 && was_queued(skb) {
-        queue::dropped_inside(owner, skb.pkt_len());
+    } else if is_of_qdisc || is_held {
+        leave_queue(transit, skb, owner, reason);
     }
     let whose = if owner.peer.is_none() {
         owner.socket
@@ -125,33 +128,71 @@ pub fn dropped(skb: Skb, location: u64, reason: u32, receiver: Sock) {
     });
 }
 
+/// Whether a packet was freed that was not dropped: a packet tap's copy, or one that was delivered to
+/// a socket which was closed before it was read.
 #[inline(always)]
-fn class_of(reason: u32) -> u32 {
+fn is_no_drop(skb: Skb, reason: u32) -> bool {
+    if reason == fact!(reason_tap) || skb.is_taps_copy() {
+        return true;
+    }
+    // A kernel that tells no reasons drops so what a receive buffer has no room for, too.
+    fact!(kfree_skb_reason) != ABSENT
+        && (reason == fact!(reason_silent) || reason == fact!(reason_purge))
+        && skb.is_delivered()
+}
+
+/// Which way a packet went. One that was received from a device has that device's index, and is at
+/// another device when it is on its way out; it still has its sender's socket if the sender is on
+/// this host and the packet was not routed. What is in an intermediate functional block will be
+/// received again.
+#[inline(always)]
+fn direction_of(skb: Skb, receiver: Sock) -> Direction {
+    let from = skb.iif();
+    if from == 0 {
+        return Direction::Leaving;
+    }
+    if !receiver.is_none() {
+        return Direction::Arriving;
+    }
+    let device = skb.dev();
+    let at = device.ifindex_or_none();
+    if at == 0 || at == from {
+        return Direction::Arriving;
+    }
+    if !skb.sk().is_none() {
+        return Direction::Leaving;
+    }
+    if device.is_ifb() {
+        Direction::Arriving
+    } else {
+        Direction::Forwarded
+    }
+}
+
+/// The class of a reason, and whether queue disciplines drop for it.
+#[inline(always)]
+fn class_of(reason: u32) -> (u32, bool) {
     // SAFETY: the value is read before the program ends.
-    let class = match unsafe { REASON_CLASSES.get(reason) } {
-        Some(class) => *class,
+    let value = match unsafe { REASON_CLASSES.get(reason) } {
+        Some(value) => *value,
         None => DropClass::Other as u32,
     };
-    if class < DropClass::COUNT as u32 {
-        class
-    } else {
-        DropClass::Other as u32
-    }
+    let class = value & (DropClass::COUNT as u32 - 1);
+    (class, value & REASON_OF_QDISC != 0)
 }
 
 /// Whether this is what remains of a batch that a queue discipline split into segments and then
 /// refused, all of them: the last segment took its socket over. Each segment is freed by itself
 /// and counted then.
 #[inline(always)]
-fn is_shell(skb: Skb) -> bool {
-    let Some(transit) = maps::in_transit() else {
+fn is_shell(transit: *mut Transit, skb: Skb) -> bool {
+    let Some(record) = maps::handed(transit, skb.address()) else {
         return false;
     };
     // SAFETY: this CPU's own record.
     unsafe {
-        (*transit).skb == skb.address()
-            && (*transit).packets > 1
-            && (*transit).had_socket == 1
+        (*record).packets > 1
+            && (*record).had_socket == 1
             && skb.sk().is_none()
             // Over loopback a batch arrives as the same buffer, and without its socket too.
             && skb.iif() == 0
@@ -163,14 +204,10 @@ fn is_shell(skb: Skb) -> bool {
 /// discipline made and refused: segmentation writes a number of its own over it, and the segment
 /// is freed for that.
 #[inline(always)]
-fn recovered(skb: Skb, reason: u32) -> u32 {
+fn recovered(transit: *mut Transit, skb: Skb, reason: u32) -> u32 {
     if fact!(reason_qdisc_drop) == ABSENT {
         return reason;
     }
-    let Some(transit) = maps::in_transit() else {
-        return reason;
-    };
-    // SAFETY: this CPU's own record.
     if reason == fact!(reason_qdisc_drop) {
         // SAFETY: this CPU's own record.
         let (refused, finer) = unsafe { ((*transit).refused, (*transit).refused_reason) };
@@ -185,8 +222,11 @@ fn recovered(skb: Skb, reason: u32) -> u32 {
     if fact!(skb_lost_reason) == ABSENT {
         return reason;
     }
+    let Some(record) = maps::handed_to(transit, skb.dev().address()) else {
+        return reason;
+    };
     // SAFETY: this CPU's own record.
-    let is_segment = unsafe { (*transit).packets > 1 && (*transit).skb != skb.address() };
+    let is_segment = unsafe { (*record).packets > 1 && (*record).skb != skb.address() };
     // Only the queue discipline that makes a segment gives it a length of its own.
     if is_segment && skb.pkt_len() == skb.len() && skb.lost_reason() == reason {
         fact!(reason_qdisc_drop)
@@ -198,35 +238,73 @@ fn recovered(skb: Skb, reason: u32) -> u32 {
 /// Whether the packet stands in its flow's queue. Kernels that have no reason for what a queue
 /// discipline drops at dequeue (CoDel does) drop it for none.
 #[inline(always)]
-fn is_held(skb: Skb, owner: Owner) -> bool {
-    let Some(transit) = maps::in_transit() else {
-        return false;
-    };
+fn is_held(transit: *mut Transit, skb: Skb, owner: Owner) -> bool {
     // A device may drop without a reason too, what the queue has given it.
     // SAFETY: this CPU's own record.
-    if unsafe { (*transit).left == skb.address() || (*transit).skb == skb.address() } {
+    if unsafe { (*transit).left } == skb.address() || maps::handed(transit, skb.address()).is_some()
+    {
         return false;
     }
     let bytes = skb.pkt_len();
     // Before it comes to a queue, a packet has no such length.
-    bytes >= skb.len() && (queue::holds(owner.socket, bytes) || queue::holds(owner.peer, bytes))
+    if bytes < skb.len() {
+        return false;
+    }
+    let Some(place) = queue::of_packet(skb) else {
+        return false;
+    };
+    in_queue::holds(owner.socket, place, bytes) || in_queue::holds(owner.peer, place, bytes)
 }
 
-/// Whether a queue discipline had taken the packet before it was dropped, so that it was counted
-/// as queued. The packet in transit on this CPU was not, unless a probe saw it taken; neither
-/// were the segments that a queue discipline made of it and refused all.
+/// A queue discipline dropped the packet: what it held it holds no longer. What it refused it never
+/// held: the packet that was just handed to it, or a segment that it made of that.
 #[inline(always)]
-fn was_queued(skb: Skb) -> bool {
-    let Some(transit) = maps::in_transit() else {
-        return true;
-    };
-    // SAFETY: this CPU's own record.
-    unsafe {
-        if (*transit).skb == skb.address() || (*transit).packets > 1 {
-            (*transit).queued == 1
-        } else {
-            true
+fn leave_queue(transit: *mut Transit, skb: Skb, owner: Owner, reason: u32) {
+    let handed = maps::handed_to(transit, skb.dev().address());
+    if let Some(record) = handed {
+        let bytes = skb.pkt_len();
+        // SAFETY: this CPU's own record.
+        unsafe {
+            if (*record).skb == skb.address() {
+                if (*record).queued == 0 {
+                    return;
+                }
+            } else if (*record).refused_bytes >= bytes
+                && bytes != 0
+                && packet::packets(skb) == 1
+                && (*record).owner.is_same(owner)
+            {
+                (*record).refused_bytes -= bytes;
+                return;
+            }
         }
+    }
+    let waits = match handed {
+        // SAFETY: as above.
+        Some(record) => unsafe {
+            (*record).queued == 0
+                && (*record).skb != skb.address()
+                && (*record).mapping == skb.queue_mapping() as u32
+                && !(*record).owner.is_none()
+        },
+        None => false,
+    };
+    if owner.is_none() && !waits {
+        return;
+    }
+    let Some(place) = queue::of_packet(skb) else {
+        return;
+    };
+    if !owner.is_none() {
+        queue::dropped_inside(owner, place, skb);
+    }
+    // What is dropped at dequeue makes no room for anything.
+    if waits
+        && reason != fact!(reason_congested)
+        && reason != fact!(reason_not_specified)
+        && let Some(record) = handed
+    {
+        queue::taken_for_another(record, place);
     }
 }
 
@@ -255,7 +333,7 @@ fn count_flow(
     // SAFETY: fields of a slot; `class` is below the number of classes.
     unsafe {
         count(
-            &raw mut (*flow).drops[direction as usize][class as usize],
+            &raw mut (*flow).drops[direction as usize & 1][class as usize],
             counters,
         );
         set(&raw mut (*flow).last_drop_ns, now);

@@ -3,7 +3,7 @@
 //! Pointers that come from a tracepoint's arguments, and those read through them, are known to the
 //! verifier by type: loads through them are allowed, and read as zero where the memory is gone.
 
-use aya_ebpf::helpers::bpf_probe_read_kernel;
+use aya_ebpf::helpers::{bpf_probe_read_kernel, generated};
 use ebpf_congestion_signals_common::{ABSENT, KernelFacts, QDISC_NAME_BYTES};
 
 use crate::packet::IPPROTO_UDP;
@@ -33,6 +33,14 @@ pub fn word(fact: *const u32) -> u32 {
 pub fn read<T>(address: u64) -> Option<T> {
     // SAFETY: the helper answers an error for memory that cannot be read.
     unsafe { bpf_probe_read_kernel(address as *const T) }.ok()
+}
+
+/// Copies so many bytes from any address; whether they could be read.
+#[inline(always)]
+pub fn read_into(address: u64, to: *mut u8, bytes: u32) -> bool {
+    // SAFETY: the helper answers an error for memory that cannot be read; callers give it room for
+    // so many bytes.
+    unsafe { generated::bpf_probe_read_kernel(to.cast(), bytes, address as *const _) == 0 }
 }
 
 /// Loads a `T` at an offset of a typed kernel pointer.
@@ -75,8 +83,17 @@ kernel_pointer! {
         head: u64 = skb_head,
         data: u64 = skb_data,
         end: u32 = skb_end,
+        hash: u32 = skb_hash,
+        priority: u32 = skb_priority,
+        queue_mapping: u16 = skb_queue_mapping,
+        pkt_type_byte: u8 = skb_pkt_type,
+        inner_network_header: u16 = skb_inner_network_header,
     }
 }
+
+/// `PACKET_OUTGOING` (include/uapi/linux/if_packet.h): what the copies of sent packets are marked
+/// with that packet taps get.
+const PACKET_OUTGOING: u8 = 4;
 
 impl Skb {
     #[inline(always)]
@@ -109,6 +126,29 @@ impl Skb {
     pub fn dev(self) -> Device {
         Device(self.dev_pointer())
     }
+
+    /// Whether this is a packet tap's copy of a packet that was sent.
+    #[inline(always)]
+    pub fn is_taps_copy(self) -> bool {
+        fact!(skb_pkt_type) != ABSENT && self.pkt_type_byte() & 7 == PACKET_OUTGOING
+    }
+
+    /// Whether a tunnel has put its own headers before the packet's.
+    #[inline(always)]
+    pub fn is_in_tunnel(self) -> bool {
+        self.inner_network_header() != 0
+    }
+
+    /// Whether the packet lies in a UDP socket's queue: other things stand in the place of its
+    /// device then (`udp_set_dev_scratch`), which are no kernel address.
+    #[inline(always)]
+    pub fn is_delivered(self) -> bool {
+        let place = self.address().wrapping_add(fact!(skb_dev) as u64);
+        let Some(device): Option<u64> = read(place) else {
+            return false;
+        };
+        device != 0 && device >> 56 != 0xff
+    }
 }
 
 kernel_pointer! {
@@ -116,6 +156,8 @@ kernel_pointer! {
     Sock {
         cookie: u64 = sk_cookie,
         family: u16 = sk_family,
+        state: u8 = sk_state,
+        port: u16 = sk_num,
         protocol: u16 = sk_protocol,
         wmem_alloc: u32 = sk_wmem_alloc,
         wmem_queued: u32 = sk_wmem_queued,
@@ -128,6 +170,10 @@ kernel_pointer! {
     }
 }
 
+/// States of sockets that are not full (include/net/tcp_states.h).
+const TCP_TIME_WAIT: u8 = 6;
+const TCP_NEW_SYN_RECV: u8 = 12;
+
 impl Sock {
     pub const NONE: Self = Self(core::ptr::null());
 
@@ -139,6 +185,14 @@ impl Sock {
     #[inline(always)]
     pub fn is_none(self) -> bool {
         self.0.is_null()
+    }
+
+    /// Whether it is a whole `struct sock`: not a connection that is being opened, nor what is left
+    /// of one that was closed.
+    #[inline(always)]
+    pub fn is_full(self) -> bool {
+        let state = self.state();
+        state != TCP_TIME_WAIT && state != TCP_NEW_SYN_RECV
     }
 
     /// Length and charge (`truesize`) of a packet that waits to be read, if one does.
@@ -171,8 +225,15 @@ kernel_pointer! {
         net: *const u8 = dev_net,
         ifindex: u32 = dev_ifindex,
         lower: u64 = dev_lower,
+        link_ops: *const u8 = dev_link_ops,
     }
 }
+
+/// `vxlan`, as eight bytes of a name.
+pub const VXLAN: u64 = u64::from_ne_bytes(*b"vxlan\0\0\0");
+
+/// `ifb`, the same.
+const IFB: u64 = u64::from_ne_bytes(*b"ifb\0\0\0\0\0");
 
 impl Device {
     /// Whether it hands its packets to another device of this host, where they come by again: a
@@ -184,6 +245,56 @@ impl Device {
         }
         // An empty list points at itself.
         self.lower() != (self.0 as u64).wrapping_add(fact!(dev_lower) as u64)
+    }
+
+    /// The address, to tell one from another.
+    #[inline(always)]
+    pub fn address(self) -> u64 {
+        self.0 as u64
+    }
+
+    /// The first eight bytes of its kind's name; 0 where it has none.
+    #[inline(always)]
+    pub fn kind(self) -> u64 {
+        if self.0.is_null() {
+            return 0;
+        }
+        let ops = self.link_ops();
+        if ops.is_null() {
+            return 0;
+        }
+        let name: u64 = load(ops, fact!(link_ops_kind));
+        let bytes: [u8; 8] = read(name).unwrap_or_default();
+        // What stands behind the name's end is not part of it.
+        let word = u64::from_ne_bytes(bytes);
+        let mut mask = 0u64;
+        let mut at = 0;
+        while at < 64 {
+            if (word >> at) & 0xff == 0 {
+                break;
+            }
+            mask |= 0xff << at;
+            at += 8;
+        }
+        word & mask
+    }
+
+    /// Whether packets come back from it as if they were received again (an intermediate functional
+    /// block).
+    #[inline(always)]
+    pub fn is_ifb(self) -> bool {
+        self.kind() == IFB
+    }
+
+    /// Address of the queue discipline of one of its transmit queues.
+    #[inline(always)]
+    pub fn queue_discipline(self, mapping: u16) -> Option<u64> {
+        if self.0.is_null() || fact!(netdev_queue_bytes) == ABSENT {
+            return None;
+        }
+        let queues: u64 = read(self.address().wrapping_add(fact!(dev_tx) as u64))?;
+        let queue = queues.wrapping_add(mapping as u64 * fact!(netdev_queue_bytes) as u64);
+        read(queue.wrapping_add(fact!(netdev_queue_qdisc) as u64))
     }
 
     /// Its index; 0 where there is no device.
@@ -217,6 +328,7 @@ kernel_pointer! {
         dev_queue: *const u8 = qdisc_dev_queue,
         limit: u32 = qdisc_limit,
         ops: *const u8 = qdisc_ops,
+        requeues: u32 = qdisc_requeues,
     }
 }
 
@@ -224,7 +336,18 @@ kernel_pointer! {
 pub type QdiscName = [u64; QDISC_NAME_BYTES / 8];
 
 /// `tbf`, as [`QdiscName`] holds it.
-const TBF: u64 = u64::from_ne_bytes(*b"tbf\0\0\0\0\0");
+pub const TBF: u64 = u64::from_ne_bytes(*b"tbf\0\0\0\0\0");
+
+/// `netem`, the same: it changes the order of packets.
+pub const NETEM: u64 = u64::from_ne_bytes(*b"netem\0\0\0");
+
+/// First bytes of the names of queue disciplines that are one list: `bfifo`, `pfifo`,
+/// `pfifo_head_drop`, `pfifo_fast` apart.
+const LISTS: [u64; 3] = [
+    u64::from_ne_bytes(*b"bfifo\0\0\0"),
+    u64::from_ne_bytes(*b"pfifo\0\0\0"),
+    u64::from_ne_bytes(*b"pfifo_he"),
+];
 
 impl Qdisc {
     #[inline(always)]
@@ -251,23 +374,48 @@ impl Qdisc {
         ]
     }
 
-    /// Most that it holds, bytes or packets as its kind has it; 0 where not known.
+    /// The child of a token bucket, which holds its packets.
     #[inline(always)]
-    pub fn capacity(self, kind: u64) -> u32 {
-        if kind != TBF {
-            return self.limit();
+    pub fn bucket_child(self) -> Option<Child> {
+        if fact!(tbf_child) == ABSENT {
+            return None;
         }
-        // A token bucket's is not where the others have theirs.
-        if fact!(tbf_limit) == ABSENT {
-            return 0;
-        }
-        let at = self.address().wrapping_add(fact!(tbf_limit) as u64);
-        read(at).unwrap_or(0)
+        let at = self.address().wrapping_add(fact!(tbf_child) as u64);
+        let child: u64 = read(at)?;
+        let ops: u64 = read(child.wrapping_add(fact!(qdisc_ops) as u64))?;
+        Some(Child {
+            address: child,
+            kind: read(ops.wrapping_add(fact!(qdisc_ops_id) as u64))?,
+        })
     }
 
     /// The device that the queue belongs to.
     #[inline(always)]
     pub fn dev(self) -> Device {
         Device(load(self.dev_queue(), fact!(netdev_queue_dev)))
+    }
+}
+
+/// A token bucket's child. The verifier knows nothing of it.
+pub struct Child {
+    address: u64,
+    /// First eight bytes of its name.
+    pub kind: u64,
+}
+
+impl Child {
+    /// `Qdisc.limit`
+    #[inline(always)]
+    pub fn limit(&self) -> u32 {
+        read(self.address.wrapping_add(fact!(qdisc_limit) as u64)).unwrap_or(0)
+    }
+
+    /// Address of the packet that came in last, where the child is one list.
+    #[inline(always)]
+    pub fn last_packet(&self) -> u64 {
+        if self.kind != LISTS[0] && self.kind != LISTS[1] && self.kind != LISTS[2] {
+            return 0;
+        }
+        read(self.address.wrapping_add(fact!(qdisc_tail) as u64)).unwrap_or(0)
     }
 }

@@ -15,6 +15,7 @@ mod atomic;
 mod buffers;
 mod drops;
 mod events;
+mod in_queue;
 mod kernel;
 mod maps;
 mod owner;
@@ -60,6 +61,13 @@ pub fn qdisc_dequeue(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "qdisc_reset")]
 pub fn qdisc_reset(ctx: BtfTracePointContext) -> i32 {
     queue::reset(Qdisc::new(ctx.arg(0)));
+    0
+}
+
+/// A queue discipline goes.
+#[btf_tracepoint(function = "qdisc_destroy")]
+pub fn qdisc_destroy(ctx: BtfTracePointContext) -> i32 {
+    queue::destroyed(Qdisc::new(ctx.arg(0)));
     0
 }
 

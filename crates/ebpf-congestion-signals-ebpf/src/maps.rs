@@ -12,7 +12,7 @@ use ebpf_congestion_signals_common::{
 
 use crate::atomic::{get, set};
 use crate::kernel::fact;
-use crate::owner::Owner;
+use crate::owner::{Finding, Owner};
 
 /// A slot of any kind.
 #[repr(C, align(64))]
@@ -70,12 +70,15 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 /// What the last packet handed to a device on this CPU was: the probes behind it run for the same
 /// packet, when it may be gone already.
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub struct InTransit {
     /// Address of its `sk_buff`.
     pub skb: u64,
+    /// Address of the device.
+    pub device: u64,
     /// Whose it is.
     pub owner: Owner,
-    /// On-wire length of all its segments.
+    /// On-wire length of all its segments, before a size table adds to it.
     pub bytes: u32,
     /// 1 once a queue discipline took it.
     pub queued: u32,
@@ -83,21 +86,45 @@ pub struct InTransit {
     pub packets: u32,
     /// 1 if it had a socket.
     pub had_socket: u32,
-    /// Address of the packet that a watched queue gave to its device last, on this CPU. Kept
-    /// only where it is asked for.
+    /// Bytes of segments that a queue discipline made of it and did not take, not yet freed.
+    pub refused_bytes: u32,
+    /// The device's transmit queue.
+    pub mapping: u32,
+}
+
+/// Devices hand a packet on to others: what a device on top of another was handed, a device, and
+/// one that carries a tunnel's packets.
+pub const DEPTH: usize = 3;
+
+/// What goes on on this CPU.
+#[repr(C)]
+pub struct Transit {
+    pub handed: [InTransit; DEPTH],
+    /// Address of the packet that a known queue gave to its device last. Kept only where it is asked
+    /// for.
     pub left: u64,
     /// Kernel time at the beginning of the tick.
     tick_ns: u64,
     /// The tick of this CPU's last look at the time.
     tick: u32,
-    /// Why a queue discipline said last to drop a packet, on this CPU.
+    /// Why a queue discipline said last to drop a packet.
     pub refused_reason: u32,
     /// The packet's address.
     pub refused: u64,
 }
 
 #[map]
-static IN_TRANSIT: PerCpuArray<InTransit> = PerCpuArray::with_max_entries(1, 0);
+static IN_TRANSIT: PerCpuArray<Transit> = PerCpuArray::with_max_entries(1, 0);
+
+/// For `kfree_skb` alone.
+#[map]
+static FINDING: PerCpuArray<Finding> = PerCpuArray::with_max_entries(1, 0);
+
+/// Room to find the owner of a dropped packet in.
+#[inline(always)]
+pub fn finding() -> Option<*mut Finding> {
+    FINDING.get_ptr_mut(0)
+}
 
 /// What a kind of softirq does on this CPU now.
 #[repr(C)]
@@ -120,10 +147,44 @@ pub fn softirq(which: u32) -> Option<*mut SoftirqState> {
     SOFTIRQS.get_ptr_mut(which)
 }
 
-/// The record of the packet in transit on this CPU.
+/// The record of what goes on on this CPU.
 #[inline(always)]
-pub fn in_transit() -> Option<*mut InTransit> {
+pub fn transit() -> Option<*mut Transit> {
     IN_TRANSIT.get_ptr_mut(0)
+}
+
+/// The record of this packet, if it is the last that was handed to a device on this CPU.
+#[inline(always)]
+pub fn handed(transit: *mut Transit, skb: u64) -> Option<*mut InTransit> {
+    let mut depth = 0;
+    while depth < DEPTH {
+        // SAFETY: an element of this CPU's own record.
+        unsafe {
+            let record = &raw mut (*transit).handed[depth];
+            if (*record).skb == skb {
+                return Some(record);
+            }
+        }
+        depth += 1;
+    }
+    None
+}
+
+/// The record of the packet that was handed to a device on this CPU last.
+#[inline(always)]
+pub fn handed_to(transit: *mut Transit, device: u64) -> Option<*mut InTransit> {
+    let mut depth = 0;
+    while depth < DEPTH {
+        // SAFETY: an element of this CPU's own record.
+        unsafe {
+            let record = &raw mut (*transit).handed[depth];
+            if (*record).device == device {
+                return Some(record);
+            }
+        }
+        depth += 1;
+    }
+    None
 }
 
 /// One in how many sends is looked at, at least 1.
@@ -161,16 +222,18 @@ fn distance(pointer: u64) -> u64 {
 #[inline(always)]
 pub fn known_queue(qdisc: u64) -> Option<u32> {
     let first = queue_place(distance(qdisc));
-    for place in [first, first ^ 1] {
-        let entry = KNOWN_QUEUES.get(place)?;
-        if entry.qdisc == qdisc {
-            return Some(entry.index);
-        }
-        if entry.qdisc == 0 {
-            return None;
-        }
+    let entry = KNOWN_QUEUES.get(first)?;
+    if entry.qdisc == qdisc {
+        return Some(entry.index);
     }
-    // Both places are another's.
+    let others = entry.others;
+    let entry = KNOWN_QUEUES.get(first ^ 1)?;
+    if entry.qdisc == qdisc {
+        return Some(entry.index);
+    }
+    if others | entry.others == 0 {
+        return None;
+    }
     // SAFETY: the value is copied at once.
     unsafe { QUEUES.get(qdisc) }.copied()
 }
@@ -193,11 +256,49 @@ pub fn remember_queue(qdisc: u64, index: u32) {
             }
         }
     }
+    // Both places are others': it is found in the hash table alone.
+    if let Some(entry) = KNOWN_QUEUES.get_ptr_mut(first) {
+        // SAFETY: a field of a map's value.
+        unsafe { set(&raw mut (*entry).others, 1) };
+    }
+}
+
+/// Makes a queue that is gone unknown.
+#[inline(always)]
+pub fn forget_queue(qdisc: u64) {
+    let _ = QUEUES.remove(qdisc);
+    let first = queue_place(distance(qdisc));
+    for place in [first, first ^ 1] {
+        let Some(entry) = KNOWN_QUEUES.get_ptr_mut(place) else {
+            return;
+        };
+        // SAFETY: a field of a map's value.
+        unsafe {
+            if get(&raw const (*entry).qdisc) == qdisc {
+                set(&raw mut (*entry).qdisc, 0);
+            }
+        }
+    }
+}
+
+/// The same for an address that was read from memory, which is a number already.
+#[inline(always)]
+pub fn known_queue_at(qdisc: u64) -> Option<u32> {
+    // SAFETY: the value is copied at once.
+    unsafe { QUEUES.get(qdisc) }.copied()
+}
+
+/// The kernel's tick now.
+#[inline(always)]
+pub fn tick(transit: *mut Transit) -> u32 {
+    tick_time(transit);
+    // SAFETY: this CPU's own record.
+    unsafe { (*transit).tick }
 }
 
 /// Kernel time to a tick of the kernel, 1 to 10 ms: a tenth of the cost of the time itself.
 #[inline(always)]
-pub fn tick_time(transit: *mut InTransit) -> u64 {
+pub fn tick_time(transit: *mut Transit) -> u64 {
     // SAFETY: helpers without preconditions, and this CPU's own record.
     unsafe {
         let tick = bpf_jiffies64() as u32;

@@ -1,10 +1,10 @@
 //! Which watched flows a packet belongs to.
 
-use ebpf_congestion_signals_common::{FLOW_IS_SHARED, FlowAddress, FlowRef, LocalKey, PeerKey};
+use ebpf_congestion_signals_common::{FlowAddress, FlowRef, LocalKey, PeerKey};
 
 use crate::kernel::{Skb, Sock};
 use crate::maps::{self, LOCALS, PEERS};
-use crate::packet;
+use crate::packet::{self, Parsing};
 
 /// The flows of a packet. A packet can belong to both a watched socket and a watched peer of it.
 #[derive(Clone, Copy)]
@@ -25,10 +25,21 @@ impl Owner {
         self.socket.is_none() && self.peer.is_none()
     }
 
-    /// Whether the packet counts among the sharing flows.
     #[inline(always)]
-    pub fn is_shared(self) -> bool {
-        (self.socket.slot | self.peer.slot) & FLOW_IS_SHARED != 0
+    pub fn is_same(self, other: Self) -> bool {
+        self.socket == other.socket && self.peer == other.peer
+    }
+
+    /// Whether the packet counts as shared by its socket's flow.
+    #[inline(always)]
+    pub fn socket_shares(self) -> bool {
+        self.socket.is_shared()
+    }
+
+    /// Whether it counts as shared by its peer's flow: once for both.
+    #[inline(always)]
+    pub fn peer_shares(self) -> bool {
+        self.peer.is_shared() && !self.socket.is_shared()
     }
 }
 
@@ -37,6 +48,10 @@ impl Owner {
 pub fn of_leaving(skb: Skb) -> Owner {
     let sk = skb.sk();
     if sk.is_none() {
+        // Forwarded: received from a device, and never a socket's of this namespace.
+        if skb.iif() != 0 {
+            return Owner::NONE;
+        }
         return match packet::ends(skb) {
             Some(ends) => by_address(skb, &ends.source, &ends.destination, ends.protocol),
             None => Owner::NONE,
@@ -60,26 +75,74 @@ pub fn of_leaving(skb: Skb) -> Owner {
     }
 }
 
-/// Of a packet that came in from a device; `receiver` is the socket it was for, where known.
+/// Room to find the owner of a dropped packet in: the stack of a probe is small.
+#[repr(C)]
+pub struct Finding {
+    parsing: Parsing,
+    local: LocalKey,
+    peer: PeerKey,
+}
+
+/// Of a packet that was dropped on its way out, or that came in from a device; `receiver` is the
+/// socket it was for, where known.
 #[inline(always)]
-pub fn of_arriving(skb: Skb, receiver: Sock) -> Owner {
-    let receiver = if receiver.is_none() {
-        skb.sk()
-    } else {
-        receiver
-    };
-    let cookie = if receiver.is_none() {
-        0
-    } else {
-        receiver.cookie()
-    };
-    let Some(ends) = packet::ends(skb) else {
+pub fn of_dropped(skb: Skb, arriving: bool, receiver: Sock) -> Owner {
+    let Some(work) = maps::finding() else {
         return Owner::NONE;
     };
-    if cookie == 0 {
-        return by_address(skb, &ends.destination, &ends.source, ends.protocol);
+    let sk = skb.sk();
+    let mut cookie = 0;
+    if arriving {
+        if !receiver.is_none() {
+            cookie = receiver.cookie();
+            // A watched socket has a cookie.
+            if cookie == 0 {
+                return Owner::NONE;
+            }
+        }
+    } else if !sk.is_none() {
+        cookie = sk.cookie();
+        if maps::watched(cookie).is_none() {
+            return Owner::NONE;
+        }
     }
-    by_cookie(cookie, &ends.source)
+    // SAFETY: this CPU's own record, which no other program uses, and this one does not interrupt
+    // itself.
+    unsafe {
+        let found = packet::parse(skb, &raw mut (*work).parsing);
+        let ends = &raw const (*work).parsing.ends;
+        let (local, remote) = if arriving {
+            (&raw const (*ends).destination, &raw const (*ends).source)
+        } else {
+            (&raw const (*ends).source, &raw const (*ends).destination)
+        };
+        if found && cookie == 0 {
+            // A packet of a sender on this host keeps the sender's socket until it is received.
+            if !sk.is_none() && sk.port() == (*local).port && sk.port() != (*remote).port {
+                cookie = sk.cookie();
+            }
+            if cookie == 0 {
+                (*work).local.netns = skb.dev().netns_cookie();
+                (*work).local.local = *local;
+                (*work).local.protocol = (*ends).protocol as u64;
+                cookie = by_key(&raw mut (*work).local);
+            }
+        }
+        let Some(entry) = maps::watched(cookie) else {
+            return Owner::NONE;
+        };
+        let peer = if entry.peers == 0 || !found {
+            FlowRef::NONE
+        } else {
+            (*work).peer.cookie = cookie;
+            (*work).peer.remote = *remote;
+            peer_by_key(&raw mut (*work).peer)
+        };
+        Owner {
+            socket: entry.flow,
+            peer,
+        }
+    }
 }
 
 #[inline(always)]
@@ -89,26 +152,7 @@ fn by_address(skb: Skb, local: &FlowAddress, remote: &FlowAddress, protocol: u8)
         local: *local,
         protocol: protocol as u64,
     };
-    // SAFETY: the value is read before the program ends.
-    let mut cookie = unsafe { LOCALS.get(key) };
-    if cookie.is_none() && local.scope != 0 {
-        key.local.scope = 0;
-        // SAFETY: as above.
-        cookie = unsafe { LOCALS.get(key) };
-    }
-    if cookie.is_none() {
-        key.local = FlowAddress::wildcard(local.port);
-        // SAFETY: as above.
-        cookie = unsafe { LOCALS.get(key) };
-    }
-    match cookie {
-        Some(cookie) => by_cookie(*cookie, remote),
-        None => Owner::NONE,
-    }
-}
-
-#[inline(always)]
-fn by_cookie(cookie: u64, remote: &FlowAddress) -> Owner {
+    let cookie = by_key(&raw mut key);
     let Some(entry) = maps::watched(cookie) else {
         return Owner::NONE;
     };
@@ -123,16 +167,41 @@ fn by_cookie(cookie: u64, remote: &FlowAddress) -> Owner {
     }
 }
 
+/// The cookie of the watched socket that has this address, on its link or on any, or has its port on
+/// all addresses; 0: none has.
+#[inline(always)]
+fn by_key(key: *mut LocalKey) -> u64 {
+    // SAFETY: the caller's memory, and values that are copied at once.
+    unsafe {
+        let mut cookie = LOCALS.get(&*key).copied();
+        if cookie.is_none() && (*key).local.scope != 0 {
+            (*key).local.scope = 0;
+            cookie = LOCALS.get(&*key).copied();
+        }
+        if cookie.is_none() {
+            (*key).local = FlowAddress::wildcard((*key).local.port);
+            cookie = LOCALS.get(&*key).copied();
+        }
+        cookie.unwrap_or(0)
+    }
+}
+
 /// A peer watched on the packet's link, or on any.
 #[inline(always)]
 fn peer_of(cookie: u64, remote: FlowAddress) -> FlowRef {
     let mut key = PeerKey { cookie, remote };
-    // SAFETY: the value is copied at once.
-    let mut flow = unsafe { PEERS.get(key) }.copied();
-    if flow.is_none() && remote.scope != 0 {
-        key.remote.scope = 0;
-        // SAFETY: as above.
-        flow = unsafe { PEERS.get(key) }.copied();
+    peer_by_key(&raw mut key)
+}
+
+#[inline(always)]
+fn peer_by_key(key: *mut PeerKey) -> FlowRef {
+    // SAFETY: the caller's memory, and values that are copied at once.
+    unsafe {
+        let mut flow = PEERS.get(&*key).copied();
+        if flow.is_none() && (*key).remote.scope != 0 {
+            (*key).remote.scope = 0;
+            flow = PEERS.get(&*key).copied();
+        }
+        flow.unwrap_or(FlowRef::NONE)
     }
-    flow.unwrap_or(FlowRef::NONE)
 }

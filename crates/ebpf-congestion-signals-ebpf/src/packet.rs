@@ -2,7 +2,7 @@
 
 use ebpf_congestion_signals_common::FlowAddress;
 
-use crate::kernel::{Skb, fact, read};
+use crate::kernel::{Skb, fact, read, read_into};
 
 const ETH_P_IP: u16 = 0x0800;
 const ETH_P_IPV6: u16 = 0x86dd;
@@ -16,66 +16,126 @@ const UDP_HEADER: u32 = 8;
 const TCP_DATA_OFFSET_AT: u64 = 12;
 
 /// Both ends of a TCP or UDP packet.
+#[repr(C)]
 pub struct Ends {
     pub source: FlowAddress,
     pub destination: FlowAddress,
     pub protocol: u8,
 }
 
-/// Whether the packet is IPv4 or IPv6.
+/// Protocols whose headers can stand before those of IP when a packet leaves: VLAN tags and PPPoE.
+const ETH_P_8021Q: u16 = 0x8100;
+const ETH_P_8021AD: u16 = 0x88a8;
+const ETH_P_PPP_SES: u16 = 0x8864;
+
+/// Bits of IPv4's fragment offset (RFC 791 section 3.1).
+const FRAGMENT_OFFSET: u16 = 0x1fff;
+
+/// Whether the packet is IPv4 or IPv6, in a VLAN or PPPoE session or not.
 #[inline(always)]
 pub fn is_ip(skb: Skb) -> bool {
-    let protocol = u16::from_be(skb.protocol_be());
-    protocol == ETH_P_IP || protocol == ETH_P_IPV6
+    matches!(
+        u16::from_be(skb.protocol_be()),
+        ETH_P_IP | ETH_P_IPV6 | ETH_P_8021Q | ETH_P_8021AD | ETH_P_PPP_SES
+    )
 }
 
-/// The ends of a packet; `None` for anything but TCP and UDP directly over IP.
+/// The ends of a packet, in a tunnel those of the packet inside; `None` for anything but TCP and UDP
+/// directly over IP, and for fragments without ports.
 #[inline(always)]
 pub fn ends(skb: Skb) -> Option<Ends> {
-    let network = skb.head().wrapping_add(skb.network_header() as u64);
-    if u16::from_be(skb.protocol_be()) == ETH_P_IPV6 {
-        let header: [u8; 40] = read(network)?;
-        let [source_port, destination_port] = ports(network.wrapping_add(40))?;
-        let protocol = header[6];
-        if protocol != IPPROTO_UDP && protocol != IPPROTO_TCP {
-            return None;
-        }
-        let mut source = [0; 16];
-        source.copy_from_slice(&header[8..24]);
-        let mut destination = [0; 16];
-        destination.copy_from_slice(&header[24..40]);
-        let mut source = FlowAddress::v6(source, source_port);
-        let mut destination = FlowAddress::v6(destination, destination_port);
-        if source.is_link_local() || destination.is_link_local() {
-            let link = skb.dev().ifindex_or_none();
-            source = source.on_link(link);
-            destination = destination.on_link(link);
-        }
-        Some(Ends {
-            source,
-            destination,
-            protocol,
-        })
+    let mut work = Parsing::NEW;
+    if parse(skb, &raw mut work) {
+        Some(work.ends)
     } else {
-        let header: [u8; 20] = read(network)?;
-        let header_length = (header[0] & 0xf) as u64 * 4;
-        let [source_port, destination_port] = ports(network.wrapping_add(header_length))?;
-        let protocol = header[9];
-        if protocol != IPPROTO_UDP && protocol != IPPROTO_TCP {
-            return None;
-        }
-        Some(Ends {
-            source: FlowAddress::v4(
-                [header[12], header[13], header[14], header[15]],
-                source_port,
-            ),
-            destination: FlowAddress::v4(
-                [header[16], header[17], header[18], header[19]],
-                destination_port,
-            ),
-            protocol,
-        })
+        None
     }
+}
+
+/// Room to read a packet's ends in.
+#[repr(C)]
+pub struct Parsing {
+    header: [u8; 40],
+    pub ends: Ends,
+}
+
+impl Parsing {
+    const NEW: Self = Self {
+        header: [0; 40],
+        ends: Ends {
+            source: FlowAddress::wildcard(0),
+            destination: FlowAddress::wildcard(0),
+            protocol: 0,
+        },
+    };
+}
+
+/// As [`ends`], in memory of the caller's; whether there are any.
+#[inline(always)]
+pub fn parse(skb: Skb, work: *mut Parsing) -> bool {
+    let protocol = u16::from_be(skb.protocol_be());
+    let inner = skb.inner_network_header();
+    let at = if inner == 0 {
+        skb.network_header()
+    } else {
+        inner
+    };
+    let network = skb.head().wrapping_add(at as u64);
+    let is_v6 = if inner == 0 && (protocol == ETH_P_IP || protocol == ETH_P_IPV6) {
+        protocol == ETH_P_IPV6
+    } else {
+        let first: u8 = read(network).unwrap_or_default();
+        first >> 4 == 6
+    };
+    // SAFETY: the caller's memory.
+    let (header, ends) = unsafe { (&raw mut (*work).header, &raw mut (*work).ends) };
+    if is_v6 {
+        if !read_into(network, header.cast::<u8>(), 40) {
+            return false;
+        }
+        let Some([source_port, destination_port]) = ports(network.wrapping_add(40)) else {
+            return false;
+        };
+        // SAFETY: as above; addresses of 16 bytes at their places in the header (RFC 8200 section 3).
+        unsafe {
+            (*ends).protocol = (*header)[6];
+            (*ends).source = FlowAddress::v6(*header.cast::<u8>().add(8).cast(), source_port);
+            (*ends).destination =
+                FlowAddress::v6(*header.cast::<u8>().add(24).cast(), destination_port);
+            if (*ends).source.is_link_local() || (*ends).destination.is_link_local() {
+                let link = skb.dev().ifindex_or_none();
+                (*ends).source = (*ends).source.on_link(link);
+                (*ends).destination = (*ends).destination.on_link(link);
+            }
+        }
+    } else {
+        if !read_into(network, header.cast::<u8>(), 20) {
+            return false;
+        }
+        // SAFETY: as above.
+        let (length, fragment) = unsafe {
+            (
+                ((*header)[0] & 0xf) as u64 * 4,
+                u16::from_be_bytes([(*header)[6], (*header)[7]]),
+            )
+        };
+        if fragment & FRAGMENT_OFFSET != 0 {
+            return false;
+        }
+        let Some([source_port, destination_port]) = ports(network.wrapping_add(length)) else {
+            return false;
+        };
+        // SAFETY: as above; addresses of 4 bytes at their places in the header (RFC 791 section 3.1).
+        unsafe {
+            (*ends).protocol = (*header)[9];
+            (*ends).source = FlowAddress::v4(*header.cast::<u8>().add(12).cast(), source_port);
+            (*ends).destination =
+                FlowAddress::v4(*header.cast::<u8>().add(16).cast(), destination_port);
+        }
+    }
+    // SAFETY: as above.
+    let protocol = unsafe { (*ends).protocol };
+    protocol == IPPROTO_UDP || protocol == IPPROTO_TCP
 }
 
 /// Packets that this one is on the wire: the segments of a GSO batch, else 1.

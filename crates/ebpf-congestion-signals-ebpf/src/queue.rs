@@ -1,17 +1,18 @@
-//! What stands in outgoing queues: watched flows' share, and everybody's.
+//! What stands in outgoing queues, and what of it belongs to watched flows.
 //!
-//! Counted in on-wire bytes at enqueue and dequeue. Most queue disciplines do both under one
-//! lock; the lockless ones (pfifo_fast) may run this on two CPUs at once, which can misplace a
-//! packet until the queue is next empty. Whatever else can go astray (a packet dequeued twice
-//! because the device was busy, a queue thrown away) is put right then too.
+//! How much a queue holds, its queue discipline says itself. What a flow has in it is counted in
+//! bytes at enqueue and dequeue, most queue disciplines doing both under one lock; see
+//! [`InQueue`](ebpf_congestion_signals_common::InQueue) for how a miscount heals. The lockless ones
+//! (pfifo_fast) count for each CPU, and may run this on two at once: there, what is in the queue is
+//! what went in and did not come out, put right when it runs empty.
 
-use aya_ebpf::helpers::bpf_ktime_get_ns;
-use ebpf_congestion_signals_common::{ABSENT, FlowRef, QueueSlot, SOJOURNS_ONE_IN};
+use ebpf_congestion_signals_common::{ABSENT, FlowRef, FlowSlot, QueueSlot};
 
 use crate::atomic::{add, get, set};
 use crate::buffers;
-use crate::kernel::{Qdisc, Skb, fact};
-use crate::maps::{self, FREE_QUEUES, QUEUES};
+use crate::in_queue::{self, Entry, Place};
+use crate::kernel::{NETEM, Qdisc, Skb, TBF, fact, read};
+use crate::maps::{self, FREE_QUEUES, InTransit, QUEUES, Transit};
 use crate::owner::{self, Owner};
 
 /// Flags of `struct Qdisc`: its statistics are kept per CPU, it takes no lock.
@@ -23,9 +24,6 @@ const TCQ_F_NOLOCK: u32 = 0x100;
 /// walks the loop: 64 instead of 16 double the time that loading takes.
 const BULK: u32 = 16;
 
-/// A queue is asked what it is with the first packet of so many.
-const IDENTIFY_EVERY: u64 = 64;
-
 /// `map_update_elem` only if the key is new.
 const BPF_NOEXIST: u64 = 1;
 
@@ -33,53 +31,126 @@ const BPF_NOEXIST: u64 = 1;
 /// or sent by another CPU.
 #[inline(always)]
 pub fn enqueued(qdisc: Qdisc, skb: Skb) {
-    let Some(transit) = maps::in_transit() else {
+    let Some(transit) = maps::transit() else {
         return;
     };
-    // SAFETY: this CPU's own record.
-    let (owner, bytes) = unsafe {
-        if (*transit).skb == skb.address() {
-            (*transit).queued = 1;
-            let owner = (*transit).owner;
-            if owner.is_none() {
-                (owner, skb.pkt_len())
-            } else {
-                (owner, (*transit).bytes)
-            }
-        } else {
-            (owner::of_leaving(skb), skb.pkt_len())
-        }
+    let handed = maps::handed(transit, skb.address());
+    let owner = match handed {
+        // SAFETY: this CPU's own record.
+        Some(record) => unsafe {
+            (*record).queued = 1;
+            (*record).owner
+        },
+        None => owner::of_leaving(skb),
     };
     let index = match maps::known_queue(qdisc.address()) {
         Some(index) => index,
         None if owner.is_none() => return,
         None => match adopt(qdisc) {
             Some(index) => index,
-            None => return,
+            None => return uncounted(owner),
         },
     };
     let Some(queue) = maps::queue(index) else {
         return;
     };
     // SAFETY: fields of a slot.
-    let packets = unsafe {
-        add(&raw mut (*queue).enqueued, bytes as u64);
-        add(&raw mut (*queue).enqueued_packets, 1);
-        get(&raw const (*queue).enqueued_packets)
+    let before = unsafe {
+        set(&raw mut (*queue).filled, 1);
+        get(&raw const (*queue).backlog)
     };
-    gauge(qdisc, queue);
-    if packets % IDENTIFY_EVERY == 1 {
-        identify(qdisc, queue);
+    let is_lockless = is_lockless(qdisc);
+    if is_lockless {
+        // SAFETY: as above.
+        unsafe {
+            add(&raw mut (*queue).enqueued, skb.pkt_len() as u64);
+            add(&raw mut (*queue).enqueued_packets, 1);
+        }
     }
+    let now = gauge(qdisc, queue, is_lockless);
     if owner.is_none() {
         return;
     }
-    if owner.is_shared() {
-        // SAFETY: as above.
-        unsafe { add(&raw mut (*queue).shared_enqueued, bytes as u64) };
+    identify_now_and_then(qdisc, queue, transit);
+    let place = Place { index, slot: queue };
+    let mut entry = Entry {
+        bytes: skb.pkt_len(),
+        shared: false,
+        followed: skb.address(),
+        order: (skb.hash() ^ skb.priority()) | 1,
+    };
+    if let Some(record) = handed
+        && !is_lockless
+    {
+        split(qdisc, record, &mut entry, now.wrapping_sub(before));
     }
-    enter(owner.socket, index, queue, bytes);
-    enter(owner.peer, index, queue, bytes);
+    // SAFETY: a field of a slot.
+    if unsafe { get((&raw const (*queue).kind).cast::<u64>()) } == NETEM {
+        entry.followed = 0;
+    }
+    enter(owner, place, entry);
+}
+
+/// A batch may have been split into segments, and a part of them refused: what the queue grew by is
+/// what it took.
+#[inline(always)]
+fn split(qdisc: Qdisc, record: *mut InTransit, entry: &mut Entry, grown: u64) {
+    // SAFETY: this CPU's own record.
+    unsafe {
+        if (*record).packets <= 1 {
+            return;
+        }
+        let whole = (*record).bytes;
+        (*record).refused_bytes = 0;
+        if grown == entry.bytes as u64 {
+            return;
+        }
+        if grown == 0 || grown > whole as u64 {
+            // Something else has changed too.
+            entry.bytes = whole;
+            entry.followed = 0;
+            entry.order = 0;
+            return;
+        }
+        (*record).refused_bytes = whole - grown as u32;
+        entry.bytes = grown as u32;
+        entry.order = 0;
+        entry.followed = match qdisc.bucket_child() {
+            Some(child) if qdisc.kind()[0] == TBF => child.last_packet(),
+            _ => 0,
+        };
+    }
+}
+
+#[inline(always)]
+fn enter(owner: Owner, place: Place, entry: Entry) {
+    in_queue::enter(
+        owner.socket,
+        place,
+        Entry {
+            shared: owner.socket_shares(),
+            ..entry
+        },
+    );
+    in_queue::enter(
+        owner.peer,
+        place,
+        Entry {
+            shared: owner.peer_shares(),
+            ..entry
+        },
+    );
+}
+
+/// The flows are in a queue that no slot is left for.
+#[inline(always)]
+fn uncounted(owner: Owner) {
+    for whose in [owner.socket, owner.peer] {
+        if let Some(flow) = maps::flow(whose) {
+            // SAFETY: a field of a slot.
+            unsafe { set(&raw mut (*flow).uncounted, 1) };
+        }
+    }
 }
 
 /// `qdisc` gave `count` packets to the device, the first of a list at `skb`; or none.
@@ -91,48 +162,71 @@ pub fn dequeued(qdisc: Qdisc, count: u32, skb: Skb) {
     let Some(queue) = maps::queue(index) else {
         return;
     };
-    let Some(transit) = maps::in_transit() else {
-        return;
-    };
-    if fact!(reason_not_specified) != ABSENT {
-        // SAFETY: this CPU's own record.
-        unsafe { (*transit).left = skb.address() };
-    }
-    let mut skb = skb;
+    let is_lockless = is_lockless(qdisc);
     let mut gone = Gone {
         bytes: 0,
         packets: 0,
-        now: maps::tick_time(transit),
     };
-    while gone.packets < BULK {
-        if gone.packets >= count || skb.is_none() {
-            break;
-        }
-        depart(queue, skb, &mut gone);
-        skb = skb.next();
-        gone.packets += 1;
-    }
-    if gone.packets == BULK && count > BULK {
-        gone.bytes = gone.bytes / BULK as u64 * count as u64;
-        gone.packets = count;
-    }
-    // SAFETY: fields of a slot.
-    unsafe {
-        add(&raw mut (*queue).dequeued, gone.bytes);
-        add(&raw mut (*queue).dequeued_packets, gone.packets as u64);
-    }
-    gauge(qdisc, queue);
-    if is_lockless(qdisc) {
-        // SAFETY: fields of a slot.
-        let is_empty = unsafe {
-            get(&raw const (*queue).dequeued_packets) >= get(&raw const (*queue).enqueued_packets)
+    if !skb.is_none() && !was_requeued(qdisc, queue, is_lockless) {
+        let Some(transit) = maps::transit() else {
+            return;
         };
-        if is_empty {
-            drained(queue);
+        if fact!(reason_not_specified) != ABSENT {
+            // SAFETY: this CPU's own record.
+            unsafe { (*transit).left = skb.address() };
         }
-    } else if qdisc.qlen() == 0 {
+        let place = Place { index, slot: queue };
+        let mut skb = skb;
+        while gone.packets < BULK {
+            if gone.packets >= count || skb.is_none() {
+                break;
+            }
+            depart(place, skb, &mut gone, transit);
+            skb = skb.next();
+            gone.packets += 1;
+        }
+        if gone.packets == BULK && count > BULK {
+            gone.bytes = gone.bytes / BULK as u64 * count as u64;
+            gone.packets = count;
+        }
+    }
+    let is_empty = if is_lockless {
+        // SAFETY: fields of a slot.
+        unsafe {
+            add(&raw mut (*queue).dequeued, gone.bytes);
+            add(&raw mut (*queue).dequeued_packets, gone.packets as u64);
+            get(&raw const (*queue).dequeued_packets) >= get(&raw const (*queue).enqueued_packets)
+        }
+    } else {
+        qdisc.qlen() == 0
+    };
+    gauge(qdisc, queue, is_lockless);
+    if is_empty {
         drained(queue);
     }
+}
+
+/// Whether what a queue gives to its device was given to it before, which would not take it: the
+/// queue discipline counts such packets, and gives them again before any other.
+#[inline(always)]
+fn was_requeued(qdisc: Qdisc, queue: *mut QueueSlot, is_lockless: bool) -> bool {
+    if is_lockless {
+        return false;
+    }
+    let requeues = qdisc.requeues();
+    // SAFETY: fields of a slot.
+    unsafe {
+        let before = get(&raw const (*queue).requeues);
+        let mut again = get(&raw const (*queue).requeued);
+        if requeues != before {
+            set(&raw mut (*queue).requeues, requeues);
+            again = again.wrapping_add(requeues.wrapping_sub(before));
+        } else if again == 0 {
+            return false;
+        }
+        set(&raw mut (*queue).requeued, again - 1);
+    }
+    true
 }
 
 /// `qdisc` threw away all it held.
@@ -144,55 +238,78 @@ pub fn reset(qdisc: Qdisc) {
     let Some(queue) = maps::queue(index) else {
         return;
     };
-    drained(queue);
     // SAFETY: fields of a slot.
     unsafe {
+        set(&raw mut (*queue).filled, 1);
+        set(&raw mut (*queue).requeued, 0);
         set(&raw mut (*queue).backlog, 0);
         set(&raw mut (*queue).packets, 0);
     }
+    drained(queue);
+}
+
+/// `qdisc` is gone: its slot is another's.
+#[inline(always)]
+pub fn destroyed(qdisc: Qdisc) {
+    let Some(index) = maps::known_queue(qdisc.address()) else {
+        return;
+    };
+    let Some(queue) = maps::queue(index) else {
+        return;
+    };
+    maps::forget_queue(qdisc.address());
+    // SAFETY: fields of a slot.
+    unsafe {
+        set(&raw mut (*queue).qdisc, 0);
+        let generation = get(&raw const (*queue).generation).wrapping_add(1);
+        set(&raw mut (*queue).generation, generation);
+    }
+    let _ = FREE_QUEUES.push(index, 0);
+}
+
+/// Where a packet stands, or stood until it was dropped.
+#[inline(always)]
+pub fn of_packet(skb: Skb) -> Option<Place> {
+    let qdisc = skb.dev().queue_discipline(skb.queue_mapping())?;
+    let index = maps::known_queue_at(qdisc)?;
+    Some(Place {
+        index,
+        slot: maps::queue(index)?,
+    })
 }
 
 /// A watched packet was dropped after a queue discipline had taken it.
 #[inline(always)]
-pub fn dropped_inside(owner: Owner, bytes: u32) {
-    let shared = owner.is_shared();
-    let by_socket = leave(owner.socket, bytes);
-    let by_peer = leave(owner.peer, bytes);
-    let Some(index) = by_peer.or(by_socket) else {
-        return;
-    };
-    let Some(queue) = maps::queue(index) else {
-        return;
-    };
-    // SAFETY: fields of a slot.
-    unsafe {
-        add(&raw mut (*queue).dequeued, bytes as u64);
-        add(&raw mut (*queue).dequeued_packets, 1);
-        if shared {
-            add(&raw mut (*queue).shared_dequeued, bytes as u64);
-        }
-    }
+pub fn dropped_inside(owner: Owner, place: Place, skb: Skb) {
+    let (bytes, address) = (skb.pkt_len(), skb.address());
+    in_queue::drop_inside(owner.socket, place, bytes, owner.socket_shares(), address);
+    in_queue::drop_inside(owner.peer, place, bytes, owner.peer_shares(), address);
 }
 
-/// Whether `bytes` of a flow, or more, are in its queue.
+/// A queue discipline dropped another packet to take this one, and says so to the sender
+/// (`NET_XMIT_CN`), but to no probe.
 #[inline(always)]
-pub fn holds(whose: FlowRef, bytes: u32) -> bool {
-    let Some(flow) = maps::flow(whose) else {
-        return false;
-    };
-    // SAFETY: fields of a slot.
-    let Some(index) = unsafe { get(&raw const (*flow).queue) }.checked_sub(1) else {
-        return false;
-    };
-    let Some(queue) = maps::queue(index) else {
-        return false;
-    };
-    // SAFETY: fields of slots.
+pub fn taken_for_another(record: *mut InTransit, place: Place) {
+    // SAFETY: this CPU's own record.
     unsafe {
-        let inside =
-            get(&raw const (*flow).enqueued).wrapping_sub(get(&raw const (*flow).dequeued));
-        get(&raw const (*flow).queue_drained) == get(&raw const (*queue).drained)
-            && inside as i64 >= bytes as i64
+        (*record).queued = 1;
+        let handed = (*record).bytes;
+        // As a size table has it, if there is one.
+        let place_of_length = (*record).skb.wrapping_add(fact!(skb_pkt_len) as u64);
+        let told: u32 = read(place_of_length).unwrap_or_default();
+        let bytes = if told > handed && told < 2 * handed {
+            told
+        } else {
+            handed
+        };
+        set(&raw mut (*place.slot).filled, 1);
+        let entry = Entry {
+            bytes,
+            shared: false,
+            followed: (*record).skb,
+            order: 0,
+        };
+        enter((*record).owner, place, entry);
     }
 }
 
@@ -209,24 +326,59 @@ fn adopt(qdisc: Qdisc) -> Option<u32> {
         return Some(index);
     }
     let queue = maps::queue(index)?;
-    // SAFETY: a field of a slot.
-    unsafe { set(&raw mut (*queue).qdisc, qdisc.address()) };
+    // SAFETY: fields of a slot.
+    unsafe {
+        set(&raw mut (*queue).qdisc, qdisc.address());
+        let came_in = get(&raw const (*queue).enqueued);
+        set(&raw mut (*queue).dequeued, came_in);
+        let came_in = get(&raw const (*queue).enqueued_packets);
+        set(&raw mut (*queue).dequeued_packets, came_in);
+        set(&raw mut (*queue).requeues, qdisc.requeues());
+        set(&raw mut (*queue).requeued, 0);
+        set(&raw mut (*queue).backlog, qdisc.backlog() as u64);
+        set(&raw mut (*queue).filled, 1);
+    }
+    drained(queue);
+    identify(qdisc, queue);
     maps::remember_queue(qdisc.address(), index);
     Some(index)
 }
 
-/// Takes what a queue is and how much it holds: its limit can be changed while it works, and its
-/// memory used for another when it is gone.
+/// Takes once a tick what a queue is: its limit can be changed while it works.
+#[inline(always)]
+fn identify_now_and_then(qdisc: Qdisc, queue: *mut QueueSlot, transit: *mut Transit) {
+    let tick = maps::tick(transit);
+    // SAFETY: fields of a slot.
+    unsafe {
+        if get(&raw const (*queue).identified) == tick {
+            return;
+        }
+        set(&raw mut (*queue).identified, tick);
+    }
+    identify(qdisc, queue);
+}
+
 #[inline(always)]
 fn identify(qdisc: Qdisc, queue: *mut QueueSlot) {
     let kind = qdisc.kind();
+    let (limit, child) = if kind[0] == TBF {
+        match qdisc.bucket_child() {
+            Some(child) => (child.limit(), child.kind),
+            None => (0, 0),
+        }
+    } else {
+        (qdisc.limit(), 0)
+    };
     // SAFETY: fields of a slot.
     unsafe {
         set(&raw mut (*queue).handle, qdisc.handle());
         set(&raw mut (*queue).ifindex, qdisc.dev().ifindex());
+        // A limit is never told as one of another kind.
+        set(&raw mut (*queue).limit, 0);
         set((&raw mut (*queue).kind).cast::<u64>(), kind[0]);
         set((&raw mut (*queue).kind).cast::<u64>().add(1), kind[1]);
-        set(&raw mut (*queue).limit, qdisc.capacity(kind[0]));
+        set(&raw mut (*queue).child, child);
+        set(&raw mut (*queue).limit, limit);
     }
 }
 
@@ -235,12 +387,12 @@ fn is_lockless(qdisc: Qdisc) -> bool {
     qdisc.flags() & (TCQ_F_CPUSTATS | TCQ_F_NOLOCK) != 0
 }
 
-/// Takes what is in the queue: its own count where it keeps one, else ours.
+/// Takes what is in the queue: its own count where it keeps one, else ours. Answers the bytes.
 #[inline(always)]
-fn gauge(qdisc: Qdisc, queue: *mut QueueSlot) {
+fn gauge(qdisc: Qdisc, queue: *mut QueueSlot, is_lockless: bool) -> u64 {
     // SAFETY: fields of a slot.
     unsafe {
-        let (backlog, packets) = if is_lockless(qdisc) {
+        let (backlog, packets) = if is_lockless {
             (
                 inside(&raw const (*queue).enqueued, &raw const (*queue).dequeued),
                 inside(
@@ -253,6 +405,7 @@ fn gauge(qdisc: Qdisc, queue: *mut QueueSlot) {
         };
         set(&raw mut (*queue).backlog, backlog);
         set(&raw mut (*queue).packets, packets);
+        backlog
     }
 }
 
@@ -268,16 +421,16 @@ fn inside(entered: *const u64, left: *const u64) -> u64 {
 fn drained(queue: *mut QueueSlot) {
     // SAFETY: fields of a slot.
     unsafe {
-        let enqueued = get(&raw const (*queue).enqueued);
-        if enqueued == get(&raw const (*queue).enqueued_at_drain) {
+        if get(&raw const (*queue).filled) == 0 {
             return;
         }
-        set(&raw mut (*queue).enqueued_at_drain, enqueued);
+        set(&raw mut (*queue).filled, 0);
+        let enqueued = get(&raw const (*queue).enqueued);
         set(&raw mut (*queue).dequeued, enqueued);
         let packets = get(&raw const (*queue).enqueued_packets);
         set(&raw mut (*queue).dequeued_packets, packets);
-        let shared = get(&raw const (*queue).shared_enqueued);
-        set(&raw mut (*queue).shared_dequeued, shared);
+        let shared = get(&raw const (*queue).shared_entered);
+        set(&raw mut (*queue).shared_left, shared);
         add(&raw mut (*queue).drained, 1);
     }
 }
@@ -286,91 +439,32 @@ fn drained(queue: *mut QueueSlot) {
 struct Gone {
     bytes: u64,
     packets: u32,
-    /// Kernel time, to a tick.
-    now: u64,
 }
 
 /// One packet leaves the queue.
 #[inline(always)]
-fn depart(queue: *mut QueueSlot, skb: Skb, gone: &mut Gone) {
+fn depart(place: Place, skb: Skb, gone: &mut Gone, transit: *mut Transit) {
     let bytes = skb.pkt_len();
     gone.bytes += bytes as u64;
     let owner = owner::of_leaving(skb);
     if owner.is_none() {
         return;
     }
-    if owner.is_shared() {
-        // SAFETY: as above.
-        unsafe { add(&raw mut (*queue).shared_dequeued, bytes as u64) };
-    }
-    leave(owner.socket, bytes);
-    leave(owner.peer, bytes);
-    observe(owner.socket, skb, gone.now);
-    observe(owner.peer, skb, gone.now);
-}
-
-/// `bytes` of a flow enter a queue.
-#[inline(always)]
-fn enter(whose: FlowRef, index: u32, queue: *const QueueSlot, bytes: u32) {
-    let Some(flow) = maps::flow(whose) else {
-        return;
-    };
-    // SAFETY: fields of slots, and a helper without preconditions.
-    unsafe {
-        let drained = get(&raw const (*queue).drained);
-        if get(&raw const (*flow).queue) != index + 1
-            || get(&raw const (*flow).queue_drained) != drained
-        {
-            let enqueued = get(&raw const (*flow).enqueued);
-            set(&raw mut (*flow).dequeued, enqueued);
-            set(&raw mut (*flow).queue_drained, drained);
-            set(&raw mut (*flow).queue, index + 1);
-            set(&raw mut (*flow).sojourn.since, 0);
-        }
-        add(&raw mut (*flow).enqueued, bytes as u64);
-        let entered = get(&raw const (*flow).sojourn.entered) + 1;
-        set(&raw mut (*flow).sojourn.entered, entered);
-        if entered % SOJOURNS_ONE_IN == 1 && get(&raw const (*flow).sojourn.since) == 0 {
-            let until = get(&raw const (*flow).enqueued);
-            set(&raw mut (*flow).sojourn.until, until);
-            set(&raw mut (*flow).sojourn.since, bpf_ktime_get_ns());
-        }
-    }
-}
-
-/// `bytes` of a flow leave its queue, whose index is the answer.
-#[inline(always)]
-fn leave(whose: FlowRef, bytes: u32) -> Option<u32> {
-    let flow = maps::flow(whose)?;
-    // SAFETY: fields of a slot.
-    unsafe {
-        add(&raw mut (*flow).dequeued, bytes as u64);
-        get(&raw const (*flow).queue).checked_sub(1)
-    }
+    let (now, address) = (maps::tick_time(transit), skb.address());
+    let flow = in_queue::leave(owner.socket, place, bytes, owner.socket_shares(), address);
+    observe(owner.socket, flow, skb, now);
+    let flow = in_queue::leave(owner.peer, place, bytes, owner.peer_shares(), address);
+    observe(owner.peer, flow, skb, now);
 }
 
 /// Takes the occupancy of the send buffer as it will be once the device has sent `skb`.
 #[inline(always)]
-fn observe(whose: FlowRef, skb: Skb, now: u64) {
-    let Some(flow) = maps::flow(whose) else {
-        return;
-    };
-    // SAFETY: fields of a slot, and a helper without preconditions.
-    unsafe {
-        set(&raw mut (*flow).updated_ns, now);
-        let since = get(&raw const (*flow).sojourn.since);
-        let to_go =
-            get(&raw const (*flow).sojourn.until).wrapping_sub(get(&raw const (*flow).dequeued));
-        if since != 0 && to_go as i64 <= 0 {
-            set(&raw mut (*flow).sojourn.since, 0);
-            let sojourn = bpf_ktime_get_ns() - since;
-            set(&raw mut (*flow).sojourn.last_ns, sojourn);
-            add(&raw mut (*flow).sojourn.sum_ns, sojourn);
-            add(&raw mut (*flow).sojourn.samples, 1);
-        }
-    }
+fn observe(whose: FlowRef, flow: Option<*mut FlowSlot>, skb: Skb, now: u64) {
+    let Some(flow) = flow else { return };
+    // SAFETY: a field of a slot.
+    unsafe { set(&raw mut (*flow).updated_ns, now) };
     let sk = skb.sk();
-    if sk.is_none() {
+    if sk.is_none() || !sk.is_full() {
         return;
     }
     let wmem = buffers::wmem(sk);

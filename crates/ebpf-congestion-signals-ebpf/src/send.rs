@@ -5,7 +5,7 @@ use ebpf_congestion_signals_common::{FlowRef, SendCounters, Socket};
 
 use crate::atomic::{add, set};
 use crate::buffers;
-use crate::kernel::{Skb, Sock};
+use crate::kernel::{Skb, Sock, VXLAN};
 use crate::maps;
 use crate::owner::{self, Owner};
 use crate::packet::{self, IPPROTO_TCP, IPPROTO_UDP};
@@ -18,7 +18,7 @@ const AF_INET6: u16 = 10;
 #[inline(always)]
 pub fn kind_of(sk: Sock) -> Option<Socket> {
     let family = sk.family();
-    if family != AF_INET && family != AF_INET6 {
+    if (family != AF_INET && family != AF_INET6) || !sk.is_full() {
         return None;
     }
     let v6 = family == AF_INET6;
@@ -94,8 +94,18 @@ fn count(counters: *mut SendCounters, bytes: u64, every: u32) {
 /// A packet is about to be queued for a device.
 #[inline(always)]
 pub fn device_takes(skb: Skb) {
-    let Some(transit) = maps::in_transit() else {
+    let Some(transit) = maps::transit() else {
         return;
+    };
+    let device = skb.dev();
+    let is_stacked = device.is_stacked();
+    let is_in_tunnel = skb.is_in_tunnel();
+    let depth = if is_stacked {
+        0
+    } else if is_in_tunnel {
+        2
+    } else {
+        1
     };
     // A packet without a socket is forwarded, or the kernel's own.
     let sk = skb.sk();
@@ -106,20 +116,36 @@ pub fn device_takes(skb: Skb) {
         Owner::NONE
     };
     // The on-wire length counts the headers of every segment, so it is longer for a batch alone.
-    let packets = if skb.pkt_len() > skb.len() {
+    let bytes = skb.pkt_len();
+    let packets = if bytes > skb.len() {
         packet::packets(skb)
     } else {
         1
     };
-    // SAFETY: this CPU's own record.
+    // SAFETY: an element of this CPU's own record.
     unsafe {
-        (*transit).skb = skb.address();
-        (*transit).owner = owner;
-        (*transit).queued = 0;
-        (*transit).packets = packets;
-        (*transit).had_socket = had_socket as u32;
+        let record = &raw mut (*transit).handed[depth];
+        (*record).skb = skb.address();
+        (*record).device = device.address();
+        (*record).owner = owner;
+        (*record).bytes = bytes;
+        (*record).queued = 0;
+        (*record).packets = packets;
+        (*record).had_socket = had_socket as u32;
+        (*record).refused_bytes = if packets > 1 { bytes } else { 0 };
+        (*record).mapping = skb.queue_mapping() as u32;
     }
-    if !had_socket || skb.dev().is_stacked() {
+    // Counted once: where the packet comes to a device for the first time, not where another device
+    // or a tunnel hands it on, nor where it was received from one by a bridge.
+    if !had_socket || skb.iif() != 0 {
+        return;
+    }
+    let is_first = if is_stacked {
+        device.kind() == VXLAN
+    } else {
+        !is_in_tunnel
+    };
+    if !is_first {
         return;
     }
     let Some(kind) = kind_of(sk) else { return };
@@ -136,8 +162,6 @@ pub fn device_takes(skb: Skb) {
         truesize: skb.truesize(),
         time_ns: maps::tick_time(transit),
     };
-    // SAFETY: this CPU's own record.
-    unsafe { (*transit).bytes = skb.pkt_len() };
     count_sent(owner.socket, &sent);
     count_sent(owner.peer, &sent);
 }

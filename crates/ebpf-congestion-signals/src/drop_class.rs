@@ -14,6 +14,7 @@ pub(crate) fn class_of(reason: &str) -> DropClass {
         | "QDISC_FLOOD_PROTECTION"
         | "QDISC_BAND_LIMIT"
         | "QDISC_FLOW_LIMIT"
+        | "QDISC_BURST_DROP"
         | "QDISC_L4S_STEP_NON_ECN"
         | "CAKE_FLOOD"
         | "FQ_BAND_LIMIT"
@@ -52,9 +53,26 @@ pub(crate) fn class_of(reason: &str) -> DropClass {
     }
 }
 
+/// Whether a queue discipline drops for this reason what it holds, or is to take.
+pub(crate) fn is_of_qdisc(reason: &str) -> bool {
+    ["QDISC_", "FQ_", "CAKE_", "DUALPI2_"]
+        .iter()
+        .any(|prefix| reason.starts_with(prefix))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn queue_disciplines_have_reasons_of_their_own() {
+        for reason in ["QDISC_DROP", "FQ_FLOW_LIMIT", "CAKE_FLOOD"] {
+            assert!(is_of_qdisc(reason), "{reason}");
+        }
+        for reason in ["CPU_BACKLOG", "FULL_RING", "NEIGH_QUEUEFULL"] {
+            assert!(!is_of_qdisc(reason), "{reason}");
+        }
+    }
 
     #[test]
     fn a_full_queue_is_congestion_and_a_firewall_is_not() {

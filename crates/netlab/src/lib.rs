@@ -95,6 +95,6 @@ pub use qdisc::{QdiscStats, TokenBucket};
 #[cfg(target_os = "linux")]
 pub use relay::{DirectionStats, Impairment, RelayConfig, RelayStats};
 #[cfg(target_os = "linux")]
-pub use stats::{DeviceStats, UdpCounters, UdpSocketStats};
+pub use stats::{DeviceStats, UdpCounters, UdpSocketStats, udp_socket_drops};
 #[cfg(target_os = "linux")]
 pub use user_namespace::{Privilege, acquire_privilege};

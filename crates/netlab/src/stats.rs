@@ -107,6 +107,28 @@ impl Namespace {
     }
 }
 
+/// Datagrams that the UDP sockets bound to `port` in the calling thread's namespace dropped for want
+/// of room, of both families.
+///
+/// # Errors
+///
+/// When the files cannot be read or understood.
+pub fn udp_socket_drops(port: u16) -> Result<u64, Error> {
+    let mut drops = 0;
+    for name in ["udp", "udp6"] {
+        let file = format!("/proc/thread-self/net/{name}");
+        // Without IPv6 there is no second file.
+        let Ok(text) = std::fs::read_to_string(&file) else {
+            continue;
+        };
+        let sockets = parse_udp_sockets(&text)
+            .ok_or_else(|| Error::unreadable(file, "an expected field is missing"))?;
+        let bound = sockets.iter().filter(|socket| socket.local_port == port);
+        drops += bound.map(|socket| socket.drops).sum::<u64>();
+    }
+    Ok(drops)
+}
+
 fn parse_udp_sockets(text: &str) -> Option<Vec<UdpSocketStats>> {
     let socket = |line: &str| {
         let fields: Vec<_> = line.split_whitespace().collect();

@@ -102,7 +102,8 @@ fn a_server_ends_with_its_summary_when_interrupted() {
 
 #[test]
 fn a_client_notices_that_the_server_went_away() {
-    let (server, address) = server("--seconds 1.5");
+    // Long enough for a client to load probes on a busy machine.
+    let (server, address) = server("--seconds 5");
     let options = format!("--connect {address} --seconds 30 --json");
     let ended = run(command("client", &options));
     assert!(server.end().status.success());

@@ -171,6 +171,20 @@ impl Btf {
         }))
     }
 
+    /// Size of a struct or union in bytes. Where several have the name, that of the first.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSuchStruct`](BtfError::NoSuchStruct), or that the BTF is damaged.
+    pub fn size(&self, struct_name: &str) -> Result<u32, BtfError> {
+        match self.named(&self.composites, struct_name).next() {
+            Some(ty) => Ok(ty?.size_or_type),
+            None => Err(BtfError::NoSuchStruct {
+                name: struct_name.into(),
+            }),
+        }
+    }
+
     /// Name and value of each variant of an enum, in the order of their declaration.
     ///
     /// A negative value is extended to 64 bits, as `as u64` would, where BTF says that the enum is

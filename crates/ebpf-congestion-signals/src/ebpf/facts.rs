@@ -15,24 +15,39 @@ pub(super) struct Facts {
 pub(super) struct Host {
     /// Whether sockets can be asked for their network namespace.
     pub(super) has_netns_cookie: bool,
-    /// Offset of `tbf_sched_data.limit`, or [`ABSENT`].
-    pub(super) tbf_limit: u32,
+    pub(super) tbf: TokenBucket,
 }
 
-/// Where a token bucket has its limit: most kernels have it in a module, which describes itself
-/// once it is loaded.
-pub(super) fn tbf_limit(btf: &Btf) -> Result<u32, BtfError> {
-    let limit = |btf: &Btf| btf.member("tbf_sched_data", "limit").map(|at| at.offset);
-    match limit(btf) {
-        Err(absence) if absence.is_absence() => {}
+/// Offsets in `tbf_sched_data`, or [`ABSENT`].
+pub(super) struct TokenBucket {
+    limit: u32,
+    child: u32,
+}
+
+/// Where a token bucket has its limit and its child: most kernels have it in a module, which
+/// describes itself once it is loaded.
+pub(super) fn token_bucket(btf: &Btf) -> Result<TokenBucket, BtfError> {
+    let offsets = |btf: &Btf| {
+        let at = |path| btf.member("tbf_sched_data", path).map(|at| at.offset);
+        Ok(TokenBucket {
+            limit: at("limit")?,
+            child: at("qdisc")?,
+        })
+    };
+    match offsets(btf) {
+        Err(absence) if BtfError::is_absence(&absence) => {}
         answer => return answer,
     }
-    match Btf::from_sys_fs_with_module("sch_tbf").and_then(|btf| limit(&btf)) {
-        Ok(offset) => Ok(offset),
-        Err(BtfError::Missing { .. }) => Ok(ABSENT),
+    let unknown = TokenBucket {
+        limit: ABSENT,
+        child: ABSENT,
+    };
+    match Btf::from_sys_fs_with_module("sch_tbf").and_then(|btf| offsets(&btf)) {
+        Ok(offsets) => Ok(offsets),
+        Err(BtfError::Missing { .. }) => Ok(unknown),
         Err(error) => {
             tracing::warn!(%error, "limits of token buckets are unknown");
-            Ok(ABSENT)
+            Ok(unknown)
         }
     }
 }
@@ -97,7 +112,21 @@ pub(super) fn read(btf: &Btf, host: &Host) -> Result<Facts, BtfError> {
         qdisc_limit: at("Qdisc", "limit")?,
         qdisc_ops: at("Qdisc", "ops")?,
         qdisc_ops_id: at("Qdisc_ops", "id")?,
-        tbf_limit: at("Qdisc", "privdata")?.saturating_add(host.tbf_limit),
+        tbf_limit: at("Qdisc", "privdata")?.saturating_add(host.tbf.limit),
+        tbf_child: at("Qdisc", "privdata")?.saturating_add(host.tbf.child),
+        skb_hash: at("sk_buff", "hash")?,
+        skb_priority: at("sk_buff", "priority")?,
+        skb_queue_mapping: at("sk_buff", "queue_mapping")?,
+        skb_pkt_type: at("sk_buff", "__pkt_type_offset")?,
+        skb_inner_network_header: at("sk_buff", "inner_network_header")?,
+        dev_tx: at("net_device", "_tx")?,
+        dev_link_ops: at("net_device", "rtnl_link_ops")?,
+        link_ops_kind: at("rtnl_link_ops", "kind")?,
+        netdev_queue_qdisc: at("netdev_queue", "qdisc")?,
+        sk_state: at("sock", "__sk_common.skc_state")?,
+        sk_num: at("sock", "__sk_common.skc_num")?,
+        qdisc_tail: at("Qdisc", "q.tail")?,
+        qdisc_requeues: at("Qdisc", "qstats.requeues")?,
         kfree_skb_reason: ABSENT,
         kfree_skb_rx_sk: ABSENT,
         ..KernelFacts::UNKNOWN
@@ -128,6 +157,10 @@ pub(super) fn read(btf: &Btf, host: &Host) -> Result<Facts, BtfError> {
                 .map(|_| 0),
         )? == 0;
     let kernel = KernelFacts {
+        netdev_queue_bytes: optional(btf.size("netdev_queue"))?,
+        reason_purge: reason("QUEUE_PURGE")?,
+        reason_tap: reason("PACKET_SOCK_ERROR")?,
+        reason_congested: reason("QDISC_CONGESTED")?,
         skb_lost_reason: if reason_at == SEGMENTATION_WRITES_AT {
             cb.saturating_add(reason_at)
         } else {

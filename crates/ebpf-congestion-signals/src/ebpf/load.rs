@@ -72,7 +72,7 @@ pub(super) fn load(options: &EbpfOptions) -> Result<Loaded, LoadError> {
     let reasons = Reasons::read(&btf)?;
     let host = Host {
         has_netns_cookie: has_netns_cookie(),
-        tbf_limit: facts::tbf_limit(&btf)?,
+        tbf: facts::token_bucket(&btf)?,
     };
     let facts = facts::read(&btf, &host)?;
     let layout = Layout {
@@ -157,7 +157,7 @@ fn fill(ebpf: &mut Ebpf, reasons: &Reasons) -> Result<(), LoadError> {
     let mut classes: BpfHashMap<&mut MapData, u32, u32> = borrowed(ebpf, "REASON_CLASSES")?;
     for (reason, class) in reasons.classes() {
         classes
-            .insert(reason, class as u32, 0)
+            .insert(reason, class, 0)
             .map_err(|error| object(&error))?;
     }
     let mut free: Queue<&mut MapData, u32> = borrowed(ebpf, "FREE_QUEUES")?;

@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ebpf_congestion_signals_common::{
-    Direction, DropClass, DropCounters, FlowSlot, HostSlot, Layout, PRESSURE_ONE, Peak, Pressure,
-    QDISC_NAME_BYTES, QueueSlot, SLOT_BYTES, SPANS, SendCounters,
+    Direction, DropClass, DropCounters, FLOW_QUEUES, FlowSlot, HostSlot, InQueue, Layout,
+    PRESSURE_ONE, Peak, Pressure, QDISC_NAME_BYTES, QUEUE_SLOTS, QueueSlot, SLOT_BYTES, SPANS,
+    SendCounters,
 };
 
 use crate::sample::{
-    BufferSample, DropTable, KernelTime, LIMITED_BY_BYTES, PressurePeaks, PressureSample,
-    QdiscName, QueueId, QueueLimit, QueueSample, QueueState, SojournSample,
+    BufferSample, DropTable, KernelTime, PressurePeaks, PressureSample, QdiscName, QueueId,
+    QueueLimit, QueueSample, QueueState, SojournSample,
 };
 
 /// The mapping. Every slot stays readable as long as this lives, whatever becomes of the probes.
@@ -219,11 +220,10 @@ impl Slots {
         }
     }
 
-    /// What the queue is that the flow last entered.
+    /// What the queue is that holds most of the flow.
     pub(super) fn queue_state(&self, flow: FlowIndex) -> Option<QueueState> {
-        let index = load!(self.flow(flow), queue).checked_sub(1)?;
-        QueueId::new(index as usize)?;
-        let queue: *const QueueSlot = self.slot(self.layout.first_queue() + index);
+        let held = self.held(flow)?;
+        let queue = held.queue;
         let mut name = [0; QDISC_NAME_BYTES];
         for (place, byte) in name.iter_mut().enumerate() {
             *byte = load!(queue, kind[place]);
@@ -234,38 +234,100 @@ impl Slots {
             handle: load!(queue, handle),
             kind,
             packets: load!(queue, packets),
-            limit: QueueLimit::of(&kind, load!(queue, limit)),
+            limit: QueueLimit::of(first_word(queue), load!(queue, child), load!(queue, limit)),
         })
     }
 
-    /// The queue that the flow last entered. Counters of what came in are read before those of
-    /// what went out, so that a packet on its way is not counted twice.
+    /// The queues that the flow is in. What left is read after what came in, so that a packet on
+    /// its way is not counted twice.
     pub(super) fn queue(&self, flow: FlowIndex) -> Option<QueueSample> {
-        let slot = self.flow(flow);
-        let index = load!(slot, queue).checked_sub(1)?;
-        let id = QueueId::new(index as usize)?;
-        let queue: *const QueueSlot = self.slot(self.layout.first_queue() + index);
-        let entered = load!(slot, enqueued);
-        let shared_entered = load!(queue, shared_enqueued);
-        let all_entered = load!(queue, enqueued);
-        let drained = load!(queue, drained);
-        let own = if load!(slot, queue_drained) == drained {
-            inside(entered, load!(slot, dequeued))
-        } else {
-            0
-        };
-        let shared = inside(shared_entered, load!(queue, shared_dequeued));
-        let counted = inside(all_entered, load!(queue, dequeued));
+        let held = self.held(flow)?;
+        let queue = held.queue;
+        let shared_entered = load!(queue, shared_entered);
+        let shared = inside(shared_entered, load!(queue, shared_left));
         let total = load!(queue, backlog);
-        Some(
-            QueueSample::new(id)
-                .with_own(part(own, counted, total))
-                .with_shared(part(shared, counted, total))
-                .with_total(total)
-                .with_drained(drained)
-                .with_limit(limit_in_bytes(queue)),
-        )
+        let own = held.own.min(total);
+        let elsewhere = held.everywhere - held.own;
+        let mut sample = QueueSample::new(held.id)
+            .with_total(total + elsewhere)
+            .with_drained(load!(queue, drained))
+            .with_limit(limit_in_bytes(queue));
+        if held.counted {
+            sample.own = Some(own + elsewhere);
+            let others = if held.shares { elsewhere } else { 0 };
+            sample.shared = Some(shared.min(total) + others);
+        }
+        Some(sample)
     }
+
+    /// The queue that holds most of the flow: the one that it entered last, where others hold no
+    /// more.
+    fn held(&self, flow: FlowIndex) -> Option<Held> {
+        let slot = self.flow(flow);
+        let last = load!(slot, queue).checked_sub(1)?;
+        let mut held: Option<Held> = None;
+        let mut everywhere = 0;
+        // SAFETY: an array inside the mapping.
+        let queues: *const InQueue = unsafe { &raw const (*slot).queues }.cast();
+        for place in 0..FLOW_QUEUES {
+            // SAFETY: an element of the array.
+            let record = unsafe { queues.add(place) };
+            let Some((index, own)) = self.in_queue(record) else {
+                continue;
+            };
+            everywhere += own;
+            let is_last = place == last as usize;
+            if held
+                .as_ref()
+                .is_none_or(|held| own > held.own || (is_last && own == held.own))
+            {
+                let queue: *const QueueSlot = self.slot(self.layout.first_queue() + index);
+                held = Some(Held {
+                    id: QueueId::with_generation(index as usize, load!(record, generation))?,
+                    queue,
+                    own,
+                    everywhere: 0,
+                    shares: load!(record, shared) != 0,
+                    counted: true,
+                });
+            }
+        }
+        held.map(|held| Held {
+            everywhere,
+            counted: load!(slot, uncounted) == 0,
+            ..held
+        })
+    }
+
+    /// A queue that is still the one that the flow entered, and what the flow has in it.
+    fn in_queue(&self, record: *const InQueue) -> Option<(u32, u64)> {
+        let index = load!(record, queue).checked_sub(1)?;
+        if index >= QUEUE_SLOTS {
+            return None;
+        }
+        let queue: *const QueueSlot = self.slot(self.layout.first_queue() + index);
+        if load!(queue, generation) != load!(record, generation) {
+            return None;
+        }
+        let entered = load!(record, entered);
+        let own = inside(entered, load!(record, left));
+        let is_current = load!(queue, drained) == load!(record, drained);
+        Some((index, if is_current { own } else { 0 }))
+    }
+}
+
+/// A queue that a flow is in.
+struct Held {
+    id: QueueId,
+    queue: *const QueueSlot,
+    /// Bytes of the flow in it.
+    own: u64,
+    /// In all queues that the flow is in.
+    everywhere: u64,
+    /// Whether the flow counts as sharing there.
+    shares: bool,
+    /// Whether the flow is counted in every queue that it enters.
+    counted: bool,
 }
 
 impl Drop for Slots {
@@ -275,12 +337,18 @@ impl Drop for Slots {
     }
 }
 
-/// The queue's limit where it counts bytes. Read at every look, so the name is compared as a word.
+/// The queue's limit where it counts bytes. Read at every sample, so names are compared as words.
 fn limit_in_bytes(queue: *const QueueSlot) -> Option<u64> {
-    let limit = load!(queue, limit);
+    match QueueLimit::of(first_word(queue), load!(queue, child), load!(queue, limit)) {
+        Some(QueueLimit::Bytes(bytes)) => Some(bytes.into()),
+        _ => None,
+    }
+}
+
+/// The first bytes of the queue discipline's name.
+fn first_word(queue: *const QueueSlot) -> u64 {
     // SAFETY: the name lies in the mapping, is twice as long, and aligned as the slot's numbers are.
-    let kind = Load::load(unsafe { (&raw const (*queue).kind).cast::<u64>() });
-    (limit != 0 && LIMITED_BY_BYTES.contains(&kind)).then_some(limit.into())
+    Load::load(unsafe { (&raw const (*queue).kind).cast::<u64>() })
 }
 
 /// What `payload` of `truesize` makes of `bytes`; `None` where there was nothing to go by.
@@ -290,23 +358,10 @@ fn share_of(bytes: u32, payload: u32, truesize: u32) -> Option<u32> {
     u32::try_from(share).ok()
 }
 
-/// What is inside of what came in and went out; the two are not read in the same instant.
+/// What is inside of what came in and went out; none when more went out than was seen to come in.
 fn inside(entered: u64, left: u64) -> u64 {
-    entered.saturating_sub(left)
-}
-
-/// What `bytes` of `counted` are of what really stands in the queue.
-///
-/// Under load some kernels (6.18 for one) dequeue one to four packets in a thousand without a word
-/// to the tracepoint, and what was counted as inside is then too much until the queue next runs
-/// empty. The queue discipline's own figure tells by how much. Whose those packets were, it does
-/// not: the excess is taken from all in proportion, which is exact while there is one flow.
-fn part(bytes: u64, counted: u64, total: u64) -> u64 {
-    if counted <= total {
-        return bytes.min(total);
-    }
-    let part = u128::from(bytes) * u128::from(total) / u128::from(counted);
-    u64::try_from(part).unwrap_or(bytes)
+    let inside = entered.wrapping_sub(left);
+    if inside.cast_signed() < 0 { 0 } else { inside }
 }
 
 pub(super) fn pressure(pressure: *const Pressure) -> PressureSample {
@@ -356,16 +411,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn packets_that_left_unseen_are_taken_from_all_in_proportion() {
-        assert_eq!(part(30, 100, 80), 24);
-        assert_eq!(part(100, 100, 80), 80, "all of it is one flow's");
-        assert_eq!(part(30, 100, 0), 0);
-    }
-
-    #[test]
-    fn what_was_there_before_anything_was_counted_is_nobodys() {
-        assert_eq!(part(30, 100, 150), 30);
-        assert_eq!(part(0, 0, 150), 0);
+    fn more_out_than_in_is_nothing_inside() {
+        assert_eq!(inside(100, 70), 30);
+        assert_eq!(inside(70, 100), 0);
+        assert_eq!(inside(5, u64::MAX), 6, "counters may go round");
     }
 
     #[test]
@@ -374,10 +423,5 @@ mod tests {
         assert_eq!(share_of(0, 1200, 2304), Some(0));
         assert_eq!(share_of(2304, 0, 0), None, "nothing was sent yet");
         assert_eq!(share_of(u32::MAX, u32::MAX, u32::MAX), Some(u32::MAX));
-    }
-
-    #[test]
-    fn the_largest_gauges_do_not_overflow() {
-        assert_eq!(part(u64::MAX, u64::MAX, u64::MAX - 1), u64::MAX - 1);
     }
 }

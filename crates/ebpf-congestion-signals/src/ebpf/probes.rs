@@ -77,7 +77,7 @@ const fn receive_function(name: &'static str, args: usize, gives: &'static str) 
 }
 
 /// Every probe. A function's stands behind the tracepoint that it is for.
-pub(super) const PROBES: [Probe; 19] = [
+pub(super) const PROBES: [Probe; 20] = [
     tracepoint(
         "kfree_skb",
         "Linux 5.10",
@@ -112,6 +112,12 @@ pub(super) const PROBES: [Probe; 19] = [
         "qdisc_reset",
         "Linux 5.10",
         "queues thrown away",
+        &[Signal::Queues],
+    ),
+    tracepoint(
+        "qdisc_destroy",
+        "Linux 5.10",
+        "queues that are gone",
         &[Signal::Queues],
     ),
     tracepoint(

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use ebpf_congestion_signals_common::REASON_OF_QDISC;
+
 use crate::btf::{Btf, BtfError};
 use crate::drop_class;
-use crate::sample::DropClass;
 
 /// Enumerations of reasons, what their names begin with, and what they begin with here. Kernels
 /// from 7.1 on keep those of queue disciplines apart.
@@ -45,11 +46,17 @@ impl Reasons {
         Ok(Self { names })
     }
 
-    /// Every reason's number and class.
-    pub(super) fn classes(&self) -> impl Iterator<Item = (u32, DropClass)> {
-        self.names
-            .iter()
-            .map(|(number, name)| (*number, drop_class::class_of(name)))
+    /// Every reason's number and class, with [`REASON_OF_QDISC`] where that holds.
+    pub(super) fn classes(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.names.iter().map(|(number, name)| {
+            let class = drop_class::class_of(name) as u32;
+            let flag = if drop_class::is_of_qdisc(name) {
+                REASON_OF_QDISC
+            } else {
+                0
+            };
+            (*number, class | flag)
+        })
     }
 
     /// Whether the kernel tells reasons at all.

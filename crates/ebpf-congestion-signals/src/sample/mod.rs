@@ -14,7 +14,7 @@ pub use ebpf_congestion_signals_common::{Direction, DropClass, DropCounters, Sen
 
 pub use congestion::{LocalCongestion, QueueId, QueueSample};
 pub use pressure::{BufferSample, PressurePeaks, PressureSample};
-#[cfg(all(feature = "ebpf", target_os = "linux"))]
+#[cfg(target_os = "linux")]
 pub(crate) use queue::LIMITED_BY_BYTES;
 pub use queue::{QdiscName, QueueLimit, QueueState, SojournSample};
 
@@ -262,7 +262,8 @@ pub struct HostSample {
     pub tcp_send: Option<SendCounters>,
     /// Drops of IP packets, of every owner and none.
     pub drops: Option<DropTable>,
-    /// Time in network softirqs.
+    /// Time in network softirqs; in all softirqs, as NET_RX, where the source does not tell the
+    /// network's from others (`SocketSource`).
     pub softirq: Option<SoftirqSample>,
     /// Packets of UDP sockets handed to devices, segments of a batch counted. A device on top of
     /// another (VLAN, bond, bridge) does not count.

@@ -32,38 +32,50 @@ pub enum QueueLimit {
     Packets(u32),
 }
 
-/// Queue disciplines whose `Qdisc.limit` (and `tbf_sched_data.limit`) holds for all of the queue,
-/// and counts bytes. Others keep it elsewhere, or have none of their own. The names are the first
-/// eight bytes of a [`QdiscName`], as a word in memory.
-pub(crate) const LIMITED_BY_BYTES: [u64; 2] = [
-    u64::from_ne_bytes(*b"bfifo\0\0\0"),
-    u64::from_ne_bytes(*b"tbf\0\0\0\0\0"),
-];
+/// The first eight bytes of a name, as a word in memory.
+pub(crate) const fn word(name: &str) -> u64 {
+    let name = name.as_bytes();
+    let mut word = [0; 8];
+    let mut at = 0;
+    while at < 8 && at < name.len() {
+        word[at] = name[at];
+        at += 1;
+    }
+    u64::from_ne_bytes(word)
+}
+
+const TBF: u64 = word("tbf");
+
+/// Queue disciplines whose `Qdisc.limit` holds for all of the queue, and counts bytes. Others keep
+/// it elsewhere, or have none of their own.
+pub(crate) const LIMITED_BY_BYTES: u64 = word("bfifo");
 
 /// The same for packets.
-const LIMITED_BY_PACKETS: [&str; 8] = [
-    "codel",
-    "fq",
-    "fq_codel",
-    "fq_pie",
-    "netem",
-    "pfifo",
-    "pfifo_head_drop",
-    "pie",
+const LIMITED_BY_PACKETS: [u64; 8] = [
+    word("codel"),
+    word("fq"),
+    word("fq_codel"),
+    word("fq_pie"),
+    word("netem"),
+    word("pfifo"),
+    word("pfifo_head_drop"),
+    word("pie"),
 ];
 
 impl QueueLimit {
-    /// What a `limit` means in a queue of this kind.
+    /// What a `limit` means in a queue of this kind. A token bucket's is that of its child: what
+    /// `tc` shows as the bucket's own is only the limit of the child that it was made with.
     #[cfg_attr(
         not(all(feature = "ebpf", target_os = "linux")),
         allow(dead_code, reason = "only the kernel has limits to tell")
     )]
-    pub(crate) fn of(kind: &QdiscName, limit: u32) -> Option<Self> {
+    pub(crate) fn of(kind: u64, child: u64, limit: u32) -> Option<Self> {
+        let kind = if kind == TBF { child } else { kind };
         if limit == 0 {
             None
-        } else if LIMITED_BY_BYTES.contains(&kind.first_word()) {
+        } else if kind == LIMITED_BY_BYTES {
             Some(Self::Bytes(limit))
-        } else if LIMITED_BY_PACKETS.contains(&kind.as_str()) {
+        } else if LIMITED_BY_PACKETS.contains(&kind) {
             Some(Self::Packets(limit))
         } else {
             None
@@ -111,7 +123,11 @@ impl QdiscName {
     }
 
     /// The first eight bytes, as a word in memory.
-    fn first_word(&self) -> u64 {
+    #[cfg_attr(
+        not(all(feature = "ebpf", target_os = "linux")),
+        allow(dead_code, reason = "only the kernel has limits to tell")
+    )]
+    pub(crate) fn first_word(&self) -> u64 {
         let mut word = [0; 8];
         word.copy_from_slice(&self.0[..8]);
         u64::from_ne_bytes(word)
@@ -170,13 +186,21 @@ mod tests {
 
     #[test]
     fn a_limit_counts_what_its_kind_counts() {
-        let limit = |name| QueueLimit::of(&kind(name), 1000);
-        assert_eq!(limit("tbf"), Some(QueueLimit::Bytes(1000)));
+        let limit = |name| QueueLimit::of(word(name), 0, 1000);
         assert_eq!(limit("bfifo"), Some(QueueLimit::Bytes(1000)));
-        assert_eq!(limit("tbfx"), None);
         assert_eq!(limit("fq_codel"), Some(QueueLimit::Packets(1000)));
         assert_eq!(limit("htb"), None);
-        assert_eq!(QueueLimit::of(&kind("tbf"), 0), None);
+        assert_eq!(QueueLimit::of(word("bfifo"), 0, 0), None);
+    }
+
+    #[test]
+    fn a_token_buckets_limit_is_its_childs() {
+        let limit = |child| QueueLimit::of(word("tbf"), child, 1000);
+        assert_eq!(limit(word("bfifo")), Some(QueueLimit::Bytes(1000)));
+        assert_eq!(limit(word("pfifo")), Some(QueueLimit::Packets(1000)));
+        assert_eq!(limit(word("netem")), Some(QueueLimit::Packets(1000)));
+        assert_eq!(limit(word("cake")), None);
+        assert_eq!(limit(0), None, "no BTF tells where it is");
     }
 
     #[test]

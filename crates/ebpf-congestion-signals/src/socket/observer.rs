@@ -36,8 +36,17 @@ impl Observer {
 
     /// Looks at the socket's memory, if it is time to.
     fn look_if_due(&self, now: KernelTime) {
-        if self.state.is_due(now) {
-            look(&self.shared, &self.state, &self.descriptor);
+        if !self.state.is_due(now) {
+            return;
+        }
+        look(&self.shared, &self.state, &self.descriptor);
+        // What others of the program have in the queue is old where they have not reported since.
+        for other in self.shared.company(&self.state) {
+            if other.is_due(now)
+                && let Some(descriptor) = other.descriptor()
+            {
+                look(&self.shared, &other, &descriptor);
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::kernel;
 use super::netlink::Netlink;
 use super::observer::look;
-use super::queues::Shape;
+use super::queues::{Order, Shape};
 use super::source::Shared;
 use super::state::SocketState;
 use crate::sample::KernelTime;
@@ -192,7 +192,9 @@ impl Device {
         let queue = shared.queues.get(self.queue);
         let qdiscs = netlink.qdiscs(self.ifindex).unwrap_or_default();
         let shape = Shape::of(&qdiscs);
-        self.in_order = shape.as_ref().is_some_and(|shape| shape.in_order);
+        self.in_order = shape
+            .as_ref()
+            .is_some_and(|shape| shape.order == Order::OfArrival);
         match &shape {
             Some(shape) => queue.looked_at(shape),
             None => queue.forget_others(),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use parking_lot::Mutex;
 
 use super::netlink::Qdisc;
-use crate::sample::{QdiscName, QueueId, QueueLimit, QueueState};
+use crate::sample::{LIMITED_BY_BYTES, QdiscName, QueueId, QueueLimit, QueueState};
 
 /// Kinds that send in the order of arrival, or nearly so: who has bytes in one waits for all that
 /// is before him.
@@ -20,19 +20,32 @@ const IN_ORDER: [&str; 8] = [
     "tbf",
 ];
 
+/// Kinds that keep flows apart: nobody else's bytes wait before a flow's own.
+const APART: [&str; 5] = ["cake", "fq", "fq_codel", "fq_pie", "sfq"];
+
 /// Kinds that shape what one child queues.
 const SHAPERS: [&str; 5] = ["hfsc", "htb", "mq", "netem", "tbf"];
 
 /// Others' bytes are not known.
 const UNKNOWN: u64 = u64::MAX;
 
+/// In whose company a flow's packets wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Everything waits in one queue in the order of arrival: what the root has in it is what a
+    /// packet that comes now waits for.
+    OfArrival,
+    /// Every flow waits for itself.
+    Apart,
+    /// Not known: there are several queues, and which of them is a flow's is not told.
+    Unknown,
+}
+
 /// What the disciplines of a device amount to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Shape {
     pub(super) root: Qdisc,
-    /// Whether everything waits in one queue in the order of arrival: then what the root has in it
-    /// is what a packet that comes now waits for.
-    pub(super) in_order: bool,
+    pub(super) order: Order,
     pub(super) limit: Option<QueueLimit>,
 }
 
@@ -57,12 +70,18 @@ impl Shape {
                 }
             }
         }
-        let in_order = shaped && IN_ORDER.contains(&last.kind.as_str());
-        let limit = last.limit.filter(|_| in_order || last == root);
+        let order = match last.kind.as_str() {
+            kind if shaped && IN_ORDER.contains(&kind) => Order::OfArrival,
+            kind if shaped && APART.contains(&kind) => Order::Apart,
+            _ => Order::Unknown,
+        };
+        let limit = last.limit.filter(|_| shaped || last == root);
         Some(Self {
             root: root.clone(),
-            in_order,
-            limit: limit.and_then(|limit| QueueLimit::of(&last.kind, limit)),
+            order,
+            // The last one has no child that is shown: of a token bucket, that is its own.
+            limit: limit
+                .and_then(|limit| QueueLimit::of(last.kind.first_word(), LIMITED_BY_BYTES, limit)),
         })
     }
 }
@@ -121,7 +140,7 @@ pub(super) struct Queue {
     program: AtomicU64,
     /// Of flows watched as sharing. Gauge.
     shared: AtomicU64,
-    /// Of everybody else when last looked at; [`UNKNOWN`].
+    /// Of everybody else that a flow of ours waits for, when last looked at; or [`UNKNOWN`].
     others: AtomicU64,
     drained: AtomicU64,
     /// Bytes that it holds; 0 where that is not known.
@@ -151,7 +170,7 @@ impl Queue {
         self.shared.load(Ordering::Relaxed)
     }
 
-    /// Of everybody else; `None` where that is not known.
+    /// Of everybody else that a flow of ours waits for; `None` where that is not known.
     pub(super) fn others(&self) -> Option<u64> {
         let others = self.others.load(Ordering::Relaxed);
         (others != UNKNOWN).then_some(others)
@@ -213,12 +232,12 @@ impl Queue {
             packets: root.packets.into(),
             limit: shape.limit,
         });
-        if shape.in_order {
-            let others = u64::from(root.backlog).saturating_sub(self.program());
-            self.others.store(others, Ordering::Relaxed);
-        } else {
-            self.forget_others();
-        }
+        let others = match shape.order {
+            Order::OfArrival => u64::from(root.backlog).saturating_sub(self.program()),
+            Order::Apart => 0,
+            Order::Unknown => UNKNOWN,
+        };
+        self.others.store(others, Ordering::Relaxed);
     }
 
     /// Nobody looks any more.
@@ -319,9 +338,9 @@ mod tests {
         }
     }
 
-    fn shape(qdiscs: &[Qdisc]) -> (bool, Option<QueueLimit>) {
+    fn shape(qdiscs: &[Qdisc]) -> (Order, Option<QueueLimit>) {
         let shape = Shape::of(qdiscs).unwrap();
-        (shape.in_order, shape.limit)
+        (shape.order, shape.limit)
     }
 
     #[test]
@@ -329,10 +348,10 @@ mod tests {
         let tbf = qdisc("tbf", 0x8001_0000, ROOT, 150_000);
         let hidden = qdisc("bfifo", 0, 0x8001_0001, 150_000);
         let bytes = Some(QueueLimit::Bytes(150_000));
-        assert_eq!(shape(&[hidden, tbf.clone()]), (true, bytes));
+        assert_eq!(shape(&[hidden, tbf.clone()]), (Order::OfArrival, bytes));
         let packets = Some(QueueLimit::Packets(10));
         let child = qdisc("pfifo", 0x0001_0000, 0x8001_0001, 10);
-        assert_eq!(shape(&[tbf, child]), (true, packets));
+        assert_eq!(shape(&[tbf, child]), (Order::OfArrival, packets));
     }
 
     #[test]
@@ -341,16 +360,19 @@ mod tests {
         let first = qdisc("pfifo", 0, 0x0001_0010, 100);
         let second = qdisc("pfifo", 0, 0x0001_0020, 100);
         let packets = Some(QueueLimit::Packets(100));
-        assert_eq!(shape(&[htb.clone(), first.clone()]), (true, packets));
-        assert_eq!(shape(&[htb, first, second]), (false, None));
+        assert_eq!(
+            shape(&[htb.clone(), first.clone()]),
+            (Order::OfArrival, packets)
+        );
+        assert_eq!(shape(&[htb, first, second]), (Order::Unknown, None));
     }
 
     #[test]
-    fn a_queue_that_keeps_flows_apart_has_a_limit_and_no_order() {
+    fn in_a_queue_that_keeps_flows_apart_nobody_waits_for_others() {
         let fair = qdisc("fq_codel", 0x0001_0000, ROOT, 10_240);
         let ingress = qdisc("clsact", 0xffff_0000, TcHandle::CLSACT.into(), 0);
         let packets = Some(QueueLimit::Packets(10_240));
-        assert_eq!(shape(&[ingress.clone(), fair]), (false, packets));
+        assert_eq!(shape(&[ingress.clone(), fair]), (Order::Apart, packets));
         assert_eq!(Shape::of(&[ingress]), None);
     }
 

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use super::error_queue::{NetworkError, NetworkErrors};
 use super::flow::Flow;
@@ -45,6 +45,10 @@ pub struct SocketSource {
 /// What the source, its observers and its readers share.
 pub(super) struct Shared {
     sockets: Mutex<HashMap<u64, Watched>>,
+    /// Those that are observed, for whoever looks at the company of a socket.
+    observed: RwLock<Vec<Weak<SocketState>>>,
+    /// Where in `observed` the next look begins.
+    next: AtomicUsize,
     pub(super) queues: Queues,
     pub(super) network_errors: NetworkErrors,
     pub(super) events: Fanout,
@@ -52,6 +56,9 @@ pub(super) struct Shared {
     /// Begun with the first socket. The error says why it could not be.
     poller: OnceLock<Result<Poller, String>>,
 }
+
+/// Sockets that are looked at together with one that reports, at most.
+const COMPANY: usize = 8;
 
 /// A socket that somebody watches or observes.
 struct Watched {
@@ -78,6 +85,8 @@ impl SocketSource {
         Self {
             shared: Arc::new(Shared {
                 sockets: Mutex::default(),
+                observed: RwLock::default(),
+                next: AtomicUsize::new(0),
                 queues: Queues::new(),
                 network_errors: NetworkErrors::default(),
                 events: Fanout::new(),
@@ -114,6 +123,20 @@ impl Shared {
         let sockets = self.sockets.lock();
         let states = sockets.values().filter_map(|socket| socket.state.upgrade());
         states.filter(|state| which(state)).collect()
+    }
+
+    /// Some of the observed sockets that wait in the same queue as this one, others at each call.
+    pub(super) fn company(&self, of: &SocketState) -> impl Iterator<Item = Arc<SocketState>> {
+        let observed = self.observed.read();
+        let count = observed.len();
+        let first = self.next.fetch_add(COMPANY, Ordering::Relaxed);
+        let company: [Option<Arc<SocketState>>; COMPANY] = std::array::from_fn(|place| {
+            // Each once, this one not.
+            let index = (place < count).then(|| first.wrapping_add(place) % count)?;
+            let state = observed[index].upgrade()?;
+            (state.queue() == of.queue() && !std::ptr::eq(&*state, of)).then_some(state)
+        });
+        company.into_iter().flatten()
     }
 
     /// A socket waits: its queue is worth a look.
@@ -257,6 +280,15 @@ impl SignalSource for SocketSource {
         let descriptor = Arc::new(descriptor);
         let state = self.shared.state(&mut self.shared.sockets.lock(), identity);
         state.observe(&descriptor, &memory);
+        let mut observed = self.shared.observed.write();
+        observed.retain(|other| other.upgrade().is_some_and(|other| other.is_observed()));
+        if !observed
+            .iter()
+            .any(|other| std::ptr::eq(other.as_ptr(), &*state))
+        {
+            observed.push(Arc::downgrade(&state));
+        }
+        drop(observed);
         self.shared.start_poller();
         let shared = Arc::clone(&self.shared);
         Ok(Some(Arc::new(Observer::new(shared, state, descriptor))))
@@ -284,15 +316,15 @@ impl Reader {
         let queue = self.shared.queues.get(index);
         let own = self.flow.own();
         let program = queue.program().max(own);
-        let total = program.saturating_add(queue.others().unwrap_or(0));
-        Some(
-            QueueSample::new(QueueId::new(index)?)
-                .with_own(own)
-                .with_shared(queue.shared())
-                .with_total(total)
-                .with_drained(queue.drained())
-                .with_limit(queue.limit_in_bytes()),
-        )
+        let sample = QueueSample::new(QueueId::new(index)?)
+            .with_own(own)
+            .with_shared(queue.shared())
+            .with_drained(queue.drained())
+            .with_limit(queue.limit_in_bytes());
+        Some(match queue.others() {
+            Some(others) => sample.with_total(program.saturating_add(others)),
+            None => sample,
+        })
     }
 }
 
@@ -328,7 +360,7 @@ impl FlowReader for Reader {
         }
         FlowSample {
             source: SourceKind::Socket,
-            taken: self.state.looked().unwrap_or_default(),
+            taken: kernel::now(),
             updated: self.state.looked(),
             congestion: self.congestion(),
             sent_bytes: Some(bytes),

@@ -9,13 +9,14 @@ struct Version(u32, u32);
 
 /// Every capability with the first kernel that has what it needs. Distributions add features to
 /// older kernels, so an older one may have it; a newer one must.
-const SINCE: [(&str, Version); 11] = [
+const SINCE: [(&str, Version); 12] = [
     ("kfree_skb", Version(5, 10)),
     ("qdisc_drop", Version(7, 1)),
     ("net_dev_queue", Version(5, 10)),
     ("qdisc_enqueue", Version(5, 15)),
     ("qdisc_dequeue", Version(5, 10)),
     ("qdisc_reset", Version(5, 10)),
+    ("qdisc_destroy", Version(5, 10)),
     ("softirq_raise", Version(5, 10)),
     ("softirq_entry", Version(5, 10)),
     ("softirq_exit", Version(5, 10)),

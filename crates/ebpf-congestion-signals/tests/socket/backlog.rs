@@ -7,7 +7,6 @@ use std::time::Duration;
 use ebpf_congestion_signals::{QueueLimit, SocketSource};
 use netlab::Family;
 
-use crate::known::Known;
 use crate::ours::{ON_WIRE, Ours, PAYLOAD, bottleneck, drain, sink, wait_until};
 use crate::{TestResult, paths};
 
@@ -34,9 +33,9 @@ fn a_socket_has_in_the_queue_what_tc_says() -> TestResult {
                 ours.receive();
             }
             let what = format!("{family:?}, burst {burst}, batches of {batch}");
-            let before = ours.queue().ok_or("the queue is known")?.own;
+            let before = ours.own()?;
             let tc = path.bottleneck_stats()?.backlog_bytes;
-            let after = ours.queue().ok_or("the queue is known")?.own;
+            let after = ours.own()?;
             // A batch that is being split, and one that leaves between two looks.
             let slack = 2 * ON_WIRE * u64::try_from(batch)?;
             assert!(before > 20 * ON_WIRE, "{what}: {before}");
@@ -46,11 +45,17 @@ fn a_socket_has_in_the_queue_what_tc_says() -> TestResult {
             );
             assert_eq!(drain(&sink)?, 60, "{what}");
             let empty = ours.queue().ok_or("the queue is known")?;
-            assert_eq!((empty.own, empty.shared), (0, 0), "{what}");
-            assert!(empty.drained > 0);
+            assert_eq!((empty.own, empty.shared), (Some(0), Some(0)), "{what}");
+            assert!(empty.drained > Some(0));
         }
     }
     Ok(())
+}
+
+/// What others have in its queue.
+fn others(ours: &Ours) -> Option<u64> {
+    let queue = ours.queue()?;
+    queue.total?.checked_sub(queue.own?)
 }
 
 #[test]
@@ -68,25 +73,21 @@ fn the_queue_itself_and_what_others_have_in_it_are_known() -> TestResult {
         other.send_to(&[7; PAYLOAD], sink.local_addr()?)?;
     }
     wait_until("others are seen", || {
-        ours.queue()
-            .is_some_and(|queue| queue.total > queue.own + 10 * ON_WIRE)
+        others(&ours).is_some_and(|others| others > 10 * ON_WIRE)
     });
     let queue = ours.queue().ok_or("the queue is known")?;
     let tc = path.bottleneck_stats()?.backlog_bytes;
-    assert!(tc.abs_diff(queue.total) <= 3 * ON_WIRE, "{tc} {queue:?}");
-    assert!(queue.own < 21 * ON_WIRE, "{queue:?}");
+    let total = queue.total.ok_or("everybody's is known")?;
+    assert!(tc.abs_diff(total) <= 3 * ON_WIRE, "{tc} {queue:?}");
+    assert!(queue.own < Some(21 * ON_WIRE), "{queue:?}");
     assert_eq!(queue.limit, Some(150_000));
-    let state = ours
-        .watch
-        .known_sample()
-        .queue
-        .ok_or("its state is known")?;
+    let state = ours.watch.sample().queue.ok_or("its state is known")?;
     assert_eq!(state.kind.as_str(), "tbf");
     assert_eq!(state.limit, Some(QueueLimit::Bytes(150_000)));
     drain(&sink)?;
     // Then nobody waits, and nobody looks.
     wait_until("others are forgotten", || {
-        ours.queue().is_some_and(|queue| queue.total == queue.own)
+        ours.queue().is_some_and(|queue| queue.total.is_none())
     });
     Ok(())
 }
@@ -108,10 +109,9 @@ fn a_small_send_buffer_is_backlog_and_no_loss() -> TestResult {
         }
     };
     assert_eq!(refused.kind(), std::io::ErrorKind::WouldBlock);
-    let queue = ours.queue().ok_or("the queue is known")?;
-    assert!(queue.own > 2 * ON_WIRE, "{queue:?}");
+    assert!(ours.own()? > 2 * ON_WIRE);
     assert_eq!(ours.queue_drops(), 0);
-    let sample = ours.watch.known_sample();
+    let sample = ours.watch.sample();
     let buffers = sample.buffers.ok_or("buffers are known")?;
     assert_eq!(
         buffers.sndbuf, 20_000,
@@ -119,6 +119,33 @@ fn a_small_send_buffer_is_backlog_and_no_loss() -> TestResult {
     );
     assert!(sample.send_pressure.samples > 0);
     assert_eq!(drain(&sink)?, sent);
-    assert_eq!(sample.congestion.observed_packets, sent);
+    assert_eq!(sample.congestion.observed_packets, Some(sent));
+    Ok(())
+}
+
+#[test]
+fn what_a_silent_socket_has_is_known_from_the_reports_of_another() -> TestResult {
+    paths()?;
+    let path = bottleneck(SLOW, 3000, 150_000)?;
+    let sink = sink(&path, Family::V4)?;
+    let address = path.addresses(Family::V4).sender;
+    let source = SocketSource::new();
+    let silent = Ours::bind(&source, path.sender(), address)?;
+    let ours = Ours::bind(&source, path.sender(), address)?;
+    for _ in 0..20 {
+        silent.send(sink.local_addr()?)?;
+        ours.send(sink.local_addr()?)?;
+    }
+    let both = ours.queue().ok_or("the queue is known")?;
+    assert!(both.shared > both.own, "{both:?}");
+    assert!(both.shared > Some(20 * ON_WIRE), "{both:?}");
+    assert_eq!(drain(&sink)?, 40);
+    ours.send(sink.local_addr()?)?;
+    drain(&sink)?;
+    // The silent one has neither sent nor received since.
+    let empty = ours.queue().ok_or("the queue is known")?;
+    assert_eq!((empty.own, empty.shared), (Some(0), Some(0)));
+    let queue = silent.watch.congestion().queue;
+    assert_eq!(queue.and_then(|queue| queue.own), Some(0));
     Ok(())
 }

@@ -1,14 +1,14 @@
-//! Devices that give packets back before they have sent them: what waits there is not known.
+//! What of a device's queues can be known, and what not.
 
+use std::error::Error;
 use std::thread;
 use std::time::Duration;
 
-use ebpf_congestion_signals::SocketSource;
+use ebpf_congestion_signals::{QueueLimit, SocketSource};
 use netlab::{Family, Path, PathConfig, RelayConfig};
 
-use crate::known::Known;
-use crate::ours::{Ours, sink};
-use crate::{TestResult, tun};
+use crate::ours::{ON_WIRE, Ours, bottleneck, sink, wait_until};
+use crate::{TestResult, paths, tun};
 
 #[test]
 fn a_device_that_keeps_no_packet_on_the_sockets_account_shows_no_queue() -> TestResult {
@@ -26,8 +26,62 @@ fn a_device_that_keeps_no_packet_on_the_sockets_account_shows_no_queue() -> Test
         ours.send(sink.local_addr()?)?;
         thread::sleep(Duration::from_micros(300));
         ours.receive();
-        assert_eq!(ours.watch.known().queue, None);
+        assert_eq!(ours.watch.congestion().queue, None);
     }
-    assert_eq!(ours.watch.known().observed_packets, 50);
+    assert_eq!(ours.watch.congestion().observed_packets, Some(50));
+    Ok(())
+}
+
+/// Makes classes the sender's queue: packets go to the first.
+fn classes(path: &Path, count: u32) -> Result<(), Box<dyn Error>> {
+    let tc = |arguments: String| -> Result<(), Box<dyn Error>> {
+        let mut command = path.sender().command("tc");
+        let done = command.args(arguments.split_whitespace()).status()?;
+        done.success().then_some(()).ok_or_else(|| arguments.into())
+    };
+    let device = path.sender_device();
+    tc(format!(
+        "qdisc replace dev {device} root handle 1: htb default 1"
+    ))?;
+    for class in 1..=count {
+        tc(format!(
+            "class add dev {device} parent 1: classid 1:{class} htb rate 1mbit burst 3000"
+        ))?;
+        tc(format!(
+            "qdisc add dev {device} parent 1:{class} pfifo limit 100"
+        ))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn behind_one_class_everybody_is_known_and_behind_several_nobody() -> TestResult {
+    paths()?;
+    live_test::require_program("tc")?;
+    for count in [1, 2] {
+        let path = bottleneck(1_000_000, 3000, 100_000)?;
+        classes(&path, count)?;
+        let sink = sink(&path, Family::V4)?;
+        let source = SocketSource::new();
+        let ours = Ours::bind(&source, path.sender(), path.addresses(Family::V4).sender)?;
+        for _ in 0..50 {
+            ours.send(sink.local_addr()?)?;
+        }
+        let kind = || {
+            ours.receive();
+            ours.watch.sample().queue.map(|queue| queue.kind)
+        };
+        wait_until("the queue is looked at", || {
+            kind().is_some_and(|kind| kind.as_str() == "htb")
+        });
+        let queue = ours.queue().ok_or("the queue is known")?;
+        let tc = path.bottleneck_stats()?.backlog_bytes;
+        let own = queue.own.ok_or("its own backlog is known")?;
+        assert!(own.abs_diff(tc) <= 3 * ON_WIRE, "{tc} {queue:?}");
+        assert_eq!(queue.total.is_some(), count == 1, "{queue:?}");
+        let limit = ours.watch.sample().queue.and_then(|queue| queue.limit);
+        let known = (count == 1).then_some(QueueLimit::Packets(100));
+        assert_eq!(limit, known);
+    }
     Ok(())
 }

@@ -4,7 +4,6 @@ use ebpf_congestion_signals::Direction;
 use ebpf_congestion_signals::{DropClass, SignalSource, SocketSource};
 use netlab::Family;
 
-use crate::known::Known;
 use crate::ours::{Ours, bottleneck, drain, sink};
 use crate::{TestResult, paths};
 
@@ -31,11 +30,14 @@ fn every_datagram_that_a_full_queue_refuses_is_counted() -> TestResult {
             let dropped = 200 - arrived;
             assert!(dropped > 50, "the queue overflows: {dropped}");
             assert_eq!((ours.queue_drops(), refused), (dropped, dropped));
-            let sample = ours.watch.known_sample();
-            let full = sample.drops.get(Direction::Leaving, DropClass::QueueFull);
+            let sample = ours.watch.sample();
+            let full = sample
+                .drops
+                .ok_or("drops are known")?
+                .get(Direction::Leaving, DropClass::QueueFull);
             assert_eq!(full.packets, dropped);
             assert_eq!(full.skbs, dropped / batch as u64);
-            assert_eq!(sample.congestion.observed_packets, 200);
+            assert_eq!(sample.congestion.observed_packets, Some(200));
             let reasons = source.drops_by_reason(Some(ours.watch.id()));
             assert_eq!(reasons.len(), 1, "{reasons:?}");
             assert_eq!(reasons[0].drops, full);

@@ -5,7 +5,6 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use ebpf_congestion_signals::{NetworkError, SocketSource};
 
 use crate::TestResult;
-use crate::known::Known;
 use crate::ours::Ours;
 
 fn ours(source: &SocketSource, address: &str) -> Result<Ours, Box<dyn std::error::Error>> {
@@ -73,7 +72,7 @@ fn a_datagram_that_is_too_big_is_refused_and_leaves_nothing_behind() -> TestResu
         .send(send, || ours.socket.send_to(&payload, to).map(drop))
         .expect_err("no datagram is so long");
     assert_eq!(refused.raw_os_error(), Some(libc::EMSGSIZE));
-    assert_eq!(ours.watch.known().observed_packets, 0);
+    assert_eq!(ours.watch.congestion().observed_packets, Some(0));
     ours.send(to)?;
     assert_eq!(peer.recv(&mut [0; 2048])?, crate::ours::PAYLOAD);
     Ok(())
@@ -88,9 +87,9 @@ fn a_socket_whose_observer_is_gone_is_no_longer_live_and_gives_its_port_back() -
         watch,
     } = ours(&source, "127.0.0.1")?;
     let local = socket.local_addr()?;
-    assert!(watch.known().live);
+    assert!(watch.congestion().live);
     drop(observer);
-    assert!(!watch.known().live);
+    assert!(!watch.congestion().live);
     drop(socket);
     let again = UdpSocket::bind((Ipv4Addr::LOCALHOST, local.port()))?;
     assert_eq!(again.local_addr()?, local);

@@ -11,8 +11,6 @@ mod backlog;
 mod devices;
 mod drops;
 mod errors;
-#[path = "../live/known.rs"]
-mod known;
 mod ours;
 mod peers;
 mod receiving;

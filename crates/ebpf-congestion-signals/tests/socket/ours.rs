@@ -9,12 +9,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ebpf_congestion_signals::{
-    SignalSource, SocketObserver, SocketSend, SocketSource, Watch, WatchTarget,
+    QueueSample, SignalSource, SocketObserver, SocketSend, SocketSource, Watch, WatchTarget,
 };
 use netlab::{Bottleneck, Family, Namespace, Path, PathConfig, TokenBucket};
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg, setsockopt, sockopt};
-
-use crate::known::{Known, Queue};
 
 /// Payload of a test's datagrams, bytes.
 pub(crate) const PAYLOAD: usize = 1200;
@@ -108,15 +106,22 @@ impl Ours {
     }
 
     /// What is known of its queue now.
-    pub(crate) fn queue(&self) -> Option<Queue> {
+    pub(crate) fn queue(&self) -> Option<QueueSample> {
         // Longer than the source waits between two looks at a socket.
         thread::sleep(Duration::from_millis(1));
         self.receive();
-        self.watch.known().queue
+        self.watch.congestion().queue
+    }
+
+    /// What it has in its queue now.
+    pub(crate) fn own(&self) -> Result<u64, Box<dyn Error>> {
+        let queue = self.queue().ok_or("the queue is known")?;
+        Ok(queue.own.ok_or("its own backlog is known")?)
     }
 
     pub(crate) fn queue_drops(&self) -> u64 {
-        self.watch.known().queue_drops
+        let drops = self.watch.congestion().queue_drops;
+        drops.expect("the source counts them")
     }
 }
 

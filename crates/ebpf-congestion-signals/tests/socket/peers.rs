@@ -3,7 +3,6 @@
 use ebpf_congestion_signals::{SignalSource, SocketSource, WatchTarget};
 use netlab::Family;
 
-use crate::known::Known;
 use crate::ours::{ON_WIRE, Ours, bottleneck, drain, sink};
 use crate::{TestResult, paths};
 
@@ -30,9 +29,14 @@ fn peers_of_one_socket_each_have_their_part_of_its_backlog_and_drops() -> TestRe
             drop(ours.send(sink.local_addr()?));
         }
     }
-    let own =
-        |watch: &ebpf_congestion_signals::Watch| watch.known().queue.map_or(0, |queue| queue.own);
-    let socket = ours.queue().ok_or("the queue is known")?.own;
+    let own = |watch: &ebpf_congestion_signals::Watch| {
+        watch
+            .congestion()
+            .queue
+            .and_then(|queue| queue.own)
+            .unwrap_or(0)
+    };
+    let socket = ours.own()?;
     let parts: u64 = watches.iter().map(own).sum();
     assert!(socket.abs_diff(parts) <= ON_WIRE, "{socket} {parts}");
     let tc = path.bottleneck_stats()?.backlog_bytes;
@@ -41,12 +45,16 @@ fn peers_of_one_socket_each_have_their_part_of_its_backlog_and_drops() -> TestRe
     for (index, (sink, watch)) in sinks.iter().zip(&watches).enumerate() {
         let sent = if index == PEERS - 1 { 15 } else { 5 };
         let arrived = drain(sink)?;
-        assert_eq!(watch.known().queue_drops, sent - arrived, "peer {index}");
+        assert_eq!(
+            watch.congestion().queue_drops,
+            Some(sent - arrived),
+            "peer {index}"
+        );
         dropped += sent - arrived;
     }
     assert!(dropped > 10, "the queue overflows: {dropped}");
     assert_eq!(ours.queue_drops(), dropped);
-    assert!(ours.queue().is_none_or(|queue| queue.own == 0));
+    assert!(ours.queue().is_none_or(|queue| queue.own == Some(0)));
     assert_eq!(watches.iter().map(own).sum::<u64>(), 0);
     Ok(())
 }
@@ -63,7 +71,7 @@ fn watching_a_peer_twice_gives_the_same_flow() -> TestResult {
     assert_ne!(first.id(), watch("192.0.2.2:443")?.id());
     let whole = source.watch(WatchTarget::socket(&socket))?;
     assert_eq!(whole.id(), source.watch(WatchTarget::socket(&socket))?.id());
-    assert!(!whole.known().live, "nobody observes it");
+    assert!(!whole.congestion().live, "nobody observes it");
     let id = first.id();
     drop(first);
     assert_ne!(watch("192.0.2.1:443")?.id(), id, "it was released");

@@ -1,7 +1,7 @@
 //! The control law: what to do with what the kernel tells.
 //!
 //! Pure: time, samples and what was sent and acknowledged come in as arguments, decisions go out.
-//! No clock, no I/O, no allocation. The crate's documentation derives the law; each number has its
+//! No clock, no I/O, no allocation. `docs/law.md` in the repository derives the law; each number has its
 //! reason in [`constants`].
 //!
 //! # Sensitivity

@@ -126,6 +126,7 @@ impl World {
                 self.in_flight = 0;
                 self.capped = false;
             }
+            Op::Observe => self.observe(),
             Op::Rebind => self.rebind(),
             Op::Refuse {
                 datagrams,
@@ -316,6 +317,18 @@ impl World {
     }
 
     /// The same connection on another socket, whose flow the source counts from the start.
+    /// Observing changes nothing.
+    fn observe(&mut self) {
+        let (window, before) = (self.controller.window(), self.governor.report());
+        let metrics = self.controller.metrics();
+        assert_eq!(metrics.congestion_window, window);
+        let copy = self.controller.clone_box();
+        assert!(copy.window() <= copy.metrics().congestion_window);
+        drop(copy);
+        assert_eq!(self.governor.report(), before);
+        assert_eq!(self.controller.window(), window);
+    }
+
     fn rebind(&mut self) {
         self.mock = self.source.add_flow();
         self.link.rebind();

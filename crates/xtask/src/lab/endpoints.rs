@@ -39,7 +39,10 @@ impl<'a> Ends<'a> {
         if parameters.peers > 0 {
             let address = SocketAddr::new(sender_address, PORT);
             let (peers, seconds) = (parameters.peers, parameters.seconds);
-            let mut moves = String::new();
+            let mut moves = format!(
+                " --half-open {} --reconnects {}",
+                parameters.half_open, parameters.reconnects
+            );
             if parameters.one_socket {
                 moves += " --one-socket";
             }
@@ -95,6 +98,10 @@ impl<'a> Ends<'a> {
             let pause = parameters.pause_ms / 1e3;
             options += &format!(" --burst {} --pause {pause}", bytes(burst));
         }
+        options += &format!(
+            " --half-open {} --reconnects {}",
+            parameters.half_open, parameters.reconnects
+        );
         if parameters.one_socket {
             options += " --one-socket";
         }

@@ -42,6 +42,8 @@ pub(super) enum Figure {
     LaterGoodputMbps,
     /// Most packets lost within a second, since the probes are gone; of stock, at any time.
     WorstSecondLost,
+    /// Time that a peer takes to connect, the median.
+    ConnectMs,
     /// Round trip from two seconds after a disturbance on, the median.
     RecoveredRttMs,
     /// Packets lost from then on.
@@ -76,6 +78,7 @@ impl Figure {
             Self::RiseSeconds => "time to 90 % after the rise, s",
             Self::LaterGoodputMbps => "goodput without probes, Mbit/s",
             Self::WorstSecondLost => "lost in the worst second",
+            Self::ConnectMs => "time to connect, ms",
             Self::RecoveredRttMs => "round trip afterwards, ms",
             Self::RecoveredLost => "lost afterwards",
             Self::RecoveredGoodputMbps => "goodput afterwards, Mbit/s",

@@ -3,7 +3,7 @@
 use netlab::sim::fairness;
 
 use super::disturb::Disturbance;
-use super::figures::{Figure, Figures, Side};
+use super::figures::{Figure, Figures, Side, Summary};
 use super::parameters::{Parameters, Place};
 use super::run::Outcome;
 
@@ -74,6 +74,9 @@ pub(super) fn figures(
         let rate = 0.9 * PAYLOAD * parameters.rate_mbps;
         let rise = over_time.time_to_reach(rise, rate);
         add(Figure::RiseSeconds, rise.unwrap_or(f64::INFINITY));
+    }
+    if let Some(connect) = Summary::of(outcome.connect_ms.iter().copied()) {
+        add(Figure::ConnectMs, connect.median);
     }
     if parameters.disturb.is_some() {
         let from = Disturbance::recovered(parameters);

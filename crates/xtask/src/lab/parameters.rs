@@ -68,6 +68,8 @@ pub(super) struct Parameters {
     pub(super) pause_ms: f64,
     pub(super) detach: Option<f64>,
     pub(super) one_socket: bool,
+    pub(super) half_open: u16,
+    pub(super) reconnects: u16,
     pub(super) disturb: Option<Disturbance>,
     pub(super) disturb_s: f64,
 }
@@ -101,6 +103,8 @@ impl Default for Parameters {
             pause_ms: 200.0,
             detach: None,
             one_socket: false,
+            half_open: 0,
+            reconnects: 0,
             disturb: None,
             disturb_s: 0.0,
         }
@@ -177,6 +181,12 @@ pub(super) struct Overrides {
     /// Make all flows, or all peers, from one socket.
     #[arg(long)]
     one_socket: bool,
+    /// Connections that clients begin and forget before the others.
+    #[arg(long, value_name = "N")]
+    half_open: Option<u16>,
+    /// Connections that each client makes and closes before its own.
+    #[arg(long, value_name = "N")]
+    reconnects: Option<u16>,
     /// What happens at a third of the time.
     #[arg(long, value_enum, value_name = "WHAT")]
     disturb: Option<Disturbance>,
@@ -213,6 +223,8 @@ impl Overrides {
             pause_ms: self.pause.unwrap_or(own.pause_ms),
             detach: self.detach.or(own.detach),
             one_socket: self.one_socket || own.one_socket,
+            half_open: self.half_open.unwrap_or(own.half_open),
+            reconnects: self.reconnects.unwrap_or(own.reconnects),
             disturb: self.disturb.or(own.disturb),
             disturb_s: self.disturb_seconds.unwrap_or(own.disturb_s),
         };

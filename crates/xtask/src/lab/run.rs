@@ -5,6 +5,7 @@ use std::path::Path as File;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use examples::download::DownloadReport;
 use examples::report::SenderReport;
 use examples::serve::ServerReport;
 use examples::trace;
@@ -30,6 +31,8 @@ pub(super) struct Outcome {
     /// The flows that are measured.
     pub(super) report: SenderReport,
     pub(super) over_time: OverTime,
+    /// How long each peer of a server took to connect.
+    pub(super) connect_ms: Vec<f64>,
     /// Goodput of stock QUIC flows beside them, Mbit/s.
     pub(super) rivals_mbps: Option<f64>,
     pub(super) tcp: Option<TcpReport>,
@@ -69,6 +72,8 @@ impl Bench<'_> {
             burst_kb: Some(2.0),
             pause_ms: 20.0,
             detach: None,
+            half_open: 0,
+            reconnects: 0,
             disturb: None,
             seconds: 1.5,
             ..*self.parameters
@@ -122,8 +127,11 @@ impl Bench<'_> {
             self.wait_for_end(&rivals, began)?;
             Ok(report::<SenderReport>(&rivals)?.goodput_mbps)
         });
+        let mut connect_ms = Vec::new();
         let report = if parameters.peers > 0 {
             self.wait_for_end(&server, began)?;
+            let received: DownloadReport = report(&client)?;
+            connect_ms = received.connect_ms;
             let served: ServerReport = report(&server)?;
             served.downloads.context("the server sent nothing")?
         } else {
@@ -132,6 +140,7 @@ impl Bench<'_> {
         Ok(Outcome {
             report,
             over_time: OverTime::new(trace::read(&trace)?),
+            connect_ms,
             rivals_mbps: rivals.transpose()?,
             tcp: tcp.map(|tcp| self.finish_tcp(tcp)).transpose()?,
             queue: after

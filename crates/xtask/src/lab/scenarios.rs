@@ -8,7 +8,7 @@ use super::check::Quantity::{Gap, Governed, OverIdle, Ratio, Surely};
 use super::check::{Check, check};
 use super::disturb::Disturbance;
 use super::figures::Figure::{
-    BurstMaxMs, BurstP50Ms, Fairness, GoodputMbps, LaterGoodputMbps, LinkUsePercent,
+    BurstMaxMs, BurstP50Ms, ConnectMs, Fairness, GoodputMbps, LaterGoodputMbps, LinkUsePercent,
     LocalReductions, LostPackets, ReceiverDrops, RecoveredGoodputMbps, RecoveredLost,
     RecoveredRttMs, RiseSeconds, RttAfterFallMs, RttP50Ms, RttP99Ms, SharePercent, StallMs,
     WindowMaxKb, WorstSecondLost,
@@ -276,6 +276,26 @@ pub(super) static ALL: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "reconnect",
+        about: "two peers that connect and close twenty times before they download",
+        parameters: |p| Parameters {
+            peers: 2,
+            reconnects: 20,
+            ..p
+        },
+        checks: |_| accepts(),
+    },
+    Scenario {
+        name: "half-open",
+        about: "two peers that come after 5,000 half-open connections",
+        parameters: |p| Parameters {
+            peers: 2,
+            half_open: 5000,
+            ..p
+        },
+        checks: |_| accepts(),
+    },
+    Scenario {
         name: "rebind",
         about: "the client goes on from another socket",
         parameters: |p| Parameters {
@@ -329,6 +349,15 @@ pub(super) static ALL: &[Scenario] = &[
         checks: |_| recovers(),
     },
 ];
+
+/// A server accepts as fast as stock, and governs what it sends.
+fn accepts() -> Vec<Check> {
+    vec![
+        check(Ratio(ConnectMs), AtMost(1.2)).or(AtMost(5.0)),
+        check(OverIdle(RttP50Ms), AtMost(4.0)).or(AtMost(20.0)),
+        check(Ratio(LostPackets), AtMost(0.02)).or(AtMost(0.5)),
+    ]
+}
 
 /// After a change of the path everything is as on the lab's local queue within two seconds.
 fn recovers() -> Vec<Check> {
