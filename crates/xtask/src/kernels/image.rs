@@ -12,7 +12,7 @@ use super::modules::Modules;
 /// macvlan or 8021q for a device on top of another, virtio for one that is busy; the
 /// other queue disciplines for what they do to signals. Others come as their dependencies. One
 /// that is not there is built in, or too new for the kernel.
-const MODULES: [&str; 19] = [
+const MODULES: [&str; 20] = [
     "veth",
     "virtio_net",
     "virtio_pci",
@@ -26,6 +26,7 @@ const MODULES: [&str; 19] = [
     "sch_fq",
     "sch_fq_codel",
     "sch_codel",
+    "sch_cake",
     "sch_htb",
     "sch_prio",
     "sch_ingress",
