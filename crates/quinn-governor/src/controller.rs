@@ -154,8 +154,10 @@ impl GovernedController {
     /// queue, if there is a flow to go by.
     fn look(&mut self, now: Instant, occasion: Occasion) -> Option<(u64, Option<usize>)> {
         self.follow(now);
+        self.seat.follow_queue();
         let signals = self.seat.signals(self.law.mtu())?;
         self.seat.on_drops(signals.drops);
+        self.seat.on_sample(&signals);
         let marks = self.marks.load();
         let decision = self
             .law

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use ebpf_congestion_signals::{LocalCongestion, QueueSample, Watch};
+use ebpf_congestion_signals::{LocalCongestion, QueueId, QueueSample, QueueState, Watch};
 
 use crate::governor::Governed;
 use crate::law::constants::WIRE_OVERHEAD;
-use crate::law::{QueueSignals, Signals};
+use crate::law::{Others, QueueSignals, Signals};
 use crate::queue_limit::{QueueLimit, Sharing};
 use crate::report::Counters;
 use crate::shared::Shared;
@@ -22,6 +22,9 @@ pub(crate) struct Seat {
     sharing: Sharing,
     /// The drops as they were last told: see [`Seat::drops`].
     drops: u64,
+    /// The queue at the last sample, and what its kind says of others in it.
+    queue: Option<QueueId>,
+    others: Others,
 }
 
 impl Seat {
@@ -32,6 +35,8 @@ impl Seat {
             joined: false,
             sharing: Sharing::default(),
             drops: 0,
+            queue: None,
+            others: Others::default(),
         }
     }
 
@@ -114,10 +119,17 @@ impl Seat {
         let sample = governed.watch.congestion();
         let observed = observed(&sample);
         let unobserved = governed.flow.unobserved(observed);
-        // Of a queue that the source does not know whole, nothing is used.
         let queue = sample.queue.and_then(|queue| {
-            let (own, shared) = (queue.own?, queue.shared?);
-            let (total, drained) = (queue.total?, queue.drained?);
+            let own = queue.own?;
+            let shared = queue.shared.unwrap_or(own).max(own);
+            let whole = queue.total.zip(queue.drained);
+            let whole = whole.filter(|_| self.others == Others::Counted);
+            let others = match (whole, self.others) {
+                (None, Others::Counted) => Others::Unknown,
+                (_, others) => others,
+            };
+            let dry = self.queue(queue.id.index()).dry();
+            let (total, drained) = whole.unwrap_or((shared, dry));
             let datagram = mtu + WIRE_OVERHEAD;
             let id = queue.id.index();
             let on_its_way = unobserved.saturating_mul(datagram);
@@ -134,8 +146,9 @@ impl Seat {
                 own_flow,
                 shared,
                 total,
+                others,
                 drained,
-                room: room(&queue, on_its_way),
+                room: whole.and_then(|_| room(&queue, on_its_way)),
                 limit: limit.limit(&self.shared.config, datagram),
                 boost: limit.boost(),
                 others_share: limit
@@ -164,9 +177,43 @@ impl Seat {
         }
     }
 
+    /// Finds out what kind of queue it is, when it is another than before.
+    pub(crate) fn follow_queue(&mut self) {
+        let Some(flow) = &self.flow else { return };
+        let queue = flow.watch.congestion().queue.map(|queue| queue.id);
+        if queue != self.queue {
+            self.queue = queue;
+            self.others = others_in(flow.watch.sample().queue.as_ref());
+        }
+    }
+
+    /// Takes note of a sample that the law is about to see.
+    pub(crate) fn on_sample(&self, signals: &Signals) {
+        if let Some(queue) = signals
+            .queue
+            .filter(|queue| queue.others != Others::Counted)
+        {
+            self.queue(queue.id).on_level(queue.shared);
+        }
+    }
+
     /// The controller knows of these drops.
     pub(crate) fn on_drops(&mut self, drops: u64) {
         self.drops = drops;
+    }
+}
+
+/// What a queue's kind says of others' packets in it. A queue of an unknown kind is taken for one
+/// that is left in the order it was entered, as most are.
+fn others_in(queue: Option<&QueueState>) -> Others {
+    let Some(queue) = queue else {
+        return Others::Counted;
+    };
+    match queue.kind.as_str() {
+        "fq" | "fq_codel" | "fq_pie" | "cake" | "sfq" => Others::Apart,
+        // Of a queue with classes too: others are matched, although they may be in other classes. Not
+        // to match them where they are in the same one would starve.
+        _ => Others::Counted,
     }
 }
 

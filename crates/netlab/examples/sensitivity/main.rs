@@ -1,6 +1,8 @@
 //! What half and double of each of the laws' numbers do, measured in the simulator.
 //!
-//! `cargo run --release -p netlab --example sensitivity -- sending|receiving [FILE]`
+//! `cargo run --release -p netlab --example sensitivity -- sending|ablation|receiving [FILE]`
+//!
+//! With `ablation`, what each mechanism is worth: the same figures with one switched off.
 //!
 //! Writes a table in Markdown, of the law named, to the standard output or to a file. Those in the
 //! documentation of the laws' modules are `crates/quinn-governor/src/law/sensitivity.md` (sending,
@@ -20,8 +22,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let table = match arguments.next().as_deref() {
         Some("sending") => measure::sensitivity(&sending::figures(), &sending::variations())?,
+        Some("ablation") => measure::ablation(&sending::figures(), &sending::ablations())?,
         Some("receiving") => measure::sensitivity(&receiving::figures(), &receiving::variations())?,
-        _ => return Err("usage: sensitivity sending|receiving [FILE]".into()),
+        _ => return Err("usage: sensitivity sending|ablation|receiving [FILE]".into()),
     };
     match arguments.next() {
         Some(path) => fs::write(path, table)?,

@@ -87,6 +87,29 @@ pub(crate) fn sensitivity<S: Subject>(
     table(figures, variations, &rows)
 }
 
+/// Measures all figures with each mechanism switched off, after the standard, and tells which of
+/// them changed.
+pub(crate) fn ablation<S: Subject>(
+    figures: &[Figure<S::Control>],
+    variations: &[Variation<S>],
+) -> Result<String, std::fmt::Error> {
+    let rows: Vec<Vec<f64>> = in_parallel(variations, |variation| {
+        let row = figures.iter().map(|figure| figure.of(&variation.subject));
+        row.collect()
+    });
+    let standard = &rows[0];
+    let mut text = String::new();
+    writeln!(text, "| switched off | by | changes from | to |")?;
+    writeln!(text, "| --- | --- | --- | --- |")?;
+    for (variation, row) in variations[1..].iter().zip(&rows[1..]) {
+        let Variation { name, value, .. } = variation;
+        let before = changes(figures, row, standard);
+        let after = changes(figures, standard, row);
+        writeln!(text, "| {name} | `{value}` | {before} | {after} |")?;
+    }
+    Ok(text)
+}
+
 /// What comes of each item, in their order.
 fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let next = AtomicUsize::new(0);

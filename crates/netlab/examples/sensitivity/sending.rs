@@ -58,6 +58,55 @@ pub(crate) fn variations() -> Vec<Variation<GovernorConfig>> {
     variations
 }
 
+/// The standard, and then each mechanism switched off, by a number that leaves it without effect.
+pub(crate) fn ablations() -> Vec<Variation<GovernorConfig>> {
+    const NEVER: f64 = 1e6;
+    let off = [
+        ("small batches", "batch_time", NEVER),
+        ("matching others", "crowd_time", NEVER),
+        ("matching only a crowd", "crowd_time", 0.0),
+        ("matching less than all", "match_margin_divisor", NEVER),
+        ("weights", "max_weight", 0.5),
+        ("slow start behind the cap", "slow_start_cover", 0.0),
+        ("slow release and growth", "release_rounds", 0.125),
+        ("memory of an overflow", "overflow_memory", 0.0),
+        ("tolerated idle time", "idle_divisor", NEVER / 1e3),
+        ("shrinking by what nobody needed", "hold", NEVER),
+        ("bursts are no backlog", "outgrown_bursts", 0.0),
+        ("waiting for a standing queue", "standing_max", 0.0),
+        ("going on unused for two rounds", "unused_rounds", 0.0),
+    ];
+    let standard = GovernorConfig::default();
+    let mut variations = vec![Variation::standard(standard)];
+    for (mechanism, name, factor) in off {
+        let tuning = Tuning::scaled(name, factor).expect("a number of the law");
+        let mut config = standard;
+        config.tuning(Box::leak(Box::new(tuning)));
+        variations.push(Variation {
+            name: mechanism.to_owned(),
+            value: name.to_owned(),
+            subject: config,
+        });
+    }
+    for (mechanism, switch) in [
+        (
+            "the cap",
+            GovernorConfig::backlog_cap as fn(&mut _, bool) -> &mut _,
+        ),
+        ("local drops", GovernorConfig::local_drops),
+        ("slow start's end", GovernorConfig::slow_start_exit),
+    ] {
+        let mut config = standard;
+        switch(&mut config, false);
+        variations.push(Variation {
+            name: mechanism.to_owned(),
+            value: "off".to_owned(),
+            subject: config,
+        });
+    }
+    variations
+}
+
 /// What is measured.
 pub(crate) fn figures() -> Vec<Figure<Control>> {
     let figure = Figure::of_one_run;
@@ -74,6 +123,11 @@ pub(crate) fn figures() -> Vec<Figure<Control>> {
         figure("four p50", "ms", 0.2, four, p50),
         figure("four Jain", "", 0.01, four, |outcome| outcome.fairness()),
         figure("fifty p50", "ms", 2.0, fifty, p50),
+        figure("3 processes p50", "ms", 2.0, processes, p50),
+        figure("TCP of 3", "share", 0.05, processes_beside_tcp, tcp_share),
+        figure("others unseen", "share", 0.05, unseen, share),
+        figure("moves on lost", "", 10.0, moves_on, remote_drops),
+        figure("responses", "ms", 5.0, responses, completion),
         figure("fall p50", "ms", 1.0, rate_step, after_the_fall),
         figure("bursts", "ms", 1.5, bursts, completion),
         figure("death burst", "times", 0.1, dies, burst),
@@ -121,6 +175,31 @@ fn near(control: Control) -> Scenario {
 
 fn beside_tcp(control: Control) -> Scenario {
     scenarios::beside_tcp(Kind::Bucket, control, &[TcpSpec::local(TcpLaw::Cubic)])
+}
+
+fn processes(control: Control) -> Scenario {
+    let others = [control.another(), control.another()];
+    scenarios::beside(Kind::Bucket, control, &others).lasting(Duration::from_secs(8))
+}
+
+fn processes_beside_tcp(control: Control) -> Scenario {
+    let another = control.another();
+    scenarios::beside(Kind::Bucket, control, &[another]).competitor(TcpSpec::local(TcpLaw::Cubic))
+}
+
+fn unseen(control: Control) -> Scenario {
+    let tcp = TcpSpec::plain(TcpLaw::Cubic);
+    let mut scenario = scenarios::beside_tcp(Kind::Bucket, control, &[tcp]);
+    scenario.signals.hides_others = true;
+    scenario
+}
+
+fn moves_on(control: Control) -> Scenario {
+    scenarios::moves_on(Kind::Bucket, control, 80_000_000, 200_000)
+}
+
+fn responses(control: Control) -> Scenario {
+    scenarios::responses(Kind::Device, control, TcpSpec::plain(TcpLaw::Cubic))
 }
 
 fn four(control: Control) -> Scenario {
@@ -189,6 +268,15 @@ fn goodput(outcome: &Outcome) -> f64 {
 #[expect(clippy::cast_precision_loss, reason = "a few thousand at most")]
 fn lost(outcome: &Outcome) -> f64 {
     outcome.lost_packets() as f64
+}
+
+fn tcp_share(outcome: &Outcome) -> f64 {
+    outcome.competitors[0].goodput / outcome.total_goodput()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a few thousand at most")]
+fn remote_drops(outcome: &Outcome) -> f64 {
+    outcome.flows[0].remote_drops as f64
 }
 
 fn share(outcome: &Outcome) -> f64 {

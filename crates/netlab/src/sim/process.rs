@@ -29,6 +29,15 @@ impl Process {
         }
     }
 
+    /// The same program, run once more: another process.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        let start = Arc::clone(&self.start);
+        Self {
+            start: Arc::new(move |context: &ProcessContext| start(context)),
+        }
+    }
+
     pub(super) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.start, &other.start)
     }

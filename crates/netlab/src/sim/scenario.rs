@@ -293,6 +293,17 @@ impl Control {
     }
 }
 
+impl Control {
+    /// The same in another process.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        match self {
+            Self::Stock(factory) => Self::Stock(Arc::clone(factory)),
+            Self::Governed(process) => Self::Governed(process.another()),
+        }
+    }
+}
+
 impl fmt::Debug for Control {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

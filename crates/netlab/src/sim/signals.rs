@@ -32,6 +32,8 @@ pub struct SignalConfig {
     pub contradiction: f64,
     /// Whether the queue's limit is not told.
     pub hides_limit: bool,
+    /// Whether nothing is told of the queue but what the flow itself has there.
+    pub hides_others: bool,
     /// Bytes that the total counts besides, because they are in the same tree of queues, but not
     /// before anything of the flow's: those of a sibling class.
     pub sibling: u64,
@@ -336,15 +338,15 @@ impl SignalFeed {
             } else {
                 own
             };
-            QueueSample::new(id)
-                .with_own(own)
+            let sample = QueueSample::new(id).with_own(own);
+            if config.hides_others {
+                return sample;
+            }
+            let empties = config.sibling == 0;
+            sample
                 .with_shared(shared)
                 .with_total(total)
-                .with_drained(if config.sibling > 0 {
-                    0
-                } else {
-                    shown.queue.drained
-                })
+                .with_drained(if empties { shown.queue.drained } else { 0 })
                 .with_limit(limit.filter(|_| !config.hides_limit))
         });
         set(watched, now, &shown.flow, sample);

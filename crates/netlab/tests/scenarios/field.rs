@@ -351,3 +351,45 @@ fn short_transfers() {
         }
     }
 }
+
+/// A source that knows nothing but what the flow itself has in the queue.
+#[test]
+#[cfg_attr(debug_assertions, ignore = "slow without optimisation: --release")]
+fn others_unseen() {
+    for kind in KINDS {
+        let mut table = Table::new(name("others-unseen", ("alone", kind)));
+        let pair = Pair::run(&Base::cubic(), |control| {
+            let mut scenario = scenarios::local_queue(kind.into(), control);
+            scenario.signals.hides_others = true;
+            scenario
+        });
+        compare(&table, &pair);
+        let idle = idle(&Bottleneck::from(kind).local(), Base::cubic().stock());
+        let p50 = ms(pair.governed.flows[0].rtt.p50);
+        table.holds("p50 over idle, ms", p50 - idle, AtMost(3.0));
+        table.holds(
+            "lost of stock's",
+            lost_ratio(&pair.governed, &pair.stock),
+            AtMost(0.01),
+        );
+        let goodput = pair.governed.total_goodput() / pair.stock.total_goodput();
+        table.holds("goodput of stock's", goodput, AtLeast(0.98));
+        table.finish();
+
+        for (title, competitor) in COMPETITORS {
+            let mut table = Table::new(name("others-unseen", (title, kind)));
+            let pair = Pair::run(&Base::cubic(), |control| {
+                let mut scenario = scenarios::beside_tcp(kind, control, &[competitor()]);
+                scenario.signals.hides_others = true;
+                traced(scenario)
+            });
+            compare(&table, &pair);
+            table.note(format!("stock's share {:.3}", shares(&pair.stock)[0]));
+            // One that keeps little in its queue makes nobody wait for long.
+            let least = if title == "linux" { 0.1 } else { 0.25 };
+            let share = shares(&pair.governed)[0];
+            table.aims("share", share, AtLeast(0.25), AtLeast(least));
+            table.finish();
+        }
+    }
+}

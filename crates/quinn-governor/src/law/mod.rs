@@ -26,7 +26,7 @@ use constants::INITIAL_RTT;
 use local_drop::LocalDrops;
 use reductions::Reductions;
 use rounds::Rounds;
-use standing::{Crowd, Standing, is_half_full, outgrows_bursts};
+use standing::{Crowd, Standing, Unseen, is_half_full, outgrows_bursts};
 use still::Still;
 use target::{Sender, Target};
 use trust::Trust;
@@ -36,7 +36,7 @@ use crate::config::GovernorConfig;
 
 pub(crate) use exchange::{Answer, Base, Decision, Marks, Observed, Occasion, Sent, Verdict};
 pub(crate) use reductions::{Heard, Report};
-pub(crate) use signals::{QueueSignals, Signals};
+pub(crate) use signals::{Others, QueueSignals, Signals};
 pub(crate) use target::match_of;
 
 mod batch;
@@ -85,6 +85,7 @@ pub(crate) struct Law {
     /// When the cap last held something back, and the queue's `drained` then.
     last_held: Option<(Instant, u64)>,
     crowd: Crowd,
+    unseen: Unseen,
     last_look: Option<Instant>,
     /// Acknowledgements of this flight arrive.
     ack_clock: bool,
@@ -129,6 +130,7 @@ impl Law {
             most_besides: u64::MAX,
             last_held: None,
             crowd: Crowd::default(),
+            unseen: Unseen::default(),
             last_look: None,
             ack_clock: false,
             app_limited: false,
@@ -256,8 +258,12 @@ impl Law {
         }
 
         let engaged_before = self.mode == Mode::Engaged;
+        let rate = self.rate();
+        let holds = signals
+            .queue
+            .is_none_or(|queue| self.unseen.allows(now, &queue, rate, tuning));
         match signals.queue {
-            Some(queue) if trusted && self.config.backlog_cap => {
+            Some(queue) if trusted && holds && self.config.backlog_cap => {
                 // In slow start a window is up to twice what is in flight; more of it is not
                 // used, and paces nothing.
                 let used = base.window.min(self.in_flight.saturating_mul(2));
@@ -287,7 +293,7 @@ impl Law {
                     self.last_held = Some((now, queue.drained));
                 }
             }
-            _ => decision.went_blind = self.let_go(now),
+            _ => decision.went_blind = self.let_go(now) && holds,
         }
         match self.mode {
             Mode::Engaged => {

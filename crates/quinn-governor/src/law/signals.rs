@@ -28,8 +28,10 @@ pub(crate) struct QueueSignals {
     pub(crate) own_flow: u64,
     /// Bytes of all governed flows.
     pub(crate) shared: u64,
-    /// Bytes of everybody.
+    /// Bytes of everybody that may be in front of the flow's, as far as is known.
     pub(crate) total: u64,
+    /// What that says of others.
+    pub(crate) others: Others,
     /// Times the queue ran empty. Counter.
     pub(crate) drained: u64,
     /// Bytes that the queue still takes before it drops, where its limit is known.
@@ -42,4 +44,16 @@ pub(crate) struct QueueSignals {
     pub(crate) others_share: u32,
     /// What all of those send on average, bytes a second; 0 without any.
     pub(crate) mean_rate: u64,
+}
+
+/// What a source knows of others' packets in a flow's queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Others {
+    /// All are counted, in one queue that is left in the order it was entered.
+    #[default]
+    Counted,
+    /// The queue keeps flows apart: none are in front of this one's.
+    Apart,
+    /// Nothing: there may be some in front.
+    Unknown,
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::constants::{PACER_BURST, PACER_BURST_DATAGRAMS, Tuning, WIRE_OVERHEAD};
-use super::signals::QueueSignals;
+use super::signals::{Others, QueueSignals};
 
 /// Follows how long the queue has not run empty.
 #[derive(Clone, Debug, Default)]
@@ -86,6 +86,57 @@ impl Crowd {
     }
 }
 
+/// Whether what a source does not count makes the flow wait.
+///
+/// Where a source knows only what the flow itself has in the queue, or the queue keeps flows apart
+/// in a way that it does not know, others can be in front of it unseen. A flow that keeps no more
+/// there than its limit, and waits for longer than the queue of a link that is its own would take,
+/// has company: it may not be held back then, or it starves.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Unseen {
+    since: Option<Instant>,
+    until: Option<Instant>,
+}
+
+impl Unseen {
+    /// Takes note of a sample; whether the flow may be held back. `rate` is what it sends, bytes a
+    /// second.
+    pub(crate) fn allows(
+        &mut self,
+        now: Instant,
+        queue: &QueueSignals,
+        rate: u64,
+        tuning: &Tuning,
+    ) -> bool {
+        if queue.others != Others::Unknown {
+            return true;
+        }
+        if self.until.is_some_and(|until| now < until) {
+            return false;
+        }
+        let own = u128::from(queue.own_flow);
+        let longest = tuning.standing_max.as_micros();
+        if own == 0 {
+            return true;
+        }
+        let waits =
+            queue.own_flow <= queue.limit && own * 1_000_000 > longest * u128::from(rate.max(1));
+        if !waits {
+            self.since = None;
+        } else {
+            let since = *self.since.get_or_insert(now);
+            if now.saturating_duration_since(since) >= tuning.crowd_time {
+                *self = Self {
+                    since: None,
+                    until: Some(now + tuning.overflow_memory),
+                };
+                return false;
+            }
+        }
+        true
+    }
+}
+
 /// Whether the flow has more in the queue than bursts of the pacer put there.
 pub(crate) fn outgrows_bursts(
     queue: &QueueSignals,
@@ -109,6 +160,33 @@ pub(crate) fn is_half_full(queue: &QueueSignals) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_flow_that_waits_for_what_is_not_seen_is_let_go_for_a_while() {
+        let tuning = &Tuning::STANDARD;
+        #[expect(clippy::disallowed_methods, reason = "a zero for virtual time")]
+        let now = Instant::now();
+        let queue = QueueSignals {
+            own_flow: 5_000,
+            limit: 6_000,
+            others: Others::Unknown,
+            ..QueueSignals::default()
+        };
+        let mut unseen = Unseen::default();
+        // 2.5 ms, and then 25 ms for what it has there.
+        assert!(unseen.allows(now, &queue, 2_000_000, tuning));
+        assert!(unseen.allows(now, &queue, 200_000, tuning));
+        let later = now + tuning.crowd_time;
+        assert!(!unseen.allows(later, &queue, 200_000, tuning));
+        assert!(!unseen.allows(later, &queue, 2_000_000, tuning));
+        let later = later + tuning.overflow_memory;
+        assert!(unseen.allows(later, &queue, 2_000_000, tuning));
+        let counted = QueueSignals {
+            others: Others::Counted,
+            ..queue
+        };
+        assert!(unseen.allows(later, &counted, 1, tuning));
+    }
 
     #[test]
     fn a_crowd_is_there_once_the_queue_has_stood_and_for_a_while_after_that() {
@@ -146,6 +224,7 @@ mod tests {
             own_flow,
             shared: own_flow,
             total: own_flow,
+            others: Others::Counted,
             drained: 0,
             room: None,
             limit: 6_000,

@@ -88,6 +88,7 @@ fn weighted(part: u64, rate: u64, mean: u64, tuning: &Tuning) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::law::Others;
 
     const QUEUE: QueueSignals = QueueSignals {
         id: 0,
@@ -95,6 +96,7 @@ mod tests {
         own_flow: 0,
         shared: 0,
         total: 0,
+        others: Others::Counted,
         drained: 0,
         room: None,
         limit: 6_000,

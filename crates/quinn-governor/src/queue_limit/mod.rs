@@ -38,6 +38,10 @@ pub(crate) struct QueueLimit {
     rates: AtomicU64,
     /// Bytes that governed flows may have over what matches the others, to have that on average.
     boost: AtomicU64,
+    /// Times that nothing of the governed flows' was found in the queue, though there had been
+    /// something before; twice that, and one more while there is. For sources that do not count how
+    /// often the whole queue runs empty.
+    dry: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -95,6 +99,7 @@ impl QueueLimit {
             sharers: AtomicU32::new(0),
             rates: AtomicU64::new(0),
             boost: AtomicU64::new(0),
+            dry: AtomicU64::new(0),
             state: Mutex::default(),
         }
     }
@@ -121,6 +126,20 @@ impl QueueLimit {
     /// Bytes that governed flows may have over what matches the others.
     pub(crate) fn boost(&self) -> u64 {
         self.boost.load(Ordering::Relaxed)
+    }
+
+    /// Times that nothing of the governed flows' was found in the queue.
+    pub(crate) fn dry(&self) -> u64 {
+        self.dry.load(Ordering::Relaxed) / 2
+    }
+
+    /// Governed flows have so much in the queue.
+    pub(crate) fn on_level(&self, bytes: u64) {
+        let dry = self.dry.load(Ordering::Relaxed);
+        let is_busy = dry % 2 == 1;
+        if is_busy == (bytes == 0) {
+            self.dry.store(dry + 1, Ordering::Relaxed);
+        }
     }
 
     /// Bytes of this process are about to enter the queue.
@@ -366,6 +385,23 @@ mod tests {
         limit.observe(now, &config, &overflow);
         limit.observe(now + 19 * MS, &config, &overflow);
         assert_eq!(limit.limit(&config, DATAGRAM), 2 * DATAGRAM);
+    }
+
+    #[test]
+    fn it_is_counted_how_often_nothing_was_found_in_the_queue() {
+        let limit = QueueLimit::new();
+        for (level, dry) in [
+            (0, 0),
+            (1_000, 0),
+            (500, 0),
+            (0, 1),
+            (0, 1),
+            (2_000, 1),
+            (0, 2),
+        ] {
+            limit.on_level(level);
+            assert_eq!(limit.dry(), dry);
+        }
     }
 
     #[test]

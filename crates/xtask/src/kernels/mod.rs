@@ -9,6 +9,8 @@ mod archive;
 mod cpio;
 mod guest;
 mod image;
+#[cfg(all(feature = "lab", target_os = "linux"))]
+pub(crate) mod lab;
 mod modules;
 mod outcome;
 mod process;

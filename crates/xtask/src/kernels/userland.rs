@@ -35,18 +35,47 @@ pub(super) fn initramfs(
     programs: &Programs,
     timeout: Duration,
 ) -> Result<Vec<u8>> {
+    let programs = [
+        ("capabilities", programs.capabilities.as_path()),
+        ("live", &programs.live),
+    ];
+    with(directory, kernel, archive, &programs, &init(timeout))
+}
+
+/// The initramfs of the lab, whose client and server are given.
+#[cfg(all(feature = "lab", target_os = "linux"))]
+pub(super) fn lab(
+    directory: &Path,
+    kernel: &Kernel,
+    archive: &Archive,
+    [client, server]: &[PathBuf; 2],
+    script: &str,
+) -> Result<Vec<u8>> {
+    let programs = [("client", client.as_path()), ("server", server)];
+    let init = format!("{BEGIN}{{\n{script}}} >/dev/ttyS1 2>&1\nbusybox poweroff -f\n");
+    with(directory, kernel, archive, &programs, &init)
+}
+
+fn with(
+    directory: &Path,
+    kernel: &Kernel,
+    archive: &Archive,
+    programs: &[(&str, &Path)],
+    init: &str,
+) -> Result<Vec<u8>> {
     let mut files = Cpio::default();
     for directory in ["proc", "sys", "dev", "tmp", "run"] {
         files.directory(directory);
     }
     files.character_device("dev/console", CONSOLE);
-    files.program("init", init(timeout).as_bytes());
+    files.program("init", init.as_bytes());
     files.program(
         "bin/busybox",
         &process::read(&busybox(directory, archive)?)?,
     );
-    files.program("bin/capabilities", &process::read(&programs.capabilities)?);
-    files.program("bin/live", &process::read(&programs.live)?);
+    for (name, path) in programs {
+        files.program(&format!("bin/{name}"), &process::read(path)?);
+    }
     for module in &kernel.modules {
         let name = module.file_name().unwrap_or_default().to_string_lossy();
         files.program(&format!("modules/{name}"), &process::read(module)?);
@@ -102,23 +131,26 @@ fn parse_ldd(printed: &str) -> Vec<String> {
         .collect()
 }
 
-/// Results go to the second serial port, where no word of the kernel comes between.
-fn init(timeout: Duration) -> String {
-    let deadline = (timeout + GRACE).as_secs();
-    format!(
-        r#"#!/bin/busybox sh
+/// What every init begins with.
+const BEGIN: &str = r#"#!/bin/busybox sh
 export PATH=/bin HOME=/tmp TMPDIR=/tmp RUST_BACKTRACE=0 NETLAB_REQUIRE_PRIVILEGE=1
 busybox mount -t devtmpfs dev /dev
 busybox mount -t proc proc /proc
 busybox mount -t sysfs sys /sys
 busybox mount -t tmpfs tmp /tmp
-(busybox sleep {deadline}; busybox poweroff -f) &
 for module in /modules/*.ko; do
     busybox insmod "$module" || echo "cannot load $module"
 done
 ip link set dev lo up
 # Kernels before 5.11 hold maps against this limit.
 ulimit -l unlimited
+"#;
+
+/// Results go to the second serial port, where no word of the kernel comes between.
+fn init(timeout: Duration) -> String {
+    let deadline = (timeout + GRACE).as_secs();
+    format!(
+        r#"{BEGIN}(busybox sleep {deadline}; busybox poweroff -f) &
 cd /tmp
 {{
     echo "{RELEASE} $(busybox uname -r)"

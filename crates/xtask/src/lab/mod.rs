@@ -29,6 +29,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use examples::args::Base;
 
+use crate::kernels;
 use figures::Side;
 use interrupt::Interrupt;
 use over_time::Course;
@@ -47,8 +48,15 @@ const DIRECTORY: &str = "target/lab";
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     /// Scenarios, or `all`; --list names them.
-    #[arg(required_unless_present = "list")]
+    #[arg(required_unless_present_any = ["list", "vm"])]
     names: Vec<String>,
+    /// Run in a virtual machine whose time counts instructions: its figures repeat whatever else
+    /// the machine does. Names are then of queues; without any, all.
+    #[arg(long)]
+    vm: bool,
+    /// The kernel there: the newest that Debian has of this series.
+    #[arg(long, value_name = "SERIES", default_value = "6.12", requires = "vm")]
+    kernel: String,
     /// Say which scenarios there are, what each is and what must hold, and run none.
     #[arg(long)]
     list: bool,
@@ -101,6 +109,14 @@ pub(crate) fn run(workspace: &Path, options: &Options) -> Result<ExitCode> {
     if options.list {
         list();
         return Ok(ExitCode::SUCCESS);
+    }
+    if options.vm {
+        let right = kernels::lab::run(workspace, &options.kernel, &options.names, options.check)?;
+        return Ok(if right {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        });
     }
     let plans = plan(options)?;
     if options.source == Signals::Socket {

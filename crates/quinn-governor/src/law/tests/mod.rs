@@ -19,6 +19,7 @@ const QUEUE: QueueSignals = QueueSignals {
     own_flow: 0,
     shared: 0,
     total: 0,
+    others: Others::Counted,
     drained: 0,
     room: None,
     limit: 5_000,
