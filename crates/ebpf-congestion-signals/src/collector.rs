@@ -44,8 +44,8 @@ impl CongestionCollector {
         Ok(events)
     }
 
-    /// What happened since the last read, or since collection started. Makes no system call but
-    /// for the time.
+    /// What happened since the last read, or since collection started. As
+    /// [`SignalSource::host`] is: with probes, no system call but for the time.
     pub fn read_and_reset(&mut self) -> CongestionSignals {
         let now = self.source.host();
         let signals = CongestionSignals::between(&self.last, &now);

@@ -122,7 +122,11 @@ impl MockSource {
             .into_iter()
             .partition(|step| step.at <= now);
         state.script = later;
+        let flows = state.flows.clone();
         drop(state);
+        for flow in flows {
+            flow.sample.lock().taken = kernel_time(now);
+        }
         // Stable: steps of one time keep the order in which they were written.
         due.sort_by_key(|step| step.at);
         for step in due {

@@ -22,7 +22,8 @@ pub struct CongestionSignals {
     /// The average over all receives of the receiver's buffer occupancy as a share of its limit,
     /// when the receive had ended, 0.0 to 1.0; 0.0 when nothing was received.
     pub avg_rmem_pressure: f64,
-    /// Time in network softirqs, summed over CPUs, nanoseconds.
+    /// Time in network softirqs, summed over CPUs, nanoseconds; in all softirqs where the source does
+    /// not tell the network's from others (`SocketSource`).
     pub softirq_ns: u64,
     /// That time as a share of the interval: 1.0 is one CPU's whole time.
     pub softirq_share: f64,

@@ -22,7 +22,8 @@ pub trait SignalSource: fmt::Debug + Send + Sync {
     /// What this source can tell here, and why not the rest: one entry each signal it knows of.
     fn capabilities(&self) -> Vec<Capability>;
 
-    /// The host's counters now. Reads memory; makes no system call but for the time.
+    /// The host's counters now. Reads memory and makes no system call but for the time; a source
+    /// without probes reads files of `/proc`. Not for a hot path.
     fn host(&self) -> HostSample;
 
     /// Drops by the running kernel's name of their reason (`SOCKET_RCVBUFF`), of the host, or of

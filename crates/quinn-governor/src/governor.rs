@@ -230,8 +230,8 @@ impl Governed {
 
     /// Time since the kernel last observed the flow; `None` when it never did.
     pub(crate) fn observation_age(&self) -> Option<Duration> {
-        let updated = self.watch.sample().updated?;
-        Some(self.shared.state.source.host().taken.since(updated))
+        let sample = self.watch.sample();
+        Some(sample.taken.since(sample.updated?))
     }
 
     pub(crate) fn report(&self) -> GovernorReport {

@@ -262,7 +262,8 @@ pub struct HostSample {
     pub tcp_send: Option<SendCounters>,
     /// Drops of IP packets, of every owner and none.
     pub drops: Option<DropTable>,
-    /// Time in network softirqs.
+    /// Time in network softirqs; in all softirqs, as NET_RX, where the source does not tell the
+    /// network's from others (`SocketSource`).
     pub softirq: Option<SoftirqSample>,
     /// Packets of UDP sockets handed to devices, segments of a batch counted. A device on top of
     /// another (VLAN, bond, bridge) does not count.

@@ -360,7 +360,7 @@ impl FlowReader for Reader {
         }
         FlowSample {
             source: SourceKind::Socket,
-            taken: self.state.looked().unwrap_or_default(),
+            taken: kernel::now(),
             updated: self.state.looked(),
             congestion: self.congestion(),
             sent_bytes: Some(bytes),
