@@ -196,7 +196,7 @@ impl Device {
             .as_ref()
             .is_some_and(|shape| shape.order == Order::OfArrival);
         match &shape {
-            Some(shape) => queue.looked_at(shape),
+            Some(shape) => queue.looked_at(shape, now),
             None => queue.forget_others(),
         }
     }

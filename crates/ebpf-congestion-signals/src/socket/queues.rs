@@ -1,11 +1,12 @@
 //! The queues of this host's devices, as far as a program without privilege knows them.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::netlink::Qdisc;
-use crate::sample::{LIMITED_BY_BYTES, QdiscName, QueueId, QueueLimit, QueueState};
+use crate::sample::{KernelTime, LIMITED_BY_BYTES, QdiscName, QueueId, QueueLimit, QueueState};
 
 /// Kinds that send in the order of arrival, or nearly so: who has bytes in one waits for all that
 /// is before him.
@@ -25,6 +26,13 @@ const APART: [&str; 5] = ["cake", "fq", "fq_codel", "fq_pie", "sfq"];
 
 /// Kinds that shape what one child queues.
 const SHAPERS: [&str; 5] = ["hfsc", "htb", "mq", "netem", "tbf"];
+
+/// How long others' bytes are worth something: many times as long as the looks are apart. A machine
+/// that is too busy to look knows nothing of them.
+const BACKLOG_VALID: Duration = Duration::from_millis(250);
+
+/// How long it is known that there are none to wait for.
+const ORDER_VALID: Duration = Duration::from_secs(3);
 
 /// Others' bytes are not known.
 const UNKNOWN: u64 = u64::MAX;
@@ -142,6 +150,8 @@ pub(super) struct Queue {
     shared: AtomicU64,
     /// Of everybody else that a flow of ours waits for, when last looked at; or [`UNKNOWN`].
     others: AtomicU64,
+    /// Until when that is worth something, nanoseconds.
+    valid_until: AtomicU64,
     drained: AtomicU64,
     /// Bytes that it holds; 0 where that is not known.
     limit: AtomicU64,
@@ -154,6 +164,7 @@ impl Default for Queue {
             program: AtomicU64::new(0),
             shared: AtomicU64::new(0),
             others: AtomicU64::new(UNKNOWN),
+            valid_until: AtomicU64::new(0),
             drained: AtomicU64::new(0),
             limit: AtomicU64::new(0),
             root: Seen::default(),
@@ -170,10 +181,12 @@ impl Queue {
         self.shared.load(Ordering::Relaxed)
     }
 
-    /// Of everybody else that a flow of ours waits for; `None` where that is not known.
-    pub(super) fn others(&self) -> Option<u64> {
+    /// Of everybody else that a flow of ours waits for; `None` where that is not known, or no
+    /// longer.
+    pub(super) fn others(&self, now: KernelTime) -> Option<u64> {
         let others = self.others.load(Ordering::Relaxed);
-        (others != UNKNOWN).then_some(others)
+        let valid = now.as_nanos() <= self.valid_until.load(Ordering::Relaxed);
+        (others != UNKNOWN && valid).then_some(others)
     }
 
     /// Bytes that it holds before it drops; `None` where that is not known, or not counted in
@@ -205,7 +218,8 @@ impl Queue {
     pub(super) fn leaves(&self, bytes: u64, shared: u64) {
         self.shared.fetch_sub(shared, Ordering::Relaxed);
         let before = self.program.fetch_sub(bytes, Ordering::Relaxed);
-        if bytes > 0 && before == bytes && self.others().unwrap_or(0) == 0 {
+        let others = self.others.load(Ordering::Relaxed);
+        if bytes > 0 && before == bytes && matches!(others, 0 | UNKNOWN) {
             self.drained.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -218,7 +232,7 @@ impl Queue {
 
     /// Takes over what the device's disciplines amount to, at another look at them. One writer at a
     /// time.
-    pub(super) fn looked_at(&self, shape: &Shape) {
+    pub(super) fn looked_at(&self, shape: &Shape, now: KernelTime) {
         let root = &shape.root;
         let limit = match shape.limit {
             Some(QueueLimit::Bytes(bytes)) => bytes.into(),
@@ -232,12 +246,18 @@ impl Queue {
             packets: root.packets.into(),
             limit: shape.limit,
         });
-        let others = match shape.order {
-            Order::OfArrival => u64::from(root.backlog).saturating_sub(self.program()),
-            Order::Apart => 0,
-            Order::Unknown => UNKNOWN,
+        let (others, valid) = match shape.order {
+            Order::OfArrival => {
+                let others = u64::from(root.backlog).saturating_sub(self.program());
+                (others, BACKLOG_VALID)
+            }
+            Order::Apart => (0, ORDER_VALID),
+            Order::Unknown => (UNKNOWN, ORDER_VALID),
         };
         self.others.store(others, Ordering::Relaxed);
+        let until = Duration::from_nanos(now.as_nanos()) + valid;
+        let until = u64::try_from(until.as_nanos()).unwrap_or(u64::MAX);
+        self.valid_until.store(until, Ordering::Relaxed);
     }
 
     /// Nobody looks any more.
@@ -381,10 +401,13 @@ mod tests {
         let queue = Queue::default();
         let root = qdisc("tbf", 0x8001_0000, ROOT, 150_000);
         let shape = Shape::of(std::slice::from_ref(&root)).unwrap();
-        assert_eq!((queue.others(), queue.state()), (None, None));
+        let now = KernelTime::from_nanos(1_000_000_000);
+        assert_eq!((queue.others(now), queue.state()), (None, None));
         queue.enters(2000, 1500);
-        queue.looked_at(&shape);
-        assert_eq!((queue.others(), queue.shared()), (Some(3000), 1500));
+        queue.looked_at(&shape, now);
+        assert_eq!((queue.others(now), queue.shared()), (Some(3000), 1500));
+        let later = KernelTime::from_nanos(1_300_000_000);
+        assert_eq!(queue.others(later), None, "nobody has looked since");
         let state = queue.state().unwrap();
         assert_eq!((state.ifindex, state.handle), (7, 0x8001_0000));
         assert_eq!((state.kind.as_str(), state.packets), ("tbf", 4));
@@ -394,7 +417,7 @@ mod tests {
         queue.forget_others();
         queue.enters(100, 0);
         queue.leaves(100, 0);
-        assert_eq!((queue.others(), queue.drained()), (None, 1));
+        assert_eq!((queue.others(now), queue.drained()), (None, 1));
     }
 
     #[test]

@@ -321,7 +321,8 @@ impl Reader {
             .with_shared(queue.shared())
             .with_drained(queue.drained())
             .with_limit(queue.limit_in_bytes());
-        Some(match queue.others() {
+        let now = self.state.looked().unwrap_or_default();
+        Some(match queue.others(now) {
             Some(others) => sample.with_total(program.saturating_add(others)),
             None => sample,
         })
