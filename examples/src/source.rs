@@ -89,7 +89,7 @@ impl Source {
                     return "signals: ebpf, probes in the kernel".to_owned();
                 }
                 format!(
-                    "signals: ebpf, probes in the kernel (this one lacks {})",
+                    "signals: ebpf, probes in the kernel (not in this one: {})",
                     missing.join(", ")
                 )
             }

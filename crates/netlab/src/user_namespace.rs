@@ -53,6 +53,11 @@ fn enter_user_namespace() -> Result<Privilege, Error> {
     let (user, group) = (getuid(), getgid());
     unshare(CloneFlags::CLONE_NEWUSER)
         .map_err(|errno| Error::system("make a user namespace", errno, advice(errno)))?;
+    if user.is_root() {
+        // Root without capabilities cannot be mapped (since Linux 5.12). Programs that are run from
+        // here have no privilege then; this process has.
+        return Ok(Privilege::UserNamespace);
+    }
     // Without the first the kernel refuses the last.
     for (file, text) in [
         ("/proc/self/setgroups", "deny".to_owned()),

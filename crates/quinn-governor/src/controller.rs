@@ -11,11 +11,12 @@ use quinn_proto::RttEstimator;
 use quinn_proto::congestion::{Controller, ControllerMetrics};
 
 use crate::base::BaseKind;
+use crate::base_clock::BaseClock;
 use crate::binding::Binding;
 use crate::decisions::{Decisions, State, Trigger};
 use crate::governor::Governed;
 use crate::law::constants::WIRE_OVERHEAD;
-use crate::law::{self, Law, Marks, Occasion, Report, Verdict};
+use crate::law::{self, Heard, Law, Marks, Occasion, Report, Verdict};
 use crate::queue_limit::Observation;
 use crate::report::{Counters, GovernorReport};
 use crate::seat::{self, Seat};
@@ -26,6 +27,7 @@ use crate::shared::Shared;
 /// Reach a connection's with [`GovernedController::of`].
 pub struct GovernedController {
     base: Box<dyn Controller>,
+    clock: BaseClock,
     law: Law,
     /// Acknowledgements have begun and not ended.
     in_acks: bool,
@@ -60,6 +62,7 @@ impl GovernedController {
             law: Law::new(config, BaseKind::of(&*base), mtu, &start),
             unproven: base.initial_window(),
             base,
+            clock: BaseClock::default(),
             in_acks: false,
             marks: AtomicMarks::default(),
             decisions,
@@ -99,6 +102,12 @@ impl GovernedController {
     /// Whether the window is, or may be, less than the base controller's.
     pub fn is_in_force(&self) -> bool {
         !self.law.is_free()
+    }
+
+    /// The time as base sees it.
+    #[cfg(feature = "testing")]
+    pub(crate) fn base_time(&self, now: Instant) -> Instant {
+        self.clock.time(now)
     }
 
     /// The cap at the last look.
@@ -141,9 +150,9 @@ impl GovernedController {
         }
     }
 
-    /// Takes a sample and does what it asks for; the packets that the source has observed, if
-    /// there is a flow to go by.
-    fn look(&mut self, now: Instant, occasion: Occasion) -> Option<u64> {
+    /// Takes a sample and does what it asks for; the packets that the source has observed and the
+    /// queue, if there is a flow to go by.
+    fn look(&mut self, now: Instant, occasion: Occasion) -> Option<(u64, Option<usize>)> {
         self.follow(now);
         let signals = self.seat.signals(self.law.mtu())?;
         self.seat.on_drops(signals.drops);
@@ -171,6 +180,7 @@ impl GovernedController {
         if let Some(queue) = signals.queue {
             let seen = Observation {
                 total: queue.total,
+                shared: queue.shared,
                 drained: queue.drained,
                 ran_dry: decision.ran_dry,
                 decides: decision.limit_decides,
@@ -192,12 +202,13 @@ impl GovernedController {
                 _ => self.seat.leave_queue(),
             }
         }
-        Some(signals.observed)
+        Some((signals.observed, signals.queue.map(|queue| queue.id)))
     }
 
     /// Reduces base at once, because of what this host's queue did.
     fn reduce(&mut self, now: Instant) {
-        self.base.on_congestion_event(now, now, false, 0);
+        let time = self.clock.reduction(now);
+        self.base.on_congestion_event(time, time, false, 0);
         self.law.on_local_reduction(now);
     }
 
@@ -274,10 +285,16 @@ impl Controller for GovernedController {
         self.seat.join();
         // quinn leaves out the end of acknowledgements that a Retry made void.
         self.in_acks = false;
-        let observed = self.look(now, Occasion::Other);
-        self.base.on_sent(now, bytes, last_packet_number);
-        if let (Some(governed), Some(observed)) = (self.seat.flow(), observed) {
+        let seen = self.look(now, Occasion::Other);
+        let time = self.clock.time(now);
+        self.base.on_sent(time, bytes, last_packet_number);
+        if let (Some(governed), Some((observed, queue))) = (self.seat.flow(), seen) {
             let sent = governed.on_sent(bytes, self.law.mtu(), observed);
+            if let Some(queue) = queue {
+                let datagrams = bytes.div_ceil(self.law.mtu());
+                let entering = bytes + datagrams * WIRE_OVERHEAD;
+                self.seat.queue(queue).add(entering);
+            }
             let base = self.base_state();
             self.law.on_sent(now, bytes, sent, base);
         }
@@ -307,7 +324,8 @@ impl Controller for GovernedController {
             self.look_for_sight(now, sent);
         }
         let limited = app_limited || self.hides_growth();
-        self.base.on_ack(now, sent, bytes, limited, rtt);
+        let (time, sent) = (self.clock.time(now), self.clock.time(sent));
+        self.base.on_ack(time, sent, bytes, limited, rtt);
     }
 
     fn on_end_acks(
@@ -318,9 +336,14 @@ impl Controller for GovernedController {
         largest_packet_num_acked: Option<u64>,
     ) {
         self.begin_acks(now, app_limited);
-        let limited = app_limited || self.hides_growth();
-        self.base
-            .on_end_acks(now, in_flight, limited, largest_packet_num_acked);
+        let hidden = self.hides_growth();
+        self.clock.on_acks(now, hidden);
+        self.base.on_end_acks(
+            self.clock.time(now),
+            in_flight,
+            app_limited || hidden,
+            largest_packet_num_acked,
+        );
         let base = self.base_state();
         if self.law.end_acks(now, in_flight, base) {
             self.reduce(now);
@@ -344,10 +367,18 @@ impl Controller for GovernedController {
             persistent: is_persistent_congestion,
             lost_bytes,
         };
-        if self.law.on_report(now, &report) {
-            self.base
-                .on_congestion_event(now, sent, is_persistent_congestion, lost_bytes);
-        }
+        let (time, sent) = match self.law.on_report(now, &report) {
+            Heard::Not => return,
+            _ if self.clock.is_true() => (now, sent),
+            // The wrapped controller would ignore it, if it had the right time.
+            Heard::Known => return,
+            Heard::New => {
+                let time = self.clock.reduction(now);
+                (time, time)
+            }
+        };
+        self.base
+            .on_congestion_event(time, sent, is_persistent_congestion, lost_bytes);
     }
 
     fn on_mtu_update(&mut self, new_mtu: u16) {
@@ -379,6 +410,7 @@ impl Controller for GovernedController {
     fn clone_box(&self) -> Box<dyn Controller> {
         Box::new(Self {
             base: self.base.clone_box(),
+            clock: self.clock,
             law: self.law.for_new_path(),
             in_acks: false,
             marks: AtomicMarks::default(),

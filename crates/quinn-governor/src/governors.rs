@@ -99,6 +99,7 @@ impl Governors {
     /// The connections share what is known of the socket. Fails where the source cannot watch it:
     /// [`factory`](Self::factory) then still builds the base controller.
     pub fn socket(&self, socket: &impl Socket) -> Result<Arc<Governor>, WatchError> {
+        require_udp(socket)?;
         self.watch_target(WatchTarget::socket(socket).sharing())
     }
 
@@ -109,6 +110,7 @@ impl Governors {
         socket: &impl Socket,
         remote: SocketAddr,
     ) -> Result<Arc<Governor>, WatchError> {
+        require_udp(socket)?;
         self.watch_target(WatchTarget::socket(socket).peer(remote).sharing())
     }
 
@@ -254,6 +256,31 @@ impl fmt::Debug for GovernorsBuilder {
             .field("config", &self.config)
             .finish_non_exhaustive()
     }
+}
+
+/// Sources can watch more than QUIC is sent by.
+#[cfg(unix)]
+fn require_udp(socket: &impl Socket) -> Result<(), WatchError> {
+    let found = match socket2::SockRef::from(socket).r#type() {
+        Ok(socket2::Type::DGRAM) => return Ok(()),
+        Ok(socket2::Type::STREAM) => "a stream, such as TCP",
+        Ok(_) => "a socket of another type",
+        Err(error) if error.raw_os_error() == Some(libc::ENOTSOCK) => "no socket at all",
+        Err(source) => {
+            return Err(WatchError::Socket {
+                operation: "SO_TYPE",
+                source,
+            });
+        }
+    };
+    Err(WatchError::WrongProtocol {
+        found: found.to_owned(),
+    })
+}
+
+#[cfg(not(unix))]
+fn require_udp(_socket: &impl Socket) -> Result<(), WatchError> {
+    Ok(())
 }
 
 /// A socket that can be watched: whatever has a file descriptor, such as `std::net::UdpSocket`.

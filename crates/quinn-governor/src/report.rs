@@ -93,6 +93,11 @@ impl Counters {
         self.capped_nanos.fetch_add(nanos, Ordering::Relaxed);
     }
 
+    /// Whether any window was ever held back.
+    pub(crate) fn has_capped(&self) -> bool {
+        self.capped_nanos.load(Ordering::Relaxed) > 0
+    }
+
     pub(crate) fn blind_period(&self) {
         self.blind_periods.fetch_add(1, Ordering::Relaxed);
     }

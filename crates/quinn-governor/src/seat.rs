@@ -137,6 +137,7 @@ impl Seat {
                 drained,
                 room: room(&queue, on_its_way),
                 limit: limit.limit(&self.shared.config, datagram),
+                boost: limit.boost(),
                 others_share: limit
                     .sharers()
                     .saturating_sub(u32::from(self.sharing.is_at(id))),

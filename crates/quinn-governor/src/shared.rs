@@ -73,6 +73,8 @@ pub(crate) struct Shared {
     pub(crate) sums: Arc<Counters>,
     pub(crate) fallbacks: FallbackLog,
     enabled: AtomicBool,
+    /// That a window was held back for the first time was logged.
+    announced: AtomicBool,
     flows: Mutex<HashMap<FlowId, Weak<Governed>>>,
 }
 
@@ -84,6 +86,7 @@ impl Shared {
             sums: Arc::default(),
             fallbacks: FallbackLog::default(),
             enabled: AtomicBool::new(true),
+            announced: AtomicBool::new(false),
             flows: Mutex::default(),
         })
     }
@@ -136,6 +139,20 @@ impl Shared {
 
     pub(crate) fn note(&self, now: Instant, fallback: Fallback, cause: &dyn fmt::Display) {
         self.fallbacks.note(now, fallback, cause);
+    }
+
+    /// Logs once that the governor took hold of a connection.
+    #[inline]
+    pub(crate) fn announce(&self) {
+        if !self.announced.load(Ordering::Relaxed)
+            && self.sums.has_capped()
+            && !self.announced.swap(true, Ordering::Relaxed)
+        {
+            tracing::info!(
+                source = %self.state.source.kind(),
+                "this host's queue is the bottleneck of a connection: its window is held back"
+            );
+        }
     }
 
     /// Whether connections are governed at all.

@@ -98,6 +98,7 @@ impl SocketFlows {
         remote: SocketAddr,
         now: impl FnOnce() -> Instant,
     ) {
+        self.shared.announce();
         let mut route = binding.route.lock();
         let known = route
             .as_ref()

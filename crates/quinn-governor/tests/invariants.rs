@@ -35,6 +35,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (1200..9000u16).prop_map(Op::Mtu),
         1 => Just(Op::Migrate),
         1 => Just(Op::Rebind),
+        2 => Just(Op::Observe),
         1 => (any::<u8>(), any::<bool>())
             .prop_map(|(datagrams, reported)| Op::Refuse { datagrams, reported }),
         2 => Just(Op::SendAck),

@@ -3,11 +3,13 @@
 #![forbid(unsafe_code)]
 
 mod bpf;
+mod first_command;
 mod kernels;
 #[cfg(all(feature = "lab", target_os = "linux"))]
 mod lab;
 #[cfg(not(all(feature = "lab", target_os = "linux")))]
 mod lab_apart;
+mod readme;
 mod toolchain;
 
 use std::path::PathBuf;
@@ -43,6 +45,12 @@ enum Task {
         #[arg(long)]
         install_commands: bool,
     },
+    /// Run what README.md tells a newcomer to run first.
+    FirstCommand {
+        /// Put what it prints into README.md, and the picture beside it.
+        #[arg(long)]
+        readme: bool,
+    },
     /// Run the privileged tests on Debian's kernels, and print which signals are right on which.
     Kernels(kernels::Options),
     /// Run scenarios on real queues: stock flows and governed ones in turn.
@@ -75,6 +83,7 @@ fn run(task: Task) -> Result<ExitCode> {
             (Err(incomplete), true) => print!("{}", incomplete.install_commands()),
             (Err(incomplete), false) => return Err(incomplete.into()),
         },
+        Task::FirstCommand { readme } => first_command::run(&workspace(), readme)?,
         Task::Kernels(options) => kernels::run(&workspace(), &options)?,
         #[cfg(all(feature = "lab", target_os = "linux"))]
         Task::Lab(options) => return lab::run(&workspace(), &options),

@@ -74,7 +74,7 @@ impl Panel {
             .margin(12)
             .x_label_area_size(28)
             .y_label_area_size(48)
-            .build_cartesian_2d(0.0..end, 0.0..1.1 * top)
+            .build_cartesian_2d(0.0..end, 0.0..1.3 * top)
             .map_err(failed)?;
         let mut mesh = chart.configure_mesh();
         mesh.disable_x_mesh()
@@ -96,9 +96,10 @@ impl Panel {
                 move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2));
             drawn.label(name).legend(legend);
         }
+        // Above what is drawn.
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::LowerRight)
+            .position(SeriesLabelPosition::UpperRight)
             .background_style(WHITE.mix(0.8))
             .label_font(("sans-serif", 13))
             .draw()

@@ -16,6 +16,10 @@ fn wrong_arguments_are_named_with_what_would_be_right() {
             "auto, ebpf, socket, mock, none",
         ),
         ("loopback", "--burst 1000", "--pause <SECONDS>"),
+        ("loopback", "--flows 2", "--flows is for --plain"),
+        ("loopback", "--governor off", "--governor is for --plain"),
+        ("loopback", "--plain --svg x", "cannot be used with"),
+        ("loopback", "--rate 0", "0.5 to 1000 Mbit/s"),
         (
             "loopback",
             "--seconds 2 --flows 3 --stagger 1",

@@ -7,7 +7,7 @@ use crate::report::{check, number, refused, require_probes, text};
 
 #[test]
 fn a_report_has_every_field() {
-    let ended = run(command("loopback", "--seconds 1 --flows 2 --json"));
+    let ended = run(command("loopback", "--plain --seconds 1 --flows 2 --json"));
     let report = ended.json();
     check(&report, 2);
     assert_eq!(text(&report, "/base"), "cubic");
@@ -33,10 +33,10 @@ fn without_privilege_it_asks_its_socket_and_says_why() {
     let privileged = ebpf_congestion_signals::EbpfSource::load().is_ok();
     let mut unprivileged = if privileged {
         let mut setpriv = with(Command::new("setpriv"), limits);
-        setpriv.arg(program("loopback"));
+        setpriv.arg(program("loopback")).arg("--plain");
         setpriv
     } else {
-        Command::new(program("loopback"))
+        command("loopback", "--plain")
     };
     unprivileged.args(["--seconds", "1", "--json"]);
     let ended = run(unprivileged);
@@ -64,10 +64,10 @@ fn demanded_probes_that_cannot_be_had_are_an_error() {
             Command::new("setpriv"),
             "--bounding-set=-bpf,-sys_admin --inh-caps=-bpf,-sys_admin",
         );
-        setpriv.arg(program("loopback"));
+        setpriv.arg(program("loopback")).arg("--plain");
         setpriv
     } else {
-        Command::new(program("loopback"))
+        command("loopback", "--plain")
     };
     demanding.args(["--source", "ebpf"]);
     let ended = run(demanding);
@@ -77,7 +77,7 @@ fn demanded_probes_that_cannot_be_had_are_an_error() {
 #[test]
 fn a_flow_that_is_not_governed_is_watched() -> TestResult {
     require_probes()?;
-    let options = "--seconds 1 --governor off --source ebpf --json";
+    let options = "--plain --seconds 1 --governor off --source ebpf --json";
     let report = run(command("loopback", options)).json();
     check(&report, 1);
     assert_eq!(text(&report, "/governor"), "off");
@@ -88,7 +88,7 @@ fn a_flow_that_is_not_governed_is_watched() -> TestResult {
 #[test]
 fn every_base_can_be_governed() {
     for base in ["cubic", "newreno", "bbr"] {
-        let options = format!("--seconds 0.5 --base {base} --json");
+        let options = format!("--plain --seconds 0.5 --base {base} --json");
         let report = run(command("loopback", &options)).json();
         check(&report, 1);
         assert_eq!(text(&report, "/base"), base);
@@ -97,7 +97,7 @@ fn every_base_can_be_governed() {
 
 #[test]
 fn an_invented_drop_makes_the_governor_reduce() {
-    let options = "--seconds 2.5 --source mock --json";
+    let options = "--plain --seconds 2.5 --source mock --json";
     let report = run(command("loopback", options)).json();
     check(&report, 1);
     assert_eq!(text(&report, "/source"), "mock");
@@ -109,7 +109,7 @@ fn an_invented_drop_makes_the_governor_reduce() {
 
 #[test]
 fn an_interrupt_ends_it_with_what_was_measured_so_far() {
-    let mut running = Running::start(command("loopback", "--seconds 60 --json"));
+    let mut running = Running::start(command("loopback", "--plain --seconds 60 --json"));
     running.wait_for("1 s");
     running.interrupt();
     let ended = running.end();

@@ -6,6 +6,7 @@
 extern crate live_test;
 
 mod arguments;
+mod comparison;
 mod loopback;
 mod minimal;
 mod path;

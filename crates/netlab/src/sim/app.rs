@@ -20,6 +20,14 @@ pub enum App {
         /// From the beginning of one to the beginning of the next, done or not.
         every: Duration,
     },
+    /// Bursts with pauses between the end of one and the beginning of the next, each on a stream of
+    /// its own.
+    Responses {
+        /// Bytes of a burst.
+        bytes: u64,
+        /// After it has arrived.
+        pause: Duration,
+    },
 }
 
 /// A burst, or a transfer, that arrived whole.

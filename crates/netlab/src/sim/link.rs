@@ -48,6 +48,8 @@ pub struct LinkConfig {
     pub burst: u64,
     /// Bytes on the wire that may wait; a batch that finds less room is dropped whole.
     pub limit: u64,
+    /// Packets that may wait, batches counted as one each.
+    pub packets: usize,
     /// What is dropped.
     pub discipline: Discipline,
     /// Propagation delay.
@@ -66,6 +68,7 @@ impl LinkConfig {
             rate_changes: Vec::new(),
             burst: 0,
             limit: u64::MAX,
+            packets: usize::MAX,
             discipline: Discipline::TailDrop,
             delay,
             jitter: Duration::ZERO,
@@ -233,7 +236,8 @@ impl Link {
 
     /// Puts a batch into the queue; gives it back when there is no room.
     pub(super) fn offer(&mut self, now: SimTime, batch: Batch) -> Result<(), Batch> {
-        if self.backlog.saturating_add(u64::from(batch.wire)) > self.config.limit {
+        let full = self.queue.len() >= self.config.packets;
+        if full || self.backlog.saturating_add(u64::from(batch.wire)) > self.config.limit {
             self.stats.dropped_packets += u64::from(batch.packets);
             return Err(batch);
         }

@@ -71,7 +71,7 @@ pub use packet::{TCP_WIRE_OVERHEAD, UDP_WIRE_OVERHEAD};
 pub use process::{Process, ProcessContext};
 pub use processor::Stalls;
 pub use receiver::ReceiverConfig;
-pub use scenario::{Control, FlowSpec, HostConfig, Scenario, TransportChange, Watching};
+pub use scenario::{Control, FlowSpec, HostConfig, Outage, Scenario, TransportChange, Watching};
 pub use signals::{EndManner, SignalConfig, SignalEnd};
 pub use tcp::{TcpSpec, TcpStats};
 pub use tcp_window::TcpLaw;

@@ -50,6 +50,8 @@ pub struct FlowOutcome {
     pub path_losses: u64,
     /// Datagrams that a rule of the host dropped.
     pub policy_drops: u64,
+    /// Datagrams that the kernel did not take.
+    pub refused: u64,
     /// Datagrams that found no room in the receiving socket.
     pub receive_drops: u64,
     /// Round trips as the sender measured them, one for each acknowledgement.

@@ -81,6 +81,17 @@ impl Batch {
         self.wire - self.packets * overhead
     }
 
+    /// Bytes of payload of the largest datagram.
+    pub(super) fn segment(&self) -> usize {
+        match &self.body {
+            Body::Quic(payload) => {
+                let segment = self.segment_wire - UDP_WIRE_OVERHEAD;
+                payload.len().min(segment as usize)
+            }
+            Body::TcpData(_) | Body::TcpAck(_) => self.payload() as usize,
+        }
+    }
+
     /// Takes the first datagram off; the batch itself when it is the only one.
     pub(super) fn split_first(mut self) -> (Self, Option<Self>) {
         let Body::Quic(payload) = &mut self.body else {

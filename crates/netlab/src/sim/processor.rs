@@ -19,6 +19,15 @@ pub struct Stalls {
 }
 
 impl Stalls {
+    /// Once in `every` on average, for `shortest` to `longest`.
+    pub const fn new(every: Duration, shortest: Duration, longest: Duration) -> Self {
+        Self {
+            every,
+            shortest,
+            longest,
+        }
+    }
+
     /// A scheduler that lets others run for 5 to 20 ms, once in 100 ms: a few of its time slices
     /// (`base_slice_ns` of Linux is about 3 ms) on a processor with several that want it.
     pub const BUSY_HOST: Self = Self {

@@ -48,6 +48,9 @@ pub(super) struct QuicFlow {
     pub(super) blocked: bool,
     bursts: Vec<Burst>,
     connected: bool,
+    /// What the receiver sends, and how much of it came.
+    download: Option<Burst>,
+    downloaded: u64,
     pub(super) received: u64,
     pub(super) counts: Counts,
     pub(super) completions: Vec<Completion>,
@@ -62,6 +65,7 @@ pub(super) struct Counts {
     pub(super) path_losses: u64,
     pub(super) policy_drops: u64,
     pub(super) blocked_sends: u64,
+    pub(super) refused: u64,
 }
 
 /// Something to be sent on a stream of its own.
@@ -103,6 +107,8 @@ impl QuicFlow {
             blocked: false,
             bursts: Vec::new(),
             connected: false,
+            download: None,
+            downloaded: 0,
             received: 0,
             counts: Counts::default(),
             completions: Vec::new(),
@@ -151,6 +157,7 @@ impl QuicFlow {
             App::Bulk => (None, None),
             App::Transfer(bytes) => (Some(bytes), None),
             App::OnOff { burst, every } => (Some(burst), Some(now + every)),
+            App::Responses { bytes, .. } => (Some(bytes), None),
         };
         self.bursts.push(Burst {
             began: now,
@@ -170,6 +177,14 @@ impl QuicFlow {
         while let Some(event) = end.connection.poll() {
             match event {
                 Event::Connected => self.connected = true,
+                Event::Stream(StreamEvent::Opened { dir: Dir::Uni }) => {
+                    while let Some(id) = end.connection.streams().accept(Dir::Uni) {
+                        self.downloaded += read(&mut end.connection, id).bytes;
+                    }
+                }
+                Event::Stream(StreamEvent::Readable { id }) => {
+                    self.downloaded += read(&mut end.connection, id).bytes;
+                }
                 Event::ConnectionLost { reason } => {
                     self.error.get_or_insert(reason.to_string());
                 }
@@ -239,6 +254,39 @@ impl QuicFlow {
                 }
                 _ => {}
             }
+        }
+        let until = self.spec.downloads_until.map(SimTime::from);
+        if until.is_some_and(|until| now < until) {
+            write_download(&mut end.connection, &mut self.download, self.downloaded);
+        }
+    }
+}
+
+/// Writes what the receiver sends, some way ahead of what has come.
+fn write_download(connection: &mut Connection, download: &mut Option<Burst>, came: u64) {
+    const AHEAD: u64 = 1 << 20;
+    if download.is_none() {
+        *download = connection.streams().open(Dir::Uni).map(|stream| Burst {
+            began: SimTime::ZERO,
+            size: None,
+            written: 0,
+            stream: Some(stream),
+            finished: false,
+        });
+    }
+    let Some(Burst {
+        written,
+        stream: Some(id),
+        ..
+    }) = download
+    else {
+        return;
+    };
+    while *written < came + AHEAD {
+        let mut stream = connection.send_stream(*id);
+        match stream.write_chunks(&mut [app::piece(AHEAD)]) {
+            Ok(more) => *written += more.bytes as u64,
+            Err(_) => return,
         }
     }
 }

@@ -15,6 +15,7 @@ use super::processor::Stalls;
 use super::receiver::ReceiverConfig;
 use super::signals::SignalConfig;
 use super::tcp::TcpSpec;
+use super::time::SimTime;
 use super::window::WindowControl;
 use super::world::World;
 
@@ -140,6 +141,28 @@ pub struct HostConfig {
     pub broker: bool,
     /// When the sending programs do not run because others do; `None`: they always do.
     pub stalls: Option<Stalls>,
+    /// When the kernel takes no datagrams.
+    pub outage: Option<Outage>,
+}
+
+/// A time in which sends fail before the kernel observes them, and what was sent is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outage {
+    /// When it begins.
+    pub at: Duration,
+    /// For how long.
+    pub lasting: Duration,
+    /// Datagrams of so many bytes still pass: the device's MTU, less headers. 0: none passes.
+    pub passes: usize,
+    /// Nothing arrives either: the device is down.
+    pub deaf: bool,
+}
+
+impl Outage {
+    pub(super) fn is_on(&self, now: SimTime) -> bool {
+        let now = now.since_start();
+        now >= self.at && now < self.at + self.lasting
+    }
 }
 
 impl Default for HostConfig {
@@ -152,6 +175,7 @@ impl Default for HostConfig {
             policy_loss: 0.0,
             broker: false,
             stalls: None,
+            outage: None,
         }
     }
 }
@@ -169,6 +193,9 @@ pub struct FlowSpec {
     pub controller: Control,
     /// What it sends.
     pub app: App,
+    /// The receiver sends as much as it can until then, and the sender acknowledgements; what the
+    /// sender sends of itself begins then.
+    pub downloads_until: Option<Duration>,
     /// Flows of one number share a socket, with its send buffer. Each has its own unless said.
     pub socket: Option<usize>,
     /// Whether the flows of its socket are told apart by the signals.
@@ -188,6 +215,7 @@ impl FlowSpec {
             start: Duration::ZERO,
             controller,
             app: App::Bulk,
+            downloads_until: None,
             socket: None,
             watching: Watching::Peer,
             extra_delay: Duration::ZERO,
@@ -206,6 +234,15 @@ impl FlowSpec {
     #[must_use]
     pub fn sending(self, app: App) -> Self {
         Self { app, ..self }
+    }
+
+    /// Receiving as much as it can before it sends anything, until this time.
+    #[must_use]
+    pub fn downloading_until(self, until: Duration) -> Self {
+        Self {
+            downloads_until: Some(until),
+            ..self
+        }
     }
 
     /// On the socket of this number.

@@ -13,9 +13,10 @@ use super::link::LinkConfig;
 use super::loss::Loss;
 use super::processor::Stalls;
 use super::receiver::ReceiverConfig;
-use super::scenario::{Control, FlowSpec, Scenario, Watching};
+use super::scenario::{Control, FlowSpec, Outage, Scenario, Watching};
 use super::signals::{EndManner, SignalConfig, SignalEnd};
 use super::tcp::TcpSpec;
+use super::tcp_window::TcpLaw;
 
 /// Bits per second.
 pub const RATE: u64 = 50_000_000;
@@ -280,6 +281,68 @@ pub fn source_dies(kind: Kind, control: Control, manner: EndManner) -> Scenario 
 pub fn bad_signals(kind: Kind, control: Control, signals: SignalConfig) -> Scenario {
     let mut scenario = local_queue(kind.into(), control).lasting(Duration::from_secs(10));
     scenario.signals = signals;
+    scenario
+}
+
+/// When the outage of [`outage`] begins.
+pub const OUTAGE: Duration = Duration::from_secs(4);
+
+/// The kernel takes nothing, or only small datagrams, for a while in the middle of 12 s.
+pub fn outage(kind: Kind, control: Control, outage: Outage) -> Scenario {
+    let mut scenario = local_queue(kind.into(), control).lasting(Duration::from_secs(12));
+    scenario.host.outage = Some(outage);
+    scenario
+}
+
+/// When the upload of [`ack_flood`] begins.
+pub const UPLOAD: Duration = Duration::from_secs(6);
+
+/// A client downloads while others flood its uplink, which drops many of its acknowledgements; then
+/// they stop and it sends 100 kB; 8 s.
+pub fn ack_flood(kind: Kind, control: Control) -> Scenario {
+    let client = FlowSpec::new(control)
+        .downloading_until(UPLOAD)
+        .sending(App::Transfer(100_000));
+    let mut scenario = Bottleneck::from(kind).local().flow(client);
+    // An acknowledgement takes no less room there than a full packet.
+    scenario.egress.packets = 100;
+    for _ in 0..3 {
+        let mut flood = TcpSpec::plain(TcpLaw::NewReno).starting(Duration::from_millis(500));
+        flood.end = Some(UPLOAD - Duration::from_millis(200));
+        scenario = scenario.competitor(flood);
+    }
+    scenario
+}
+
+/// Responses of this size with pauses of 100 ms between them, beside a TCP flow; 20 s.
+pub fn responses(kind: Kind, control: Control, competitor: TcpSpec) -> Scenario {
+    let app = App::Responses {
+        bytes: 200_000,
+        pause: Duration::from_millis(100),
+    };
+    Bottleneck::from(kind)
+        .local()
+        .flow(FlowSpec::new(control).starting(ARRIVAL).sending(app))
+        .competitor(competitor)
+        .lasting(Duration::from_secs(20))
+}
+
+/// A sibling class of the same root holds 1 MB all the time.
+pub fn sibling(kind: Kind, control: Control) -> Scenario {
+    let mut scenario = local_queue(kind.into(), control);
+    scenario.signals.sibling = 1_000_000;
+    scenario
+}
+
+/// How long the host is the bottleneck in [`moves_on`].
+pub const MOVES_ON: Duration = Duration::from_secs(30);
+
+/// The host is the bottleneck for 30 of 36 s; then it is the next hop, of so many bits per second
+/// and bytes of queue.
+pub fn moves_on(kind: Kind, control: Control, rate: u64, queue: u64) -> Scenario {
+    let mut scenario = local_queue(kind.into(), control).lasting(Duration::from_secs(36));
+    scenario.egress.rate_changes = vec![(MOVES_ON, FAST_DEVICE)];
+    scenario.hops.insert(0, LinkConfig::device(rate, queue));
     scenario
 }
 

@@ -32,6 +32,9 @@ pub struct SignalConfig {
     pub contradiction: f64,
     /// Whether the queue's limit is not told.
     pub hides_limit: bool,
+    /// Bytes that the total counts besides, because they are in the same tree of queues, but not
+    /// before anything of the flow's: those of a sibling class.
+    pub sibling: u64,
     /// How the signals end.
     pub end: Option<SignalEnd>,
 }
@@ -327,7 +330,7 @@ impl SignalFeed {
         let known = shown.flow.entered && ended.is_none();
         let sample = self.queue_id.filter(|_| known).map(|id| {
             let (own, shared) = (noisy(shown.flow.own), noisy(shown.shared));
-            let total = noisy(shown.queue.total);
+            let total = noisy(shown.queue.total) + config.sibling;
             let own = if contradicts {
                 total + CONTRADICTION
             } else {
@@ -337,7 +340,11 @@ impl SignalFeed {
                 .with_own(own)
                 .with_shared(shared)
                 .with_total(total)
-                .with_drained(shown.queue.drained)
+                .with_drained(if config.sibling > 0 {
+                    0
+                } else {
+                    shown.queue.drained
+                })
                 .with_limit(limit.filter(|_| !config.hides_limit))
         });
         set(watched, now, &shown.flow, sample);

@@ -28,6 +28,8 @@ const DELAYED_ACK: Duration = Duration::from_millis(40);
 pub struct TcpSpec {
     /// When it starts.
     pub start: Duration,
+    /// When it stops to send; `None`: never.
+    pub end: Option<Duration>,
     /// Its congestion control.
     pub law: TcpLaw,
     /// The hop whose queue it enters first: 0 for the sender's own host, like the QUIC flows.
@@ -46,6 +48,7 @@ impl TcpSpec {
     pub fn plain(law: TcpLaw) -> Self {
         Self {
             start: Duration::ZERO,
+            end: None,
             law,
             hop: 0,
             small_queue: false,
@@ -180,7 +183,8 @@ impl Tcp {
 
     /// The next segment, if it may be sent now.
     pub(super) fn poll(&mut self, now: SimTime) -> Option<Batch> {
-        if !self.started {
+        let ended = self.spec.end.is_some_and(|end| now.since_start() >= end);
+        if !self.started || ended {
             return None;
         }
         self.limited = f64::from(self.in_flight) + 1.0 > self.window.packets;

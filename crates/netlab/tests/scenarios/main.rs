@@ -7,6 +7,7 @@
 mod alone;
 mod busy;
 mod elsewhere;
+mod field;
 mod figures;
 mod grid;
 mod receivers;

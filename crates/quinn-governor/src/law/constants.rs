@@ -80,11 +80,6 @@ tuning! {
     /// has then been acknowledged, and what that let go too.
     unused_rounds: u32 = 2;
 
-    /// What ending the cap may multiply the flight by, at most. Where base's window is larger, the
-    /// cap goes on, whatever has been held back lately: it was then not base that limited sending
-    /// but quinn's pacer, or a round trip that is still changing, and base would burst.
-    end_growth: u64 = 2;
-
     /// How long a queue that overflowed is remembered: as long the cap does not end, and the
     /// queue's limit hardly grows over what overflowed. As long a rule that took something is
     /// remembered, and batches are left whole. A queue shorter than two bursts is empty or
@@ -92,13 +87,17 @@ tuning! {
     /// seconds is Cubic's period (RFC 9438 section 4.2) for 1,300 datagrams.
     overflow_memory: Duration = Duration::from_secs(10);
 
-    /// How much less than others keep in the queue governed flows keep too, as a divisor. To keep
-    /// as much would give equal shares, but two processes that match each other so have no reason
-    /// ever to come down from where noise brought them: each overshoot of one would be the measure
-    /// of the other. A sixteenth less, and an overshoot of k datagrams settles at 16k; the share
-    /// beside others is 48%. Half lets an overshoot settle at 8k and leaves 47%, and beside a
-    /// sender that sees drops a round trip late up to 0.03 less; double gains 0.01 at most.
-    match_margin_divisor: u64 = 16;
+    /// How long the queue must not have run empty before others' backlog in it is matched; and half
+    /// of how long it is from then on. Governed processes find limits with which the queue runs
+    /// empty several times in that time; half is too short for three of them, double leaves a
+    /// sender with little beside a TCP flow that has reduced.
+    crowd_time: Duration = Duration::from_millis(200);
+
+    /// How much less than others keep in the queue governed flows keep too, as a divisor: an eighth.
+    /// Two processes that match each other come down from where noise brought them, because it is
+    /// less than all; and a TCP flow beside two of them keeps its third. With a sixteenth it keeps a
+    /// fifteenth.
+    match_margin_divisor: u64 = 8;
 
     /// How far a controller's part of the target may be from an equal part, as a factor, because
     /// it sends less or more than the others. Two: what a window may change by in a round trip
@@ -130,10 +129,6 @@ tuning! {
     /// the rhythm of acknowledgements on any path, short against a transfer. Half lets the limit
     /// follow bursts with gaps of half a second; double keeps for two seconds what a hiccup raised.
     hold: Duration = Duration::from_secs(1);
-
-    /// By what part of it the limit stays under what overflowed, as a divisor. Less steps down a
-    /// datagram at a time, and each step is an overflow.
-    overflow_divisor: u64 = 4;
 
     /// Part of the time that the link may have nothing to send because of the limit, as a divisor:
     /// 0.8%. A limit that tolerates none has to allow for the longest gap between acknowledgements

@@ -1,7 +1,7 @@
 //! The control law: what to do with what the kernel tells.
 //!
 //! Pure: time, samples and what was sent and acknowledged come in as arguments, decisions go out.
-//! No clock, no I/O, no allocation. The crate's documentation derives the law; each number has its
+//! No clock, no I/O, no allocation. `docs/law.md` in the repository derives the law; each number has its
 //! reason in [`constants`].
 //!
 //! # Sensitivity
@@ -26,17 +26,18 @@ use constants::INITIAL_RTT;
 use local_drop::LocalDrops;
 use reductions::Reductions;
 use rounds::Rounds;
-use standing::{Standing, is_half_full, outgrows_bursts};
+use standing::{Crowd, Standing, is_half_full, outgrows_bursts};
 use still::Still;
-use target::Target;
+use target::{Sender, Target};
 use trust::Trust;
 
 use crate::base::BaseKind;
 use crate::config::GovernorConfig;
 
 pub(crate) use exchange::{Answer, Base, Decision, Marks, Observed, Occasion, Sent, Verdict};
-pub(crate) use reductions::Report;
+pub(crate) use reductions::{Heard, Report};
 pub(crate) use signals::{QueueSignals, Signals};
+pub(crate) use target::match_of;
 
 mod batch;
 pub(crate) mod constants;
@@ -79,8 +80,11 @@ pub(crate) struct Law {
     /// In flight that is kept up: what the path is known to hold, while the queue has room; and
     /// what it was, while the sample stands still.
     kept_in_flight: u64,
+    /// The most that may be in flight besides the queue: an eighth more than in the last round trip.
+    most_besides: u64,
     /// When the cap last held something back, and the queue's `drained` then.
     last_held: Option<(Instant, u64)>,
+    crowd: Crowd,
     last_look: Option<Instant>,
     /// Acknowledgements of this flight arrive.
     ack_clock: bool,
@@ -122,7 +126,9 @@ impl Law {
             still: Still::default(),
             cap: 0,
             kept_in_flight: 0,
+            most_besides: u64::MAX,
             last_held: None,
+            crowd: Crowd::default(),
             last_look: None,
             ack_clock: false,
             app_limited: false,
@@ -139,6 +145,7 @@ impl Law {
             // What the old path held says nothing of the new one.
             rounds: Rounds::default(),
             kept_in_flight: 0,
+            most_besides: u64::MAX,
             ..self.clone()
         }
     }
@@ -153,6 +160,7 @@ impl Law {
         self.still = Still::default();
         self.kept_in_flight = 0;
         self.standing = Standing::default();
+        self.crowd = Crowd::default();
         self.within_limit = false;
         self.last_held = signals.queue.map(|queue| (now, queue.drained));
     }
@@ -255,8 +263,13 @@ impl Law {
                 let used = base.window.min(self.in_flight.saturating_mul(2));
                 let outgrown = outgrows_bursts(&queue, used, self.mtu, self.srtt, tuning);
                 let standing = self.standing.look(now, &queue, self.srtt, tuning) || outgrown;
+                self.crowd.look(now, self.standing.time(now), tuning);
                 let besides = self.in_flight.saturating_sub(queue.own);
-                self.rounds.look(now, besides, self.srtt);
+                self.rounds.look(now, besides, self.srtt, tuning);
+                self.most_besides = match self.kind {
+                    BaseKind::LossBased if !base.slow_start => self.rounds.growth(tuning),
+                    _ => u64::MAX,
+                };
                 let fits = self.rounds.refill(&queue, self.in_flight, outgrown);
                 // A queue that overflows holds no burst of the pacer.
                 let fits = if self.overflows(now) { 0 } else { fits };
@@ -265,7 +278,7 @@ impl Law {
                     .look(now, signals, queue.total, self.in_flight, self.srtt);
                 self.kept_in_flight = fits.max(kept);
                 if self.mode == Mode::Engaged {
-                    decision.ran_dry = self.follow_hold(now, &queue, base, marks, occasion);
+                    decision.ran_dry = self.follow_hold(now, &queue, marks, occasion);
                 } else if dropped
                     || self.may_hold(&queue)
                         && (standing || is_half_full(&queue) || queue.others_share > 0)
@@ -373,9 +386,12 @@ impl Law {
     }
 
     /// The connection reports a congestion event; whether base is to hear of it.
-    pub(crate) fn on_report(&mut self, now: Instant, report: &Report) -> bool {
+    pub(crate) fn on_report(&mut self, now: Instant, report: &Report) -> Heard {
         self.in_flight = self.in_flight.saturating_sub(report.lost_bytes);
-        self.reductions.on_report(now, report) || self.kind == BaseKind::ModelBased
+        match self.reductions.on_report(now, report) {
+            Heard::Not if self.kind == BaseKind::ModelBased => Heard::Known,
+            heard => heard,
+        }
     }
 
     pub(crate) fn on_mtu_update(&mut self, mtu: u16) {
@@ -393,12 +409,21 @@ impl Law {
         self.config.tuning.min_window_datagrams * self.mtu
     }
 
+    fn sender(&self) -> Sender {
+        Sender {
+            mtu: self.mtu,
+            rate: self.rate(),
+            crowded: self.crowd.is_there(),
+        }
+    }
+
     /// As much more than what is in flight as may still be added to the queue.
     fn cap(&self, signals: &Signals) -> (u64, Option<Target>) {
         match signals.queue {
             Some(queue) if signals.live => {
-                let target = Target::of(&queue, self.mtu, self.rate(), self.config.tuning);
+                let target = Target::of(&queue, &self.sender(), self.config.tuning);
                 let cap = self.in_flight.saturating_add(target.allowance);
+                let cap = cap.min(self.most_besides.saturating_add(target.share));
                 (cap.max(self.kept_in_flight), Some(target))
             }
             _ => (self.cap, None),
@@ -413,14 +438,13 @@ impl Law {
 
     /// Follows whether the cap holds anything back: whether the queue ran empty meanwhile, which
     /// asks for a higher limit; and lets go when the queue ran empty and is not what limits this
-    /// sender: nothing was held back for two round trips, or the application paused until nothing
-    /// was in flight (a processor that was away makes no such pause). The former proves nothing of
-    /// a queue that overflowed lately, nor while base's window is far from what is in flight.
+    /// sender: nothing was held back for two round trips, which proves nothing of a queue that
+    /// overflowed lately; or the application paused until nothing was in flight (a processor that was
+    /// away makes no such pause).
     fn follow_hold(
         &mut self,
         now: Instant,
         queue: &QueueSignals,
-        base: Base,
         marks: Marks,
         occasion: Occasion,
     ) -> bool {
@@ -437,14 +461,13 @@ impl Law {
         {
             let time = now.saturating_duration_since(held);
             let rounds = self.srtt.saturating_mul(tuning.unused_rounds);
-            let app_limited = occasion == Occasion::Acks { app_limited: true };
-            let reach = self.rounds.peak().saturating_mul(tuning.end_growth);
-            let unused = time >= rounds.max(tuning.standing_min)
-                && !self.overflows(now)
-                && (app_limited || base.window <= reach);
+            let unused = time >= rounds.max(tuning.standing_min) && !self.overflows(now);
             let paused = self.in_flight < self.mtu && self.app_limited && queue.others_share == 0;
-            if unused || paused {
+            let app_limited = occasion == Occasion::Acks { app_limited: true };
+            if paused || unused && app_limited {
                 self.mode = Mode::Free;
+            } else if unused {
+                self.let_go(now);
             }
         }
         false

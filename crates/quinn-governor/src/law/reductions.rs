@@ -27,16 +27,28 @@ impl Reductions {
     /// A loss of what was sent before the law made base reduce is the same congestion. Marks (no
     /// lost bytes) come from the path, not from this host's drops, and persistent congestion is
     /// more than one loss: both pass.
-    pub(crate) fn on_report(&mut self, now: Instant, report: &Report) -> bool {
+    pub(crate) fn on_report(&mut self, now: Instant, report: &Report) -> Heard {
         let known = self.last_local.is_some_and(|local| report.sent <= local);
         if known && !report.persistent && report.lost_bytes > 0 {
-            return false;
+            return Heard::Not;
         }
         if report.persistent || self.last.is_none_or(|last| report.sent > last) {
             self.last = Some(now);
+            return Heard::New;
         }
-        true
+        Heard::Known
     }
+}
+
+/// Whether the wrapped controller hears of a congestion event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// No: it has reduced for the same loss.
+    Not,
+    /// Yes, though it is of the same round trip as the last one.
+    Known,
+    /// Yes, for the first time.
+    New,
 }
 
 /// A congestion event as the connection reports it.

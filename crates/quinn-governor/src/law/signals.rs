@@ -36,6 +36,8 @@ pub(crate) struct QueueSignals {
     pub(crate) room: Option<u64>,
     /// The queue's limit for all governed flows together.
     pub(crate) limit: u64,
+    /// What governed flows may have over what matches the others, to have that on average.
+    pub(crate) boost: u64,
     /// Other controllers of this process that want to send more into this queue.
     pub(crate) others_share: u32,
     /// What all of those send on average, bytes a second; 0 without any.

@@ -57,6 +57,35 @@ impl Standing {
     }
 }
 
+/// Whether others keep the queue from ever running empty.
+///
+/// Flows of other processes that are governed too, and bursts, leave a queue empty now and then.
+/// Matching them would be matched by them, with no end from three on. So others' backlog is matched
+/// only after the queue has stood for some time; and for some time after that, because a TCP flow
+/// that has just reduced leaves a queue empty as well.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Crowd {
+    seen: Option<Instant>,
+    there: bool,
+}
+
+impl Crowd {
+    /// Takes note of for how long the queue has not run empty.
+    pub(crate) fn look(&mut self, now: Instant, standing: Duration, tuning: &Tuning) {
+        if standing >= tuning.crowd_time {
+            self.seen = Some(now);
+        }
+        self.there = self
+            .seen
+            .is_some_and(|at| now.saturating_duration_since(at) < 2 * tuning.crowd_time);
+    }
+
+    /// Whether they do.
+    pub(crate) fn is_there(&self) -> bool {
+        self.there
+    }
+}
+
 /// Whether the flow has more in the queue than bursts of the pacer put there.
 pub(crate) fn outgrows_bursts(
     queue: &QueueSignals,
@@ -82,6 +111,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_crowd_is_there_once_the_queue_has_stood_and_for_a_while_after_that() {
+        let tuning = &Tuning::STANDARD;
+        #[expect(clippy::disallowed_methods, reason = "a zero for virtual time")]
+        let now = Instant::now();
+        let mut crowd = Crowd::default();
+        crowd.look(now, tuning.crowd_time / 2, tuning);
+        assert!(!crowd.is_there());
+        crowd.look(now, tuning.crowd_time, tuning);
+        assert!(crowd.is_there());
+        crowd.look(now + tuning.crowd_time, Duration::ZERO, tuning);
+        assert!(crowd.is_there());
+        crowd.look(now + 2 * tuning.crowd_time, Duration::ZERO, tuning);
+        assert!(!crowd.is_there());
+    }
+
+    #[test]
     fn a_queue_is_half_full_where_its_limit_is_known() {
         let queue = |total, room| QueueSignals {
             total,
@@ -104,6 +149,7 @@ mod tests {
             drained: 0,
             room: None,
             limit: 6_000,
+            boost: 0,
             others_share: 0,
             mean_rate: 0,
         };

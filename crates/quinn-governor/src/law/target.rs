@@ -17,17 +17,23 @@ pub(crate) struct Target {
 
 impl Target {
     /// Governed flows together keep as much in the queue as everyone else together (in a FIFO the
-    /// share of the queue is the share of the link), or the queue's limit where that is more, in
-    /// equal parts; but each at least what lets one datagram pass, and none more than the queue still
-    /// takes. `rate` is what this controller sends, bytes a second.
-    pub(crate) fn of(queue: &QueueSignals, mtu: u64, rate: u64, tuning: &Tuning) -> Self {
+    /// share of the queue is the share of the link), or the queue's limit where that is more or
+    /// others leave the queue empty now and then, in equal parts; but each at least what lets one
+    /// datagram pass, and none more than the queue still takes.
+    pub(crate) fn of(queue: &QueueSignals, sender: &Sender, tuning: &Tuning) -> Self {
+        let mtu = sender.mtu;
         let others = queue.total.saturating_sub(queue.shared);
-        let matched = others - others / tuning.match_margin_divisor;
+        let matched = if sender.crowded {
+            let at_once = others - others / tuning.match_margin_divisor;
+            at_once.saturating_add(queue.boost.min(others))
+        } else {
+            0
+        };
         let together = queue.limit.max(matched);
         let equal = together / (u64::from(queue.others_share) + 1);
         let part = match queue.others_share {
             0 => equal,
-            _ => weighted(equal, rate, queue.mean_rate, tuning),
+            _ => weighted(equal, sender.rate, queue.mean_rate, tuning),
         };
         let share = part.max(mtu + WIRE_OVERHEAD);
         let free = share.saturating_sub(queue.own);
@@ -38,6 +44,22 @@ impl Target {
             limit_decides: queue.limit >= matched && free <= room,
         }
     }
+}
+
+/// What the target depends on besides the queue.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sender {
+    /// Bytes of a full datagram's payload.
+    pub(crate) mtu: u64,
+    /// What this controller sends, bytes a second.
+    pub(crate) rate: u64,
+    /// Others keep the queue from ever running empty.
+    pub(crate) crowded: bool,
+}
+
+/// What governed flows are to have in a queue on average, where others have so much: four fifths.
+pub(crate) fn match_of(others: u64) -> u64 {
+    others - others / 5
 }
 
 /// What fits so much of the queue, without the headers.
@@ -76,8 +98,15 @@ mod tests {
         drained: 0,
         room: None,
         limit: 6_000,
+        boost: 0,
         others_share: 0,
         mean_rate: 0,
+    };
+
+    const SENDER: Sender = Sender {
+        mtu: 1200,
+        rate: 0,
+        crowded: true,
     };
 
     #[test]
@@ -89,8 +118,7 @@ mod tests {
                 total: 2_000,
                 ..QUEUE
             },
-            1200,
-            0,
+            &SENDER,
             &Tuning::STANDARD,
         );
         assert_eq!((target.share, target.allowance), (6_000, 4_000));
@@ -107,12 +135,38 @@ mod tests {
                 others_share: 1,
                 ..QUEUE
             },
-            1200,
-            0,
+            &SENDER,
             &Tuning::STANDARD,
         );
-        assert_eq!((target.share, target.allowance), (46_875, 36_875));
+        assert_eq!((target.share, target.allowance), (43_750, 33_750));
         assert!(!target.limit_decides);
+    }
+
+    #[test]
+    fn what_was_less_on_average_is_made_up_for() {
+        let queue = |boost| QueueSignals {
+            total: 100_000,
+            boost,
+            ..QUEUE
+        };
+        let share = |boost| Target::of(&queue(boost), &SENDER, &Tuning::STANDARD).share;
+        assert_eq!(share(5_000), share(0) + 5_000);
+        assert_eq!(share(u64::MAX), share(0) + 100_000);
+    }
+
+    #[test]
+    fn others_that_leave_the_queue_empty_now_and_then_are_not_matched() {
+        let queue = QueueSignals {
+            total: 100_000,
+            ..QUEUE
+        };
+        let sender = Sender {
+            crowded: false,
+            ..SENDER
+        };
+        let target = Target::of(&queue, &sender, &Tuning::STANDARD);
+        assert_eq!(target.share, 6_000);
+        assert!(target.limit_decides);
     }
 
     #[test]
@@ -124,12 +178,12 @@ mod tests {
                 room: Some(room),
                 ..QUEUE
             };
-            Target::of(&queue, 1200, 0, &Tuning::STANDARD).allowance
+            Target::of(&queue, &SENDER, &Tuning::STANDARD).allowance
         };
         assert_eq!(full(0), 0);
         assert_eq!(full(62), 0);
         assert_eq!(full(2 * 1262), 2400);
-        assert!(full(1 << 20) > 100_000);
+        assert!(full(1 << 20) > 90_000);
     }
 
     #[test]
@@ -139,8 +193,7 @@ mod tests {
                 others_share: 49,
                 ..QUEUE
             },
-            1200,
-            0,
+            &SENDER,
             &Tuning::STANDARD,
         );
         assert!(target.allowance > 1200);
@@ -153,8 +206,7 @@ mod tests {
                 total: u64::MAX,
                 ..QUEUE
             },
-            1200,
-            0,
+            &SENDER,
             &Tuning::STANDARD,
         );
         assert!(target.share > u64::MAX / 2);

@@ -5,8 +5,7 @@
 //! queue limits, `lib/dynamic_queue_limits.c`): the least that keeps the link busy. It grows by a
 //! datagram when the link had nothing to send after the limit had held a datagram back that would
 //! have been sent otherwise. It shrinks by what was in the queue all the time, which nobody needed,
-//! and halves when the queue overflowed all the same, to come back only to three quarters of what
-//! overflowed: that queue is short, and to find so again and again would cost a drop each time.
+//! and halves when the queue overflowed all the same.
 //!
 //! Unlike those limits it tolerates a little idle time, and shrinks by a datagram while there is
 //! less: a ring is refilled by an interrupt, this queue by acknowledgements, whose gaps have no
@@ -20,7 +19,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::config::GovernorConfig;
-use crate::law::constants::Tuning;
+use crate::law::match_of;
 
 pub(crate) use sharing::Sharing;
 
@@ -37,6 +36,8 @@ pub(crate) struct QueueLimit {
     sharers: AtomicU32,
     /// What those send, bytes a second.
     rates: AtomicU64,
+    /// Bytes that governed flows may have over what matches the others, to have that on average.
+    boost: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -45,6 +46,8 @@ pub(crate) struct QueueLimit {
 pub(crate) struct Observation {
     /// Bytes of everybody in the queue, before anything is added.
     pub(crate) total: u64,
+    /// Bytes of all governed flows.
+    pub(crate) shared: u64,
     /// Times the queue ran empty.
     pub(crate) drained: u64,
     /// It ran empty after the limit had held something back.
@@ -65,6 +68,8 @@ pub(crate) struct Observation {
 
 #[derive(Debug, Default)]
 struct State {
+    /// Bytes of governed flows at the last look, and what was added since.
+    shared: u64,
     /// The last look, and the queue's `drained` then.
     looked: Option<(Instant, u64)>,
     /// How long the link was idle since acknowledgements last came.
@@ -80,25 +85,7 @@ struct State {
     least: u64,
     hold: Option<Instant>,
     /// The last overflow.
-    overflow: Option<Overflow>,
-}
-
-/// The queue was too short for the limit.
-#[derive(Clone, Copy, Debug)]
-struct Overflow {
-    at: Instant,
-    /// The limit is not to come back to this, for as long as it is remembered.
-    ceiling: u64,
-}
-
-impl Overflow {
-    /// What the limit may grow to: a datagram more each time that it would have been forgotten.
-    fn bound(&self, now: Instant, datagram: u64, tuning: &Tuning) -> u64 {
-        let age = now.saturating_duration_since(self.at).as_millis();
-        let steps = age / tuning.overflow_memory.as_millis().max(1);
-        let steps = u64::try_from(steps).unwrap_or(u64::MAX);
-        self.ceiling.saturating_add(steps.saturating_mul(datagram))
-    }
+    overflow: Option<Instant>,
 }
 
 impl QueueLimit {
@@ -107,6 +94,7 @@ impl QueueLimit {
             limit: AtomicU64::new(0),
             sharers: AtomicU32::new(0),
             rates: AtomicU64::new(0),
+            boost: AtomicU64::new(0),
             state: Mutex::default(),
         }
     }
@@ -130,6 +118,41 @@ impl QueueLimit {
         rates.checked_div(u64::from(self.sharers())).unwrap_or(0)
     }
 
+    /// Bytes that governed flows may have over what matches the others.
+    pub(crate) fn boost(&self) -> u64 {
+        self.boost.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of this process are about to enter the queue.
+    pub(crate) fn add(&self, bytes: u64) {
+        if let Some(mut state) = self.state.try_lock() {
+            state.shared = state.shared.saturating_add(bytes);
+        }
+    }
+
+    /// Integrates by how much less than the others the governed flows had in the queue. They are
+    /// refilled when acknowledgements come, others' at each departure: what is there when a sample is
+    /// taken is less than what was there before.
+    fn balance(&self, state: &mut State, seen: &Observation, passed: Duration) {
+        let others = seen.total.saturating_sub(seen.shared);
+        let goal = match_of(others);
+        let mean = state.shared.midpoint(seen.shared);
+        state.shared = seen.shared;
+        let (passed, srtt) = (
+            passed.min(seen.srtt).as_nanos(),
+            seen.srtt.as_nanos().max(1),
+        );
+        let step = u128::from(goal.abs_diff(mean)) * passed / srtt;
+        let step = u64::try_from(step).unwrap_or(u64::MAX);
+        let boost = self.boost.load(Ordering::Relaxed);
+        let boost = if goal > mean {
+            boost.saturating_add(step)
+        } else {
+            boost.saturating_sub(step)
+        };
+        self.boost.store(boost.min(others), Ordering::Relaxed);
+    }
+
     /// Takes note of how the queue is.
     pub(crate) fn observe(&self, now: Instant, config: &GovernorConfig, seen: &Observation) {
         let Some(mut state) = self.state.try_lock() else {
@@ -145,6 +168,7 @@ impl QueueLimit {
             // It may have been empty since then.
             state.uncharged += passed;
         }
+        self.balance(&mut state, seen, passed);
         if !seen.decides && !seen.ran_dry {
             return;
         }
@@ -153,10 +177,9 @@ impl QueueLimit {
         if seen.overflowed {
             let due = state
                 .overflow
-                .is_none_or(|last| now.saturating_duration_since(last.at) >= seen.srtt);
+                .is_none_or(|last| now.saturating_duration_since(last) >= seen.srtt);
             if due {
-                let ceiling = (limit - limit / tuning.overflow_divisor).max(floor);
-                state.overflow = Some(Overflow { at: now, ceiling });
+                state.overflow = Some(now);
                 self.limit.store((limit / 2).max(floor), Ordering::Relaxed);
             }
             return;
@@ -169,13 +192,7 @@ impl QueueLimit {
             } else {
                 state.credit = Duration::ZERO;
                 state.hold = None;
-                let bound = state
-                    .overflow
-                    .map_or(u64::MAX, |last| last.bound(now, seen.datagram, tuning));
-                let grown = limit
-                    .saturating_add(seen.datagram)
-                    .min(config.max_backlog)
-                    .min(bound.max(limit));
+                let grown = limit.saturating_add(seen.datagram).min(config.max_backlog);
                 self.limit.store(grown, Ordering::Relaxed);
             }
             return;
@@ -227,6 +244,7 @@ mod tests {
     fn seen() -> Observation {
         Observation {
             total: 3_000,
+            shared: 3_000,
             drained: 0,
             ran_dry: false,
             decides: true,
@@ -351,26 +369,27 @@ mod tests {
     }
 
     #[test]
-    fn it_does_not_come_back_to_what_overflowed_while_that_is_remembered() {
+    fn what_was_less_than_the_others_had_is_added_up_and_taken_back() {
         let (limit, config, now) = start();
-        let overflow = Observation {
-            overflowed: true,
+        let beside = |shared| Observation {
+            total: shared + 50_000,
+            shared,
+            decides: false,
             ..seen()
         };
-        limit.observe(now, &config, &overflow);
-        for drained in 1..100 {
-            run_dry(&limit, &config, now + 20 * MS * drained, u64::from(drained));
+        limit.observe(now, &config, &beside(20_000));
+        for step in 1..=20 {
+            limit.observe(now + step * MS, &config, &beside(20_000));
         }
-        assert_eq!(limit.limit(&config, DATAGRAM), 3 * DATAGRAM);
-        let later = now + config.tuning.overflow_memory;
-        for drained in 100..200 {
-            run_dry(
-                &limit,
-                &config,
-                later + 20 * MS * drained,
-                u64::from(drained),
-            );
+        // A round trip with half of the 40,000 that it is to be.
+        let boost = limit.boost();
+        assert!((19_000..=21_000).contains(&boost), "{boost}");
+        for step in 21..=40 {
+            limit.observe(now + step * MS, &config, &beside(60_000));
         }
-        assert_eq!(limit.limit(&config, DATAGRAM), 4 * DATAGRAM);
+        assert!(limit.boost() < 1_500, "{}", limit.boost());
+        limit.add(40_000);
+        limit.observe(now + 60 * MS, &config, &beside(20_000));
+        assert!(limit.boost() < 1_500, "40,000 on average");
     }
 }

@@ -1,7 +1,34 @@
 //! The receiving side: connections' flow control windows, held back while the socket overflows.
 //!
-//! What it does and why stands in the documentation of the crate; each number has its reason in
-//! [`constants`].
+//! Each number has its reason in [`constants`].
+//!
+//! # What it does
+//!
+//! A receiver's socket may be the bottleneck too: its buffer overflows when the program does not
+//! get to read. The sender finds out by loss, again and again, because it does not know how much
+//! the buffer holds; the receiver's kernel knows both. A [`ReceiveGovernor`] holds back the windows
+//! of flow control of a socket's connections: [`Governors::receiving`](crate::Governors::receiving) makes it,
+//! [`ReceiveGovernor::govern`] takes a connection.
+//!
+//! - When the socket drops, all peers of it together may have as much on the way as the path and
+//!   the buffer hold, in equal parts for the connections that receive. What the path holds is, by
+//!   Little's law, what arrives in a round trip (the shortest there was); what the buffer holds is
+//!   the payload's share of it. The window is never below what the path holds.
+//! - If that much was granted and overflows all the same, the buffer's part is reduced to 0.7. A
+//!   reduction takes effect when credit given before is used up: drops until then count once.
+//! - Without drops the limit grows by an eighth a second, for ten seconds not to what overflowed,
+//!   and ends when it is as wide as configured.
+//! - Without signals, with a source that does not see what arrives, and for a connection that has
+//!   received nothing for a second, windows are as configured.
+//!
+//! Credit that was given cannot be taken back (RFC 9000 section 4.1), and quinn's
+//! `set_receive_window` takes effect only as what was given before is read. So the configured
+//! window has to be finite, and the first overflow, in a sender's slow start, is not prevented.
+//! quinn's default for a connection is without limit, and then nothing can ever be held back.
+//! A sender that a window holds back ends each credit that is announced to it, an eighth of the
+//! window, with a datagram that is not full, and the sizes repeat from window to window. Where
+//! reading takes a time for each datagram, that costs up to 4 % of the goodput in simulation
+//! on windows of 110 to 155 kB, also on such that are fixed.
 //!
 //! # Sensitivity
 //!

@@ -20,7 +20,7 @@ use crate::{GovernedController, Governor, Governors};
 ///   times the cap (quinn's BBR is bounded by its own model instead);
 /// - a loss that the law has reduced for does not reduce again when it is reported;
 /// - once the source is dead, the window becomes base's, and base does step by step what it does
-///   without the law.
+///   without the law, but for the time in which it was not let grow.
 pub fn drive(base: BaseChoice, ops: &[Op]) {
     let mut world = World::new(base);
     for op in ops {
@@ -126,6 +126,7 @@ impl World {
                 self.in_flight = 0;
                 self.capped = false;
             }
+            Op::Observe => self.observe(),
             Op::Rebind => self.rebind(),
             Op::Refuse {
                 datagrams,
@@ -316,6 +317,18 @@ impl World {
     }
 
     /// The same connection on another socket, whose flow the source counts from the start.
+    /// Observing changes nothing.
+    fn observe(&mut self) {
+        let (window, before) = (self.controller.window(), self.governor.report());
+        let metrics = self.controller.metrics();
+        assert_eq!(metrics.congestion_window, window);
+        let copy = self.controller.clone_box();
+        assert!(copy.window() <= copy.metrics().congestion_window);
+        drop(copy);
+        assert_eq!(self.governor.report(), before);
+        assert_eq!(self.controller.window(), window);
+    }
+
     fn rebind(&mut self) {
         self.mock = self.source.add_flow();
         self.link.rebind();
@@ -382,20 +395,24 @@ impl World {
             self.next_number += 10;
             let (bytes, number) = (10 * self.mtu, self.next_number - 1);
             self.controller.on_sent(sent, bytes, number);
-            twin.on_sent(sent, bytes, number);
+            let sent_at = self.controller.base_time(sent);
+            twin.on_sent(sent_at, bytes, number);
             self.now += Duration::from_millis(20);
             let now = self.now;
             if round % 16 == 7 {
                 self.controller.on_congestion_event(now, sent, false, bytes);
-                twin.on_congestion_event(now, sent, false, bytes);
+                let time = self.controller.base_time(now);
+                twin.on_congestion_event(time, time, false, bytes);
             } else {
                 for _ in 0..10 {
                     self.controller
                         .on_ack(now, sent, self.mtu, false, &estimator);
-                    twin.on_ack(now, sent, self.mtu, false, &estimator);
+                    let time = self.controller.base_time(now);
+                    let sent_at = self.controller.base_time(sent);
+                    twin.on_ack(time, sent_at, self.mtu, false, &estimator);
                 }
                 self.controller.on_end_acks(now, 0, false, Some(number));
-                twin.on_end_acks(now, 0, false, Some(number));
+                twin.on_end_acks(self.controller.base_time(now), 0, false, Some(number));
             }
             assert_eq!(self.controller.window(), twin.window(), "round {round}");
         }

@@ -57,6 +57,8 @@ pub enum Op {
     Mtu(u16),
     /// The connection moves to a new path; nothing is in flight there.
     Migrate,
+    /// The program looks at the connection's controller, its metrics and the report.
+    Observe,
     /// The connection goes on as another flow: its socket was replaced.
     Rebind,
     /// The next datagrams never come to this host's kernel.

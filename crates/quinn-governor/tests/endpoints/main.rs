@@ -32,6 +32,10 @@ struct Server {
 
 impl Server {
     fn start(governors: &Governors, address: &str) -> Self {
+        Self::with_retry(governors, address, false)
+    }
+
+    fn with_retry(governors: &Governors, address: &str, retry: bool) -> Self {
         let (client_config, server_config) = quic_configs();
         let endpoint = governors
             .server(server_config, address.parse().unwrap())
@@ -39,8 +43,14 @@ impl Server {
         let accepting = endpoint.clone();
         tokio::spawn(async move {
             while let Some(incoming) = accepting.accept().await {
+                if retry && !incoming.remote_address_validated() {
+                    incoming.retry().unwrap();
+                    continue;
+                }
                 tokio::spawn(async move {
-                    let connection = incoming.await.unwrap();
+                    let Ok(connection) = incoming.await else {
+                        return;
+                    };
                     while let Ok((mut send, mut receive)) = connection.accept_bi().await {
                         let all = receive.read_to_end(usize::MAX).await.unwrap();
                         send.write_all(&all).await.unwrap();
@@ -60,9 +70,17 @@ impl Server {
     }
 
     async fn connect(&self, governors: &Governors, client: &Endpoint) -> Connection {
-        let mut config = self.client_config.clone();
-        config.transport_config(governors.transport().into());
-        let connecting = client.connect_with(config, self.address(), "localhost");
+        self.connect_at(self.address(), governors, client).await
+    }
+
+    async fn connect_at(
+        &self,
+        address: SocketAddr,
+        governors: &Governors,
+        client: &Endpoint,
+    ) -> Connection {
+        let config = governors.client_config(self.client_config.clone());
+        let connecting = client.connect_with(config, address, "localhost");
         connecting.unwrap().await.unwrap()
     }
 }
@@ -362,4 +380,94 @@ async fn peers_that_prove_no_address_take_no_slot_of_those_that_do() {
     }
     assert_eq!(source.peers(), 2);
     assert_eq!(governors.report().fallbacks.total(), 0);
+}
+
+#[tokio::test]
+async fn a_peer_that_moves_to_another_port_is_watched_there() {
+    // IPv4, IPv6, and IPv4 over a socket of IPv6.
+    let cases = [
+        ("127.0.0.1:0", "127.0.0.1", "127.0.0.1:0"),
+        ("[::1]:0", "::1", "[::1]:0"),
+        ("[::]:0", "127.0.0.1", "127.0.0.1:0"),
+    ];
+    for (listen, reached_at, local) in cases {
+        let source = TestSource::new(10);
+        let governors = Governors::new(Arc::clone(&source) as _);
+        let server = Server::start(&governors, listen);
+        let address = SocketAddr::new(reached_at.parse().unwrap(), server.address().port());
+        let mut connections = Vec::new();
+        let mut clients = Vec::new();
+        for _ in 0..2 {
+            let client = governors.client(local.parse().unwrap()).unwrap();
+            let connection = server.connect_at(address, &governors, &client).await;
+            echo(&connection).await;
+            connections.push(connection);
+            clients.push(client);
+        }
+        for connection in &connections {
+            echo(connection).await;
+        }
+        let before = clients[0].local_addr().unwrap().port();
+        assert!(source.watches_peer_at(before), "{listen}");
+        let socket = std::net::UdpSocket::bind(local).unwrap();
+        let after = socket.local_addr().unwrap().port();
+        clients[0].rebind(socket).unwrap();
+        for _ in 0..3 {
+            echo(&connections[0]).await;
+        }
+        assert!(source.watches_peer_at(after), "{listen}");
+        assert_eq!(governors.report().fallbacks.total(), 0, "{listen}");
+        // quinn keeps what it knows of the path before, its controller among it, as long as the
+        // connection lives.
+        connections[0].close(0u32.into(), b"");
+        eventually("both ports are given back", || {
+            !source.watches_peer_at(before) && !source.watches_peer_at(after)
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_had_to_retry_is_governed() {
+    let source = TestSource::new(10);
+    let governors = Governors::new(Arc::clone(&source) as _);
+    let server = Server::with_retry(&governors, LOOPBACK, true);
+    let client = client(&governors);
+    let connection = server.connect(&governors, &client).await;
+    echo(&connection).await;
+    echo(&connection).await;
+    let controller = GovernedController::of(&connection).unwrap();
+    let seen = controller.watch().unwrap().congestion().seen_packets();
+    assert!(
+        seen.is_some_and(|seen| seen >= UPLOAD as u64 / 1500),
+        "{seen:?}"
+    );
+    assert_eq!(governors.report().blind_periods, 0);
+}
+
+#[tokio::test]
+async fn two_governors_over_one_source_share_its_flows() {
+    let source = TestSource::new(10);
+    let [one, other] = [(); 2].map(|()| Governors::new(Arc::clone(&source) as _));
+    let socket = std::net::UdpSocket::bind(LOOPBACK).unwrap();
+    let id = |governors: &Governors| {
+        let governor = governors.socket(&socket).unwrap();
+        (governor.watch().unwrap().id(), governor)
+    };
+    let (first, second) = (id(&one), id(&other));
+    assert_eq!(first.0, second.0);
+    assert_eq!(source.sockets(), 1);
+}
+
+#[test]
+fn what_is_no_udp_socket_is_refused_by_name() {
+    let source = TestSource::new(10);
+    let governors = Governors::new(Arc::clone(&source) as _);
+    let stream = std::net::TcpListener::bind(LOOPBACK).unwrap();
+    let refused = governors.socket(&stream).unwrap_err().to_string();
+    assert!(refused.contains("TCP"), "{refused}");
+    let file = std::fs::File::open("/dev/null").unwrap();
+    let refused = governors.socket(&file).unwrap_err().to_string();
+    assert!(refused.contains("no socket"), "{refused}");
+    assert_eq!(source.sockets(), 0);
 }

@@ -58,6 +58,13 @@ impl TestSource {
         self.state.live(|key| key.1.is_some())
     }
 
+    /// Whether a peer at this port is watched.
+    pub(crate) fn watches_peer_at(&self, port: u16) -> bool {
+        self.state
+            .live(|key| key.1.is_some_and(|peer| peer.port() == port))
+            > 0
+    }
+
     /// What is sent to a peer's flow is no longer seen, nor ever again.
     pub(crate) fn lose_sight_of_peers(&self) {
         for (key, flow) in &*self.state.flows.lock() {

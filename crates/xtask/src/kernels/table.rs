@@ -2,11 +2,10 @@
 
 use std::fmt::Write;
 
-use anyhow::Context;
-
 use super::outcome::{LACKS, Outcome, Verdict};
 use super::series::Series;
 use super::signals::{SIGNALS, Signal};
+use crate::readme;
 
 /// A kernel's column.
 pub(super) struct Column {
@@ -138,14 +137,7 @@ const README_MARKS: [&str; 2] = [
 
 /// README with this table in place of the one that it has.
 pub(super) fn into_readme(readme: &str, table: &str) -> anyhow::Result<String> {
-    let [begin, end] = README_MARKS;
-    let (before, rest) = readme
-        .split_once(begin)
-        .with_context(|| format!("README.md has no line {begin}"))?;
-    let (_, after) = rest
-        .split_once(end)
-        .with_context(|| format!("README.md has no line {end} behind {begin}"))?;
-    Ok(format!("{before}{begin}\n{table}\n{end}{after}"))
+    readme::replace(readme, README_MARKS, table)
 }
 
 /// The version, and that it is the running kernel's.

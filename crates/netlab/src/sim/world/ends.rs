@@ -51,6 +51,13 @@ impl World<'_> {
 
     /// A batch of a flow goes from its socket towards the device.
     pub(super) fn leave_socket(&mut self, index: usize, batch: Batch) {
+        if let Some(outage) = self.scenario.host.outage
+            && outage.is_on(self.now)
+            && batch.segment() > outage.passes
+        {
+            self.flows[index].counts.refused += u64::from(batch.packets);
+            return;
+        }
         let flow = &mut self.flows[index];
         if self.policy.chance(self.scenario.host.policy_loss) {
             flow.counts.policy_drops += u64::from(batch.packets);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use quinn_proto::Endpoint;
 
+use super::app::App;
 use super::events::EventQueue;
 use super::link::{self, Link};
 use super::observe::BaseRecords;
@@ -37,7 +38,7 @@ enum Actor {
 }
 
 /// Where a packet arrives.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Link(usize),
     Receiver,
@@ -190,7 +191,13 @@ impl World<'_> {
         let endpoint = &mut self.sockets[flow.socket].endpoint;
         flow.connect(self.clock, self.now, index, endpoint, &mut self.random);
         *self.bases.next.lock() = None;
-        self.handle(Event::Burst(index));
+        match self.flows[index].spec.downloads_until {
+            Some(until) => {
+                self.schedule(SimTime::from(until), Event::Burst(index));
+                self.wake(Actor::Sender(index));
+            }
+            None => self.handle(Event::Burst(index)),
+        }
     }
 
     fn on_timer(&mut self, actor: Actor) {
@@ -237,7 +244,13 @@ impl World<'_> {
                 }
             }
             Actor::Receiver(flow) => {
+                let before = self.flows[flow].completions.len();
                 self.flows[flow].run_receiver(self.now);
+                if let App::Responses { pause, .. } = self.flows[flow].spec.app
+                    && self.flows[flow].completions.len() > before
+                {
+                    self.schedule(self.now + pause, Event::Burst(flow));
+                }
                 self.answer(flow);
                 let QuicFlow {
                     receiver,

@@ -162,6 +162,12 @@ impl World<'_> {
     }
 
     pub(super) fn arrive(&mut self, place: Place, packet: Batch) {
+        let outage = self.scenario.host.outage;
+        if place == Place::Sender
+            && outage.is_some_and(|outage| outage.deaf && outage.is_on(self.now))
+        {
+            return;
+        }
         match (place, packet.owner) {
             (Place::Link(link), _) => self.enter(link, packet),
             (Place::Sender, Owner::Quic(flow)) => self.deliver(Actor::Sender(flow), packet),

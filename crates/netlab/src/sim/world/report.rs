@@ -101,6 +101,7 @@ fn report(flow: QuicFlow, rate: impl Fn(u64, Duration) -> f64) -> FlowOutcome {
         remote_drops: flow.counts.remote_drops,
         path_losses: flow.counts.path_losses,
         policy_drops: flow.counts.policy_drops,
+        refused: flow.counts.refused,
         receive_drops: flow.receiving_socket.dropped,
         rtt: Latencies::of(&record.rtts),
         congestion_events: record.congestion_events,

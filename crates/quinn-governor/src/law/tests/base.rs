@@ -79,5 +79,5 @@ fn a_base_that_models_the_path_is_only_capped() {
         persistent: false,
         lost_bytes: MTU,
     };
-    assert!(scene.law.on_report(scene.now, &report));
+    assert_eq!(scene.law.on_report(scene.now, &report), Heard::New);
 }

@@ -50,7 +50,7 @@ fn a_queue_that_others_filled_gets_only_what_it_still_takes() {
     scene.queue().room = Some(2 * (MTU + 62));
     scene.look();
     assert_eq!(scene.law.mode, Mode::Engaged, "more than half full");
-    // Fifteen sixteenths of what the others keep there would be far more.
+    // The limit would be more, and what matches the others far more.
     let verdict = scene.window();
     assert_eq!(verdict.window, 120_000 + 2 * MTU);
     assert_eq!(verdict.held_by_limit, None, "no reason to raise the limit");

@@ -22,6 +22,7 @@ const QUEUE: QueueSignals = QueueSignals {
     drained: 0,
     room: None,
     limit: 5_000,
+    boost: 0,
     others_share: 0,
     mean_rate: 0,
 };
