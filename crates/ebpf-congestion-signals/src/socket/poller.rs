@@ -161,7 +161,8 @@ impl Looking {
         let Some(ifindex) = shared.queues.device(queue) else {
             return;
         };
-        let known = self.devices.iter().position(|known| known.queue == queue);
+        let is_known = |known: &Device| known.queue == queue && known.ifindex == ifindex;
+        let known = self.devices.iter().position(is_known);
         let place = known.unwrap_or_else(|| {
             self.devices.push(Device {
                 queue,

@@ -121,17 +121,25 @@ impl Queues {
         self.slots.get(index).unwrap_or(&self.slots[0])
     }
 
-    /// Index of a device's queue. More devices than there are slots share that of unknown ones.
+    /// Index of a device's queue. A device that is new gets the slot of one that nobody of this
+    /// program has anything in, where none is free; that of unknown devices where there is none.
     pub(super) fn of_device(&self, ifindex: u32) -> usize {
         let mut devices = self.devices.lock();
-        let place = match devices.iter().position(|device| *device == ifindex) {
-            Some(place) => place,
-            None if devices.len() + 1 < self.slots.len() => {
-                devices.push(ifindex);
-                devices.len() - 1
-            }
-            None => return 0,
-        };
+        if let Some(place) = devices.iter().position(|device| *device == ifindex) {
+            return place + 1;
+        }
+        if devices.len() + 1 < self.slots.len() {
+            devices.push(ifindex);
+            return devices.len();
+        }
+        let unused = self
+            .slots
+            .iter()
+            .skip(1)
+            .position(|queue| queue.program() == 0);
+        let Some(place) = unused else { return 0 };
+        devices[place] = ifindex;
+        self.slots[place + 1].begin_anew();
         place + 1
     }
 
@@ -144,6 +152,8 @@ impl Queues {
 /// One queue. Bytes are on the wire.
 #[derive(Debug)]
 pub(super) struct Queue {
+    /// Devices that had this slot before.
+    generation: AtomicU32,
     /// Of all observed sockets of this program. Gauge.
     program: AtomicU64,
     /// Of flows watched as sharing. Gauge.
@@ -161,6 +171,7 @@ pub(super) struct Queue {
 impl Default for Queue {
     fn default() -> Self {
         Self {
+            generation: AtomicU32::new(0),
             program: AtomicU64::new(0),
             shared: AtomicU64::new(0),
             others: AtomicU64::new(UNKNOWN),
@@ -173,6 +184,18 @@ impl Default for Queue {
 }
 
 impl Queue {
+    /// Another device has this slot from now on.
+    fn begin_anew(&self) {
+        self.forget_others();
+        self.limit.store(0, Ordering::Relaxed);
+        self.root.forget();
+        self.generation.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn generation(&self) -> u32 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
     pub(super) fn program(&self) -> u64 {
         self.program.load(Ordering::Relaxed)
     }
@@ -308,6 +331,10 @@ impl Seen {
             .store(version.wrapping_add(2).max(2), Ordering::Release);
     }
 
+    fn forget(&self) {
+        self.version.store(0, Ordering::Relaxed);
+    }
+
     #[expect(clippy::cast_possible_truncation, reason = "as they were stored")]
     fn load(&self) -> Option<QueueState> {
         for _ in 0..ATTEMPTS {
@@ -426,9 +453,22 @@ mod tests {
         let (first, second) = (queues.of_device(3), queues.of_device(9));
         assert_eq!((first, second, queues.of_device(3)), (1, 2, 1));
         assert_eq!((queues.device(2), queues.device(0)), (Some(9), None));
+        for queue in 1..QueueId::COUNT {
+            queues.get(queue).enters(1, 0);
+        }
         for device in 100..200 {
             queues.of_device(device);
         }
-        assert_eq!(queues.of_device(1000), 0);
+        assert_eq!(queues.of_device(1000), 0, "all are in use");
+        queues.get(second).leaves(1, 0);
+        assert_eq!(queues.of_device(1000), second);
+        assert_eq!(queues.device(second), Some(1000));
+        assert_eq!(
+            (
+                queues.get(first).generation(),
+                queues.get(second).generation()
+            ),
+            (0, 1)
+        );
     }
 }

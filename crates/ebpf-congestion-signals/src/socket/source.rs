@@ -316,7 +316,7 @@ impl Reader {
         let queue = self.shared.queues.get(index);
         let own = self.flow.own();
         let program = queue.program().max(own);
-        let sample = QueueSample::new(QueueId::new(index)?)
+        let sample = QueueSample::new(QueueId::with_generation(index, queue.generation())?)
             .with_own(own)
             .with_shared(queue.shared())
             .with_drained(queue.drained())
