@@ -316,12 +316,13 @@ impl Reader {
         let queue = self.shared.queues.get(index);
         let own = self.flow.own();
         let program = queue.program().max(own);
-        let sample = QueueSample::new(QueueId::new(index)?)
+        let sample = QueueSample::new(QueueId::with_generation(index, queue.generation())?)
             .with_own(own)
             .with_shared(queue.shared())
             .with_drained(queue.drained())
             .with_limit(queue.limit_in_bytes());
-        Some(match queue.others() {
+        let now = self.state.looked().unwrap_or_default();
+        Some(match queue.others(now) {
             Some(others) => sample.with_total(program.saturating_add(others)),
             None => sample,
         })
