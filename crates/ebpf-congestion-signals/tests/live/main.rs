@@ -22,6 +22,7 @@ mod options;
 mod queue_disciplines;
 mod queue_state;
 mod receive_overflow;
+mod refusals;
 mod rules;
 mod silent_drops;
 mod slots;
