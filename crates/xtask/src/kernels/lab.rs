@@ -195,7 +195,11 @@ fn build(workspace: &Path, directory: &Path) -> Result<[PathBuf; 2]> {
 /// What the guest does once its modules are loaded.
 fn script(cases: &[&Case]) -> String {
     let mut script = String::from(
-        "mkdir -p /run/netns\n\
+        // The shell has commands of the same names in itself.
+        "ip() { /bin/ip \"$@\"; }\n\
+         tc() { /bin/tc \"$@\"; }\n\
+         busybox mount -t tmpfs run /run\n\
+         mkdir -p /run/netns\n\
          ip netns add b\n\
          ip link add va type veth peer name vb netns b\n\
          ip addr add 10.9.0.1/24 dev va\n\
