@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::kernel;
 use super::netlink::Netlink;
 use super::observer::look;
-use super::queues::{Order, Shape};
+use super::shape::{Order, Shape};
 use super::source::Shared;
 use super::state::SocketState;
 use crate::sample::KernelTime;

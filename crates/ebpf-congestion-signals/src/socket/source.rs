@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Mutex, RwLock};
 
+use super::books::canonical;
 use super::error_queue::{NetworkError, NetworkErrors};
 use super::flow::Flow;
 use super::kernel;
@@ -16,7 +17,7 @@ use super::netlink::Netlink;
 use super::observer::{Observer, QUEUE_FULL, RULE};
 use super::poller::Poller;
 use super::queues::Queues;
-use super::state::{SocketState, canonical};
+use super::state::SocketState;
 use super::{capabilities, host};
 use crate::error::{EventsError, WatchError};
 use crate::event::EventStream;
