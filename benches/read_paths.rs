@@ -50,12 +50,12 @@ fn mapped(criterion: &mut Criterion, source: &EbpfSource, socket: &UdpSocket) {
     group.bench_function("slot", |bench| {
         bench.iter(|| black_box(slots.get(&flow, 0)))
     });
-    let transit = map("IN_TRANSIT").expect("the source is loaded");
-    let transit: PerCpuArray<_, [u64; 4]> = Map::PerCpuArray(transit)
+    let records = map("SOFTIRQS").expect("the source is loaded");
+    let records: PerCpuArray<_, [u64; 3]> = Map::PerCpuArray(records)
         .try_into()
         .expect("an array of records");
     group.bench_function("per-CPU record", |bench| {
-        bench.iter(|| black_box(transit.get(&0, 0).map(|values| values.len())))
+        bench.iter(|| black_box(records.get(&0, 0).map(|values| values.len())))
     });
     group.finish();
 }

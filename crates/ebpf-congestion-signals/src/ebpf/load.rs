@@ -15,7 +15,7 @@ use super::attach::attach;
 use super::facts::{self, Host};
 use super::mapped::Slots;
 use super::options::EbpfOptions;
-use super::probes::{NOTHING, PROBES};
+use super::probes::{NOTHING, PACKETS, PROBES};
 use super::reason_table::ReasonTable;
 use super::reasons::Reasons;
 use super::{denial, left_out, memlock, socket};
@@ -292,6 +292,17 @@ fn runs_left_out(program: &Program) -> io::Result<Option<u64>> {
         .fd()
         .map_err(|error| io::Error::other(chain(&error)))?;
     left_out::runs(fd.as_fd())
+}
+
+/// Sets of these probes that are loaded on this host; `None` where this process may not ask.
+pub(super) fn sets() -> Option<usize> {
+    let mut sets = 0;
+    for program in aya::programs::loaded_programs() {
+        if program.ok()?.name_as_str() == Some(PACKETS) {
+            sets += 1;
+        }
+    }
+    Some(sets)
 }
 
 /// What each attached probe has cost so far.

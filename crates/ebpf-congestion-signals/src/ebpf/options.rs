@@ -98,6 +98,14 @@ impl EbpfOptions {
         self
     }
 
+    /// Only what a governor of senders reads: drops, queues and packets seen, without the probes
+    /// that run with every call of a socket and every softirq.
+    pub fn governing(self) -> Self {
+        self.without(Signal::Sends)
+            .without(Signal::Buffers)
+            .without(Signal::Softirqs)
+    }
+
     /// Looks at one in so many sends only, at random, and counts it for all of them: for hosts
     /// where a few tens of nanoseconds a call matter. 1, the default, counts exactly. It can be
     /// changed later: [`EbpfSource::sample_sends`](crate::EbpfSource::sample_sends).

@@ -29,6 +29,9 @@ pub(super) enum Hook {
     },
 }
 
+/// Sees every packet that the host sends: the one that no set of probes is without.
+pub(super) const PACKETS: &str = "net_dev_queue";
+
 /// Counts sends; on kernels without it, functions do.
 pub(super) const SEND: &str = "sock_send_length";
 
@@ -91,7 +94,7 @@ pub(super) const PROBES: [Probe; 20] = [
         &[Signal::Drops],
     ),
     tracepoint(
-        "net_dev_queue",
+        PACKETS,
         "Linux 5.10",
         "packets that sockets send",
         &[Signal::Sends, Signal::Drops, Signal::Queues],

@@ -66,6 +66,7 @@ pub(super) struct Shared {
 pub(super) struct Tells {
     pub(super) sends: bool,
     pub(super) packets: bool,
+    host_packets: bool,
     pub(super) drops: bool,
     /// Why something was dropped.
     pub(super) reasons: bool,
@@ -86,7 +87,9 @@ impl Tells {
         let sends_seen = works(probes::SEND) || works("udp_sendmsg");
         Self {
             sends: options.has(Signal::Sends) && sends_seen,
-            packets: options.has(Signal::Sends) && works("net_dev_queue"),
+            // Whatever that probe was attached for.
+            packets: works(probes::PACKETS),
+            host_packets: options.has(Signal::Sends) && works(probes::PACKETS),
             drops: options.has(Signal::Drops) && works("kfree_skb"),
             reasons: !reasons.is_empty(),
             queues: options.has(Signal::Queues) && works("qdisc_enqueue") && works("qdisc_dequeue"),
@@ -112,6 +115,14 @@ impl EbpfSource {
         let loaded = load::load(options)?;
         let tells = Tells::new(options, &loaded.capabilities, &loaded.reasons);
         let layout = loaded.slots.layout();
+        if let Some(others) = load::sets().and_then(|sets| sets.checked_sub(1))
+            && others > 0
+        {
+            tracing::warn!(
+                others,
+                "other processes have probes loaded: each set costs every packet of the host as much"
+            );
+        }
         Ok(Self {
             shared: Arc::new(Shared {
                 slots: loaded.slots,
@@ -146,6 +157,14 @@ impl EbpfSource {
         sample_every
             .set(0, one_in.get(), 0)
             .map_err(|error| io::Error::other(load::chain(&error)))
+    }
+
+    /// Other sets of these probes that are loaded on this host: each process that loads its own adds
+    /// its probes' cost to every packet of the host. `None` where this process may not ask
+    /// (CAP_SYS_ADMIN).
+    pub fn other_sets(&self) -> Option<usize> {
+        let own = usize::from(self.shared.is_attached());
+        load::sets().map(|sets| sets.saturating_sub(own))
     }
 
     /// Lets the kernel account what every BPF program of the host costs, for as long as the answer
@@ -272,8 +291,8 @@ impl SignalSource for EbpfSource {
             taken: now(),
             udp_send: tells.sends.then(|| slots.host_send(UDP)),
             tcp_send: tells.sends.then(|| slots.host_send(TCP)),
-            udp_packets: tells.packets.then(|| slots.host_packets(UDP)),
-            tcp_packets: tells.packets.then(|| slots.host_packets(TCP)),
+            udp_packets: tells.host_packets.then(|| slots.host_packets(UDP)),
+            tcp_packets: tells.host_packets.then(|| slots.host_packets(TCP)),
             drops: tells.drops.then(|| slots.host_drops()),
             softirq: tells.softirqs.then(|| slots.host_softirq()),
             pressure: tells.send_buffers.then_some(send_pressure),

@@ -64,6 +64,15 @@ fn a_signal_left_out_is_absent_and_its_probes_are_not_attached() -> TestResult {
     assert!(!attached(&source, "sock_send_length")? && !attached(&source, "udp_sendmsg")?);
     assert_eq!(source.host().pressure, None);
 
+    // What a governor of senders reads is there all the same.
+    let source = EbpfSource::load_with(&EbpfOptions::default().governing())?;
+    assert!(!attached(&source, "softirq_entry")? && !attached(&source, "sock_send_length")?);
+    let watch = source.watch(WatchTarget::socket(&socket))?;
+    send(&socket, socket.local_addr()?, 3)?;
+    assert_eq!(watch.known().observed_packets, 3);
+    assert_eq!(watch.sample().send, None);
+    assert!(source.other_sets().is_none_or(|others| others > 0));
+
     let none = Signal::ALL
         .into_iter()
         .fold(EbpfOptions::default(), EbpfOptions::without);
