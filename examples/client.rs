@@ -1,11 +1,11 @@
 //! Uploads to a `server` on another machine, or in another namespace; or downloads from it.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Parser;
 use examples::args::{Common, Load};
 use examples::certificate::Trust;
+use examples::peer::Peer;
 use examples::program::{self, Session};
 
 /// Uploads zeros to a server for a time and reports what arrived, what was lost and what the
@@ -13,9 +13,9 @@ use examples::program::{self, Session};
 #[derive(Debug, Parser)]
 #[command(name = "client")]
 struct Args {
-    /// Address and port of the server, such as 192.0.2.1:4433.
-    #[arg(long, value_name = "ADDR")]
-    connect: SocketAddr,
+    /// Host and port of the server, such as example.org:4433 or 192.0.2.1:4433.
+    #[arg(long, value_name = "HOST:PORT")]
+    connect: Peer,
     /// Talk only to the server with this certificate: the file that the server wrote with its
     /// --cert. Without it any server is taken.
     #[arg(long, value_name = "FILE")]
@@ -39,12 +39,11 @@ async fn main() -> anyhow::Result<()> {
         // There is nothing to keep from anybody in an upload of zeros.
         None => Trust::Any,
     };
+    let server = args.connect.resolve()?;
     let session = Session::start(&args.common).await?;
     if args.download {
-        return session.download(args.connect, &trust, &args.load).await;
+        return session.download(server, &trust, &args.load).await;
     }
     let others = |_: &_| Vec::new();
-    session
-        .upload(args.connect, &trust, args.load, others)
-        .await
+    session.upload(server, &trust, args.load, others).await
 }

@@ -25,7 +25,7 @@ struct Args {
     #[arg(long, value_name = "FILE")]
     cert: Option<PathBuf>,
     /// End after this time.
-    #[arg(long, value_parser = parse_seconds)]
+    #[arg(long, allow_negative_numbers = true, value_parser = parse_seconds)]
     seconds: Option<Duration>,
     /// End after this many uploads and downloads.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]

@@ -29,7 +29,7 @@ pub struct Common {
 #[derive(Args, Clone, Debug)]
 pub struct Load {
     /// How long to send.
-    #[arg(long, default_value = "10", value_parser = parse_seconds)]
+    #[arg(long, default_value = "10", allow_negative_numbers = true, value_parser = parse_seconds)]
     pub seconds: Duration,
     /// Connections, each from a socket of its own unless --one-socket says otherwise.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=512))]
@@ -48,13 +48,13 @@ pub struct Load {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub reconnects: u16,
     /// Let each connection begin to send this much later than the one before.
-    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = parse_seconds)]
     pub stagger: Option<Duration>,
     /// Bursts and pauses, if not all the time.
     #[command(flatten)]
     pub bursts: Option<Bursts>,
     /// Take the probes out of the kernel after this time and go on, to see what then happens.
-    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = parse_seconds)]
     pub detach_after: Option<Duration>,
     /// Write what each connection does over time to this file: a JSON object a line, every 10 ms
     /// (the module `trace` of this package describes it).
@@ -79,7 +79,7 @@ pub struct Bursts {
     pub bytes: u32,
     /// How long to pause after a burst.
     #[arg(long, value_name = "SECONDS", requires = "bytes", required = false,
-        value_parser = parse_seconds)]
+        allow_negative_numbers = true, value_parser = parse_seconds)]
     pub pause: Duration,
 }
 

@@ -19,7 +19,7 @@ use crate::control::Control;
 use crate::endpoint;
 use crate::interrupt;
 use crate::receive::Receiving;
-use crate::units::{bytes, megabits_per_second, rounded};
+use crate::units::{bytes, counted, megabits_per_second, rounded};
 
 /// How long to wait at the end for the server to close a connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -169,8 +169,8 @@ impl fmt::Display for DownloadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} downloads, {} in {:.2} s: {:.1} Mbit/s",
-            self.flows,
+            "{}, {} in {:.2} s: {:.1} Mbit/s",
+            counted(self.flows, "download"),
             bytes(self.received_bytes),
             self.seconds,
             self.goodput_mbps

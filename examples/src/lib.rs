@@ -15,6 +15,7 @@ pub mod invented;
 pub mod lines;
 pub mod measure;
 pub mod output;
+pub mod peer;
 pub mod program;
 pub mod receive;
 pub mod report;

@@ -10,7 +10,7 @@ use crate::args::{Base, Switch};
 use crate::control::Control;
 use crate::measure::{RoundTrips, Windows};
 use crate::signals::{FlowTotals, Observation, SignalsReport};
-use crate::units::{bytes, megabits_per_second, micros, rounded, short_time};
+use crate::units::{bytes, counted, megabits_per_second, micros, rounded, short_time};
 use crate::upload::Measured;
 
 /// A sender's report.
@@ -186,8 +186,10 @@ impl fmt::Display for SenderReport {
         line(
             "packets",
             format!(
-                "{} sent, {} lost, {} congestion events",
-                self.sent_packets, self.lost_packets, self.congestion_events
+                "{} sent, {} lost, {}",
+                self.sent_packets,
+                self.lost_packets,
+                counted(self.congestion_events, "congestion event")
             ),
         )?;
         if let Some(bursts) = self.bursts_us {
@@ -199,8 +201,12 @@ impl fmt::Display for SenderReport {
         line(
             "round trip",
             format!(
-                "min {}, p50 {}, p99 {}",
-                short_time(trips.min),
+                "{}p50 {}, p99 {}",
+                // See `RoundTrips`: 0 is none.
+                match trips.min {
+                    0 => String::new(),
+                    least => format!("min {}, ", short_time(least)),
+                },
                 short_time(trips.p50),
                 short_time(trips.p99)
             ),
@@ -214,12 +220,11 @@ impl fmt::Display for SenderReport {
             line(
                 "governor",
                 format!(
-                    "{} reductions for local drops, {} slow starts ended, window held back for \
-                     {} ms, signals not believed {} times",
-                    actions.local_drop_reductions,
-                    actions.slow_start_exits,
+                    "{} for local drops, {} ended, window held back for {} ms, signals stale {}",
+                    counted(actions.local_drop_reductions, "reduction"),
+                    counted(actions.slow_start_exits, "slow start"),
                     actions.capped_ms,
-                    self.blind_periods
+                    counted(self.blind_periods, "time")
                 ),
             )?;
         }

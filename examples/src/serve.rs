@@ -25,7 +25,7 @@ use crate::receive::Receiving;
 use crate::report::{GovernorActions, SenderReport};
 use crate::served::{Download, Samples};
 use crate::signals::{FlowTotals, SignalsReport};
-use crate::units::{bytes, megabits_per_second, rounded};
+use crate::units::{bytes, counted, megabits_per_second, rounded};
 use crate::upload::SAMPLE_INTERVAL;
 
 /// How long to wait at the end for peers to hear that their connections are closed.
@@ -327,12 +327,12 @@ pub struct ServerReport {
 impl fmt::Display for ServerReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(downloads) = &self.downloads {
-            return write!(f, "{} downloads:\n{downloads}", downloads.flows);
+            return write!(f, "{}:\n{downloads}", counted(downloads.flows, "download"));
         }
         write!(
             f,
-            "{} uploads, {} in {:.2} s: {:.1} Mbit/s",
-            self.flows,
+            "{}, {} in {:.2} s: {:.1} Mbit/s",
+            counted(self.flows, "upload"),
             bytes(self.received_bytes),
             self.seconds,
             self.goodput_mbps

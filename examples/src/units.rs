@@ -1,5 +1,6 @@
 //! Numbers as people read them, and conversions without surprises.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 /// Bytes with a decimal prefix: `1.46 MB`.
@@ -21,6 +22,12 @@ pub fn megabits_per_second(bytes: u64, time: Duration) -> f64 {
         return 0.0;
     }
     bytes as f64 * 8.0 / 1e6 / time.as_secs_f64()
+}
+
+/// A number of things: `1 upload`, `2 uploads`.
+pub fn counted<N: Display + PartialEq + From<u8>>(count: N, name: &str) -> String {
+    let s = if count == N::from(1) { "" } else { "s" };
+    format!("{count} {name}{s}")
 }
 
 /// Whole microseconds.
@@ -59,6 +66,12 @@ mod tests {
         for (count, text) in cases {
             assert_eq!(bytes(count), text);
         }
+    }
+
+    #[test]
+    fn one_thing_is_not_several() {
+        assert_eq!(counted(1_u64, "upload"), "1 upload");
+        assert_eq!(counted(0_usize, "upload"), "0 uploads");
     }
 
     #[test]

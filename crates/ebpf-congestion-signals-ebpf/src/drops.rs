@@ -241,9 +241,14 @@ fn recovered(transit: *mut Transit, skb: Skb, reason: u32) -> u32 {
 fn is_held(transit: *mut Transit, skb: Skb, owner: Owner) -> bool {
     // A device may drop without a reason too, what the queue has given it.
     // SAFETY: this CPU's own record.
-    if unsafe { (*transit).left } == skb.address() || maps::handed(transit, skb.address()).is_some()
-    {
+    if unsafe { (*transit).left } == skb.address() {
         return false;
+    }
+    if let Some(record) = maps::handed(transit, skb.address()) {
+        // SAFETY: as above.
+        if unsafe { (*record).queued } == 0 {
+            return false;
+        }
     }
     let bytes = skb.pkt_len();
     // Before it comes to a queue, a packet has no such length.

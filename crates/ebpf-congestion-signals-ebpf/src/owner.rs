@@ -170,6 +170,10 @@ fn by_address(skb: Skb, local: &FlowAddress, remote: &FlowAddress, protocol: u8)
 /// The cookie of the watched socket that has this address, on its link or on any, or has its port on
 /// all addresses; 0: none has.
 #[inline(always)]
+#[expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "by value, the key would be copied onto the stack, which has no room"
+)]
 fn by_key(key: *mut LocalKey) -> u64 {
     // SAFETY: the caller's memory, and values that are copied at once.
     unsafe {
@@ -194,6 +198,10 @@ fn peer_of(cookie: u64, remote: FlowAddress) -> FlowRef {
 }
 
 #[inline(always)]
+#[expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "by value, the key would be copied onto the stack, which has no room"
+)]
 fn peer_by_key(key: *mut PeerKey) -> FlowRef {
     // SAFETY: the caller's memory, and values that are copied at once.
     unsafe {

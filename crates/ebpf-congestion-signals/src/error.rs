@@ -100,14 +100,12 @@ pub enum EventsError {
 #[non_exhaustive]
 pub enum LoadError {
     /// The process may not load probes.
-    #[error(
-        "not permitted to load probes ({refused}): give the program the capabilities CAP_BPF and \
-         CAP_PERFMON (`setcap cap_bpf,cap_perfmon+ep PROGRAM`; before Linux 5.8, and for \
-         kernel.unprivileged_bpf_disabled, CAP_SYS_ADMIN), or run it as root"
-    )]
+    #[error("not permitted to load probes ({refused}): {cause}")]
     NotPermitted {
         /// What the kernel refused.
         refused: &'static str,
+        /// Why, as far as the process can find out, and what would change that.
+        cause: String,
         /// The kernel's answer.
         #[source]
         source: io::Error,
@@ -117,8 +115,8 @@ pub enum LoadError {
     Btf(#[from] crate::btf::BtfError),
     /// A map could not be made.
     #[error(
-        "the kernel refused to make a map of {slots} slots: load with fewer flows, or raise the \
-         locked memory limit (`ulimit -l`), which kernels before 5.11 hold maps against"
+        "the kernel refused to make a map of {slots} slots: load with fewer flows, or give the \
+         process more memory"
     )]
     Map {
         /// Slots asked for.

@@ -43,9 +43,21 @@
 //! that arrives) by its addresses. Sockets that share a local address (SO_REUSEPORT) cannot be told
 //! apart then, and such packets are counted for none of them.
 //!
-//! What a flow has in its outgoing queue is counted at enqueue and dequeue, in bytes on the wire,
-//! and starts anew whenever the queue runs empty, so that no error lasts. A device without a queue
-//! (loopback) has no backlog to tell.
+//! What a queue holds is the queue discipline's own figure. What a flow has in it is counted at
+//! enqueue and dequeue, in the same bytes, in up to four queues at a time. One packet of the flow
+//! is followed by its address: when it leaves, what is left of the flow is what came in behind it,
+//! so a miscount heals within the time that a packet waits. A device without a queue (loopback) has
+//! no backlog to tell.
+//!
+//! A packet counts once, however many devices of this host it passes: bridges, tunnels, the host's
+//! side of a container's veth pair. A drop is told to its sender wherever on this host it happens,
+//! as long as the packet keeps its sender's socket. It loses it where another network namespace
+//! routes it, or a firewall looks at bridged packets (`bridge-nf-call-iptables`): such a drop is the
+//! host's alone ([`Direction::Forwarded`]), and what it had queued there is not in `own`.
+//!
+//! What can not be seen: drops by XDP in a driver; a peer by another address than packets have when
+//! they come to a device (destination NAT); where Linux dequeues packets without a tracepoint, as
+//! 6.18 does with a few in a thousand, packets that an upper device's queue hands on.
 //!
 //! # Features
 //!

@@ -131,7 +131,9 @@ impl<'a> WatchTarget<'a> {
         }
     }
 
-    /// Only what goes to or comes from this remote address: one peer of a server's socket.
+    /// Only what goes to or comes from this remote address: one peer of a server's socket. It is the
+    /// address that packets have when they come to a network device: behind destination NAT another
+    /// than the one that the program sends to. A link-local address belongs to its scope's link.
     pub fn peer(self, remote: SocketAddr) -> Self {
         Self {
             peer: Some(remote),

@@ -1,7 +1,9 @@
 //! quinn endpoints whose connections are governed.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+use std::net::SocketAddr;
+use std::net::UdpSocket;
 use std::sync::Arc;
 
 use quinn::{AsyncUdpSocket, ClientConfig, Endpoint, EndpointConfig, Runtime, ServerConfig};

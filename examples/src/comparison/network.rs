@@ -23,7 +23,8 @@ const BURST: u32 = 20_000;
 #[derive(Args, Clone, Copy, Debug)]
 pub struct UplinkOptions {
     /// Rate of the uplink, in Mbit/s.
-    #[arg(long, value_name = "MBIT", default_value_t = 50.0, value_parser = parse_rate)]
+    #[arg(long, value_name = "MBIT", default_value_t = 50.0, allow_negative_numbers = true,
+        value_parser = parse_rate)]
     pub rate: f64,
     /// Bytes that may wait for it in this machine's queue; what comes beyond is dropped.
     #[arg(long, value_name = "BYTES", default_value_t = 150_000,

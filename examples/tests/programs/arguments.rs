@@ -30,8 +30,11 @@ fn wrong_arguments_are_named_with_what_would_be_right() {
             "--connect 127.0.0.1:9 --download --stagger 1",
             "cannot be used with",
         ),
-        ("client", "--seconds 1", "--connect <ADDR>"),
-        ("client", "--connect nowhere", "--connect <ADDR>"),
+        ("loopback", "--seconds -1", "more than 0"),
+        ("loopback", "--rate -1", "0.5 to 1000 Mbit/s"),
+        ("client", "--seconds 1", "--connect <HOST:PORT>"),
+        ("client", "--connect nowhere", "such as example.org:4433"),
+        ("server", "--listen [::1]:4433 --seconds -1", "more than 0"),
         ("server", "--json", "--listen <ADDR>"),
     ];
     for (program, arguments, advice) in cases {

@@ -1,3 +1,4 @@
+use std::net::ToSocketAddrs;
 use std::path::Path;
 
 use crate::process::{Running, command, run};
@@ -29,6 +30,32 @@ fn both_ends_agree_on_what_arrived() {
     assert_eq!(
         number(&received, "/received_bytes"),
         number(&sent, "/acked_bytes")
+    );
+}
+
+#[test]
+fn a_server_is_found_by_its_hosts_name_and_one_upload_is_not_called_several() {
+    // Whichever family this host prefers.
+    let mut addresses = ("localhost", 0).to_socket_addrs().unwrap();
+    let local = addresses.next().expect("every host has one");
+    let mut server = Running::start(command("server", &format!("--listen {local} --flows 1")));
+    let line = server.wait_for("listening at ");
+    let (_, port) = line.rsplit_once(':').expect("it ends with the port");
+    let options = format!("--connect localhost:{port} --seconds 0.5");
+    let sent = run(command("client", &options));
+    assert!(sent.status.success(), "{sent:?}");
+    assert!(!sent.stdout.contains("min 0 µs"), "{sent:?}");
+    let received = server.end();
+    assert!(
+        received.stdout.contains("Summary: 1 upload, "),
+        "{received:?}"
+    );
+
+    let nowhere = run(command("client", "--connect no-such-host.invalid:4433"));
+    let complaint = nowhere.complaint();
+    assert!(
+        complaint.contains("cannot find the host of no-such-host.invalid:4433"),
+        "{complaint}"
     );
 }
 

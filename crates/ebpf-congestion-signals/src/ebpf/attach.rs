@@ -6,6 +6,7 @@ use aya::Ebpf;
 use aya::programs::{BtfTracePoint, FExit, Program, ProgramError};
 use ebpf_congestion_signals_common::ABSENT;
 
+use super::denial;
 use super::facts::Facts;
 use super::load::{chain, not_permitted};
 use super::options::EbpfOptions;
@@ -47,6 +48,7 @@ pub(super) fn attach(
                     Hook::Tracepoint { .. } | Hook::WithoutReceiver => {
                         return Err(LoadError::NotPermitted {
                             refused: "a tracing program",
+                            cause: denial::explain(source.raw_os_error()),
                             source,
                         });
                     }
@@ -54,6 +56,14 @@ pub(super) fn attach(
                         Some("this kernel lets no probe be put on functions".into())
                     }
                 },
+                // What reads the kernel's memory is refused by the verifier then, at length.
+                Err(Refusal::Rejected(_)) if denial::is_locked_down() => {
+                    return Err(LoadError::NotPermitted {
+                        refused: "a program that reads the kernel's memory",
+                        cause: denial::explain(None),
+                        source: io::ErrorKind::PermissionDenied.into(),
+                    });
+                }
                 Err(Refusal::Rejected(log)) => {
                     tracing::warn!(probe = probe.name, %log, "probe rejected");
                     let log = format!("{log}{}", facts.missing.join("; "));

@@ -18,7 +18,7 @@ use super::options::EbpfOptions;
 use super::probes::{NOTHING, PROBES};
 use super::reason_table::ReasonTable;
 use super::reasons::Reasons;
-use super::{left_out, memlock, socket};
+use super::{denial, left_out, memlock, socket};
 use crate::btf::Btf;
 use crate::error::LoadError;
 use crate::source::Capability;
@@ -174,9 +174,11 @@ pub(super) fn not_permitted(error: &io::Error) -> bool {
 fn not_loaded(error: EbpfError, layout: Layout) -> LoadError {
     match error {
         EbpfError::MapError(MapError::CreateError { io_error, .. }) => {
-            if not_permitted(&io_error) {
+            let is_missing = io_error.raw_os_error() == Some(libc::ENOSYS);
+            if not_permitted(&io_error) || is_missing {
                 LoadError::NotPermitted {
                     refused: "a map",
+                    cause: denial::explain(io_error.raw_os_error()),
                     source: io_error,
                 }
             } else {

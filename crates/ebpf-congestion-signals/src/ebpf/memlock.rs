@@ -21,6 +21,21 @@ pub(super) fn lift() -> bool {
     raised && limit().is_some_and(|now| now.rlim_cur > before.rlim_cur)
 }
 
+/// First kernel that accounts maps to the memory of a control group instead.
+const SINCE_WITHOUT: (u32, u32) = (5, 11);
+
+/// The limit in bytes, where this kernel holds maps against it and it is one.
+pub(super) fn limit_of_maps() -> Option<u64> {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
+    let mut numbers = release.split(|character: char| !character.is_ascii_digit());
+    let mut number = || numbers.next()?.parse::<u32>().ok();
+    if (number()?, number()?) >= SINCE_WITHOUT {
+        return None;
+    }
+    let limit = limit()?.rlim_cur;
+    (limit != libc::RLIM_INFINITY).then_some(limit)
+}
+
 fn limit() -> Option<libc::rlimit> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,

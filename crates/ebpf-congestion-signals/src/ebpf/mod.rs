@@ -1,6 +1,7 @@
 //! The source that loads probes into the running kernel.
 
 mod attach;
+mod denial;
 mod facts;
 mod flows;
 mod host;

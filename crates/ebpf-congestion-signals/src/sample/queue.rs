@@ -19,7 +19,8 @@ pub struct QueueState {
     /// Gauge.
     pub packets: u64,
     /// Most that it holds; `None` where the kind has no limit of one queue, or the kernel does not
-    /// tell where it is. Taken with one packet in 64.
+    /// tell where it is. Of a token bucket, that of its child. Taken with the queue's first packet
+    /// and once in a tick of the kernel.
     pub limit: Option<QueueLimit>,
 }
 

@@ -6,6 +6,7 @@
 //! - `poller` looks at devices' queues, in a thread of its own, while a socket waits in one.
 //! - `source` puts together what readers see: a few loads.
 
+mod books;
 mod capabilities;
 mod error_queue;
 mod flow;
@@ -17,6 +18,7 @@ mod observer;
 mod poller;
 mod pressure;
 mod queues;
+mod shape;
 mod source;
 mod state;
 pub mod truesize;

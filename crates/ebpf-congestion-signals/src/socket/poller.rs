@@ -1,5 +1,6 @@
 //! Looks at devices' queues off the path, while a socket of this program waits in one.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{self, Thread};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::kernel;
 use super::netlink::Netlink;
 use super::observer::look;
-use super::queues::{Order, Shape};
+use super::shape::{Order, Shape};
 use super::source::Shared;
 use super::state::SocketState;
 use crate::sample::KernelTime;
@@ -45,7 +46,7 @@ impl Poller {
             netlink,
             netns: None,
             parked: Arc::clone(&parked),
-            routes: Vec::new(),
+            routes: HashMap::new(),
             devices: Vec::new(),
         };
         looking.netns = looking.netlink.netns();
@@ -76,7 +77,7 @@ struct Looking {
     netns: Option<u64>,
     parked: Arc<AtomicBool>,
     /// Sockets whose device was looked up, by cookie, and when.
-    routes: Vec<(u64, KernelTime)>,
+    routes: HashMap<u64, KernelTime>,
     devices: Vec<Device>,
 }
 
@@ -119,34 +120,36 @@ impl Looking {
     /// One look at all that somebody waits in; says whether there is anything.
     fn look(&mut self, shared: &Shared) -> bool {
         let now = kernel::now();
-        let sockets = active(shared, now);
-        for socket in &sockets {
-            self.route(shared, socket, now);
+        let waiting = active(shared, now);
+        if waiting.is_empty() {
+            return false;
         }
-        let mut queues: Vec<usize> = sockets.iter().map(|socket| socket.queue()).collect();
-        queues.sort_unstable();
-        queues.dedup();
-        for socket in &sockets {
+        // Also those that do not wait, as far as known: in which queue they are decides whose company
+        // they are.
+        for socket in shared.sockets(|socket| socket.is_observed() && socket.flow.own() > 0) {
+            self.route(shared, &socket, now);
             let is_stale = socket.looked().is_none_or(|at| now.since(at) > STALE);
             if is_stale && let Some(descriptor) = socket.descriptor() {
-                look(shared, socket, &descriptor);
+                look(shared, &socket, &descriptor);
             }
         }
+        let mut queues: Vec<usize> = waiting.iter().map(|socket| socket.queue()).collect();
+        queues.sort_unstable();
+        queues.dedup();
         for queue in queues {
             self.queue(shared, queue, now);
         }
-        !sockets.is_empty()
+        true
     }
 
     /// Finds the device that a socket sends by.
     fn route(&mut self, shared: &Shared, socket: &SocketState, now: KernelTime) {
         let cookie = socket.identity.cookie;
-        let known = self.routes.iter_mut().find(|(other, _)| *other == cookie);
-        match known {
-            Some((_, at)) if now.since(*at) < ROUTE_INTERVAL => return,
-            Some((_, at)) => *at = now,
-            None => self.routes.push((cookie, now)),
+        let known = self.routes.get(&cookie);
+        if known.is_some_and(|at| now.since(*at) < ROUTE_INTERVAL) {
+            return;
         }
+        self.routes.insert(cookie, now);
         let elsewhere = socket.identity.netns != self.netns;
         let destination = socket.last_destination().filter(|_| !elsewhere);
         let device = destination.and_then(|destination| {
@@ -161,7 +164,8 @@ impl Looking {
         let Some(ifindex) = shared.queues.device(queue) else {
             return;
         };
-        let known = self.devices.iter().position(|known| known.queue == queue);
+        let is_known = |known: &Device| known.queue == queue && known.ifindex == ifindex;
+        let known = self.devices.iter().position(is_known);
         let place = known.unwrap_or_else(|| {
             self.devices.push(Device {
                 queue,
@@ -196,7 +200,7 @@ impl Device {
             .as_ref()
             .is_some_and(|shape| shape.order == Order::OfArrival);
         match &shape {
-            Some(shape) => queue.looked_at(shape),
+            Some(shape) => queue.looked_at(shape, now),
             None => queue.forget_others(),
         }
     }

@@ -1,96 +1,22 @@
 //! The queues of this host's devices, as far as a program without privilege knows them.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::netlink::Qdisc;
-use crate::sample::{LIMITED_BY_BYTES, QdiscName, QueueId, QueueLimit, QueueState};
+use super::shape::{Order, Shape};
+use crate::sample::{KernelTime, QdiscName, QueueId, QueueLimit, QueueState};
 
-/// Kinds that send in the order of arrival, or nearly so: who has bytes in one waits for all that
-/// is before him.
-const IN_ORDER: [&str; 8] = [
-    "bfifo",
-    "codel",
-    "netem",
-    "pfifo",
-    "pfifo_fast",
-    "pfifo_head_drop",
-    "pie",
-    "tbf",
-];
+/// How long others' bytes are worth something: many times as long as the looks are apart. A machine
+/// that is too busy to look knows nothing of them.
+const BACKLOG_VALID: Duration = Duration::from_millis(250);
 
-/// Kinds that keep flows apart: nobody else's bytes wait before a flow's own.
-const APART: [&str; 5] = ["cake", "fq", "fq_codel", "fq_pie", "sfq"];
-
-/// Kinds that shape what one child queues.
-const SHAPERS: [&str; 5] = ["hfsc", "htb", "mq", "netem", "tbf"];
+/// How long it is known that there are none to wait for.
+const ORDER_VALID: Duration = Duration::from_secs(3);
 
 /// Others' bytes are not known.
 const UNKNOWN: u64 = u64::MAX;
-
-/// In whose company a flow's packets wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Order {
-    /// Everything waits in one queue in the order of arrival: what the root has in it is what a
-    /// packet that comes now waits for.
-    OfArrival,
-    /// Every flow waits for itself.
-    Apart,
-    /// Not known: there are several queues, and which of them is a flow's is not told.
-    Unknown,
-}
-
-/// What the disciplines of a device amount to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Shape {
-    pub(super) root: Qdisc,
-    pub(super) order: Order,
-    pub(super) limit: Option<QueueLimit>,
-}
-
-impl Shape {
-    /// From all queue disciplines of a device, in any order. `None` without a root.
-    pub(super) fn of(qdiscs: &[Qdisc]) -> Option<Self> {
-        let root = qdiscs.iter().find(|qdisc| qdisc.is_root())?;
-        let mut last = root;
-        let mut shaped = true;
-        loop {
-            let mut below = qdiscs.iter().filter(|qdisc| is_below(qdisc, last));
-            match (below.next(), below.next()) {
-                (None, _) => break,
-                (Some(only), None) => {
-                    shaped &= SHAPERS.contains(&last.kind.as_str());
-                    last = only;
-                }
-                // Packets go separate ways.
-                (Some(_), Some(_)) => {
-                    shaped = false;
-                    break;
-                }
-            }
-        }
-        let order = match last.kind.as_str() {
-            kind if shaped && IN_ORDER.contains(&kind) => Order::OfArrival,
-            kind if shaped && APART.contains(&kind) => Order::Apart,
-            _ => Order::Unknown,
-        };
-        let limit = last.limit.filter(|_| shaped || last == root);
-        Some(Self {
-            root: root.clone(),
-            order,
-            // The last one has no child that is shown: of a token bucket, that is its own.
-            limit: limit
-                .and_then(|limit| QueueLimit::of(last.kind.first_word(), LIMITED_BY_BYTES, limit)),
-        })
-    }
-}
-
-/// Whether a discipline hangs on a class of another. A leaf has no handle, and nothing below it.
-fn is_below(qdisc: &Qdisc, above: &Qdisc) -> bool {
-    let major = |handle: u32| handle >> 16;
-    above.handle != 0 && !qdisc.is_root() && major(qdisc.parent) == major(above.handle)
-}
 
 /// The queues that flows leave by. The first is that of all flows whose device is not known.
 #[derive(Debug)]
@@ -113,17 +39,25 @@ impl Queues {
         self.slots.get(index).unwrap_or(&self.slots[0])
     }
 
-    /// Index of a device's queue. More devices than there are slots share that of unknown ones.
+    /// Index of a device's queue. A device that is new gets the slot of one that nobody of this
+    /// program has anything in, where none is free; that of unknown devices where there is none.
     pub(super) fn of_device(&self, ifindex: u32) -> usize {
         let mut devices = self.devices.lock();
-        let place = match devices.iter().position(|device| *device == ifindex) {
-            Some(place) => place,
-            None if devices.len() + 1 < self.slots.len() => {
-                devices.push(ifindex);
-                devices.len() - 1
-            }
-            None => return 0,
-        };
+        if let Some(place) = devices.iter().position(|device| *device == ifindex) {
+            return place + 1;
+        }
+        if devices.len() + 1 < self.slots.len() {
+            devices.push(ifindex);
+            return devices.len();
+        }
+        let unused = self
+            .slots
+            .iter()
+            .skip(1)
+            .position(|queue| queue.program() == 0);
+        let Some(place) = unused else { return 0 };
+        devices[place] = ifindex;
+        self.slots[place + 1].begin_anew();
         place + 1
     }
 
@@ -136,12 +70,16 @@ impl Queues {
 /// One queue. Bytes are on the wire.
 #[derive(Debug)]
 pub(super) struct Queue {
+    /// Devices that had this slot before.
+    generation: AtomicU32,
     /// Of all observed sockets of this program. Gauge.
     program: AtomicU64,
     /// Of flows watched as sharing. Gauge.
     shared: AtomicU64,
     /// Of everybody else that a flow of ours waits for, when last looked at; or [`UNKNOWN`].
     others: AtomicU64,
+    /// Until when that is worth something, nanoseconds.
+    valid_until: AtomicU64,
     drained: AtomicU64,
     /// Bytes that it holds; 0 where that is not known.
     limit: AtomicU64,
@@ -151,9 +89,11 @@ pub(super) struct Queue {
 impl Default for Queue {
     fn default() -> Self {
         Self {
+            generation: AtomicU32::new(0),
             program: AtomicU64::new(0),
             shared: AtomicU64::new(0),
             others: AtomicU64::new(UNKNOWN),
+            valid_until: AtomicU64::new(0),
             drained: AtomicU64::new(0),
             limit: AtomicU64::new(0),
             root: Seen::default(),
@@ -162,6 +102,18 @@ impl Default for Queue {
 }
 
 impl Queue {
+    /// Another device has this slot from now on.
+    fn begin_anew(&self) {
+        self.forget_others();
+        self.limit.store(0, Ordering::Relaxed);
+        self.root.forget();
+        self.generation.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn generation(&self) -> u32 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
     pub(super) fn program(&self) -> u64 {
         self.program.load(Ordering::Relaxed)
     }
@@ -170,10 +122,12 @@ impl Queue {
         self.shared.load(Ordering::Relaxed)
     }
 
-    /// Of everybody else that a flow of ours waits for; `None` where that is not known.
-    pub(super) fn others(&self) -> Option<u64> {
+    /// Of everybody else that a flow of ours waits for; `None` where that is not known, or no
+    /// longer.
+    pub(super) fn others(&self, now: KernelTime) -> Option<u64> {
         let others = self.others.load(Ordering::Relaxed);
-        (others != UNKNOWN).then_some(others)
+        let valid = now.as_nanos() <= self.valid_until.load(Ordering::Relaxed);
+        (others != UNKNOWN && valid).then_some(others)
     }
 
     /// Bytes that it holds before it drops; `None` where that is not known, or not counted in
@@ -205,7 +159,8 @@ impl Queue {
     pub(super) fn leaves(&self, bytes: u64, shared: u64) {
         self.shared.fetch_sub(shared, Ordering::Relaxed);
         let before = self.program.fetch_sub(bytes, Ordering::Relaxed);
-        if bytes > 0 && before == bytes && self.others().unwrap_or(0) == 0 {
+        let others = self.others.load(Ordering::Relaxed);
+        if bytes > 0 && before == bytes && matches!(others, 0 | UNKNOWN) {
             self.drained.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -218,7 +173,7 @@ impl Queue {
 
     /// Takes over what the device's disciplines amount to, at another look at them. One writer at a
     /// time.
-    pub(super) fn looked_at(&self, shape: &Shape) {
+    pub(super) fn looked_at(&self, shape: &Shape, now: KernelTime) {
         let root = &shape.root;
         let limit = match shape.limit {
             Some(QueueLimit::Bytes(bytes)) => bytes.into(),
@@ -232,12 +187,18 @@ impl Queue {
             packets: root.packets.into(),
             limit: shape.limit,
         });
-        let others = match shape.order {
-            Order::OfArrival => u64::from(root.backlog).saturating_sub(self.program()),
-            Order::Apart => 0,
-            Order::Unknown => UNKNOWN,
+        let (others, valid) = match shape.order {
+            Order::OfArrival => {
+                let others = u64::from(root.backlog).saturating_sub(self.program());
+                (others, BACKLOG_VALID)
+            }
+            Order::Apart => (0, ORDER_VALID),
+            Order::Unknown => (UNKNOWN, ORDER_VALID),
         };
         self.others.store(others, Ordering::Relaxed);
+        let until = Duration::from_nanos(now.as_nanos()) + valid;
+        let until = u64::try_from(until.as_nanos()).unwrap_or(u64::MAX);
+        self.valid_until.store(until, Ordering::Relaxed);
     }
 
     /// Nobody looks any more.
@@ -288,6 +249,10 @@ impl Seen {
             .store(version.wrapping_add(2).max(2), Ordering::Release);
     }
 
+    fn forget(&self) {
+        self.version.store(0, Ordering::Relaxed);
+    }
+
     #[expect(clippy::cast_possible_truncation, reason = "as they were stored")]
     fn load(&self) -> Option<QueueState> {
         for _ in 0..ATTEMPTS {
@@ -319,9 +284,8 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
-    use netlink_packet_route::tc::TcHandle;
-
     use super::*;
+    use crate::socket::netlink::Qdisc;
 
     const ROOT: u32 = u32::MAX;
 
@@ -338,53 +302,18 @@ mod tests {
         }
     }
 
-    fn shape(qdiscs: &[Qdisc]) -> (Order, Option<QueueLimit>) {
-        let shape = Shape::of(qdiscs).unwrap();
-        (shape.order, shape.limit)
-    }
-
-    #[test]
-    fn a_shaper_over_one_queue_is_as_that_queue() {
-        let tbf = qdisc("tbf", 0x8001_0000, ROOT, 150_000);
-        let hidden = qdisc("bfifo", 0, 0x8001_0001, 150_000);
-        let bytes = Some(QueueLimit::Bytes(150_000));
-        assert_eq!(shape(&[hidden, tbf.clone()]), (Order::OfArrival, bytes));
-        let packets = Some(QueueLimit::Packets(10));
-        let child = qdisc("pfifo", 0x0001_0000, 0x8001_0001, 10);
-        assert_eq!(shape(&[tbf, child]), (Order::OfArrival, packets));
-    }
-
-    #[test]
-    fn of_queues_beside_one_another_nothing_is_known() {
-        let htb = qdisc("htb", 0x0001_0000, ROOT, 0);
-        let first = qdisc("pfifo", 0, 0x0001_0010, 100);
-        let second = qdisc("pfifo", 0, 0x0001_0020, 100);
-        let packets = Some(QueueLimit::Packets(100));
-        assert_eq!(
-            shape(&[htb.clone(), first.clone()]),
-            (Order::OfArrival, packets)
-        );
-        assert_eq!(shape(&[htb, first, second]), (Order::Unknown, None));
-    }
-
-    #[test]
-    fn in_a_queue_that_keeps_flows_apart_nobody_waits_for_others() {
-        let fair = qdisc("fq_codel", 0x0001_0000, ROOT, 10_240);
-        let ingress = qdisc("clsact", 0xffff_0000, TcHandle::CLSACT.into(), 0);
-        let packets = Some(QueueLimit::Packets(10_240));
-        assert_eq!(shape(&[ingress.clone(), fair]), (Order::Apart, packets));
-        assert_eq!(Shape::of(&[ingress]), None);
-    }
-
     #[test]
     fn others_have_what_the_program_has_not() {
         let queue = Queue::default();
         let root = qdisc("tbf", 0x8001_0000, ROOT, 150_000);
         let shape = Shape::of(std::slice::from_ref(&root)).unwrap();
-        assert_eq!((queue.others(), queue.state()), (None, None));
+        let now = KernelTime::from_nanos(1_000_000_000);
+        assert_eq!((queue.others(now), queue.state()), (None, None));
         queue.enters(2000, 1500);
-        queue.looked_at(&shape);
-        assert_eq!((queue.others(), queue.shared()), (Some(3000), 1500));
+        queue.looked_at(&shape, now);
+        assert_eq!((queue.others(now), queue.shared()), (Some(3000), 1500));
+        let later = KernelTime::from_nanos(1_300_000_000);
+        assert_eq!(queue.others(later), None, "nobody has looked since");
         let state = queue.state().unwrap();
         assert_eq!((state.ifindex, state.handle), (7, 0x8001_0000));
         assert_eq!((state.kind.as_str(), state.packets), ("tbf", 4));
@@ -394,7 +323,7 @@ mod tests {
         queue.forget_others();
         queue.enters(100, 0);
         queue.leaves(100, 0);
-        assert_eq!((queue.others(), queue.drained()), (None, 1));
+        assert_eq!((queue.others(now), queue.drained()), (None, 1));
     }
 
     #[test]
@@ -403,9 +332,22 @@ mod tests {
         let (first, second) = (queues.of_device(3), queues.of_device(9));
         assert_eq!((first, second, queues.of_device(3)), (1, 2, 1));
         assert_eq!((queues.device(2), queues.device(0)), (Some(9), None));
+        for queue in 1..QueueId::COUNT {
+            queues.get(queue).enters(1, 0);
+        }
         for device in 100..200 {
             queues.of_device(device);
         }
-        assert_eq!(queues.of_device(1000), 0);
+        assert_eq!(queues.of_device(1000), 0, "all are in use");
+        queues.get(second).leaves(1, 0);
+        assert_eq!(queues.of_device(1000), second);
+        assert_eq!(queues.device(second), Some(1000));
+        assert_eq!(
+            (
+                queues.get(first).generation(),
+                queues.get(second).generation()
+            ),
+            (0, 1)
+        );
     }
 }

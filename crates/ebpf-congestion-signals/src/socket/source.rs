@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Mutex, RwLock};
 
+use super::books::canonical;
 use super::error_queue::{NetworkError, NetworkErrors};
 use super::flow::Flow;
 use super::kernel;
@@ -16,7 +17,7 @@ use super::netlink::Netlink;
 use super::observer::{Observer, QUEUE_FULL, RULE};
 use super::poller::Poller;
 use super::queues::Queues;
-use super::state::{SocketState, canonical};
+use super::state::SocketState;
 use super::{capabilities, host};
 use crate::error::{EventsError, WatchError};
 use crate::event::EventStream;
@@ -316,12 +317,13 @@ impl Reader {
         let queue = self.shared.queues.get(index);
         let own = self.flow.own();
         let program = queue.program().max(own);
-        let sample = QueueSample::new(QueueId::new(index)?)
+        let sample = QueueSample::new(QueueId::with_generation(index, queue.generation())?)
             .with_own(own)
             .with_shared(queue.shared())
             .with_drained(queue.drained())
             .with_limit(queue.limit_in_bytes());
-        Some(match queue.others() {
+        let now = self.state.looked().unwrap_or_default();
+        Some(match queue.others(now) {
             Some(others) => sample.with_total(program.saturating_add(others)),
             None => sample,
         })

@@ -1,6 +1,5 @@
 //! What is known of one observed socket.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -10,9 +9,10 @@ use std::time::Duration;
 use ebpf_congestion_signals_common::DropCounters;
 use parking_lot::Mutex;
 
+use super::books::{Books, Left, NOBODY, canonical};
 use super::flow::{Flow, add};
 use super::kernel::{Identity, Memory};
-use super::ledger::{Destination, Ledger};
+use super::ledger::Destination;
 use super::pressure::Pressure;
 use super::queues::Queues;
 use super::truesize::Weight;
@@ -29,9 +29,6 @@ const QUEUE_SHOWN: Duration = Duration::from_secs(5);
 /// A send buffer that was never seen empty for this long has a queue before it, not only what is on
 /// its way to the device.
 const STANDING: Duration = Duration::from_millis(2);
-
-/// The destination of all that goes to nobody who is watched alone.
-const NOBODY: Destination = 0;
 
 /// A socket that is watched or observed.
 #[derive(Debug)]
@@ -65,33 +62,6 @@ pub(super) struct SocketState {
     receive_drops: AtomicU64,
     pub(super) send_pressure: Pressure,
     pub(super) receive_pressure: Pressure,
-}
-
-/// What changes with every send.
-#[derive(Debug, Default)]
-struct Books {
-    ledger: Ledger,
-    peers: HashMap<SocketAddr, Destination>,
-    flows: HashMap<Destination, Arc<Flow>>,
-    last_destination: Destination,
-    /// Where the last send went.
-    sent_to: Option<SocketAddr>,
-    /// The kernel's count of receive drops, which wraps.
-    kernel_drops: Option<u32>,
-}
-
-/// An address in the one form that a peer is known by: IPv4 as such, no flow label.
-pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
-    match address {
-        SocketAddr::V6(mut v6) => match v6.ip().to_ipv4_mapped() {
-            Some(v4) => SocketAddr::from((v4, v6.port())),
-            None => {
-                v6.set_flowinfo(0);
-                v6.into()
-            }
-        },
-        v4 @ SocketAddr::V4(_) => v4,
-    }
 }
 
 impl SocketState {
@@ -372,35 +342,6 @@ impl SocketState {
     }
 }
 
-impl Books {
-    fn destination(&self, address: SocketAddr) -> Destination {
-        if self.peers.is_empty() {
-            return NOBODY;
-        }
-        let destination = self.peers.get(&canonical(address));
-        destination.copied().unwrap_or(NOBODY)
-    }
-}
-
-/// Bytes that have left, in sum and of the sharing flows.
-#[derive(Default)]
-struct Left {
-    all: u64,
-    shared: u64,
-}
-
-impl Left {
-    fn count(&mut self, socket: &Flow, peer: Option<&Arc<Flow>>, bytes: u64) {
-        self.all += bytes;
-        for flow in std::iter::once(socket).chain(peer.map(AsRef::as_ref)) {
-            // A peer that is watched since its packets were sent has none of them on its account.
-            let of_flow = bytes.min(flow.own());
-            flow.leaves(of_flow);
-            self.shared += if flow.is_sharing() { of_flow } else { 0 };
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -538,20 +479,5 @@ mod tests {
             state.looked_at(&memory, 0, at(500), &queues);
             assert_eq!(state.receive_drops().packets, counted);
         }
-    }
-
-    #[test]
-    fn a_peer_is_the_same_in_every_form_of_its_address() {
-        let mapped: SocketAddr = "[::ffff:192.0.2.1]:7".parse().unwrap();
-        assert_eq!(canonical(mapped), "192.0.2.1:7".parse().unwrap());
-        let scoped = |scope| {
-            SocketAddr::V6(std::net::SocketAddrV6::new(
-                "fe80::1".parse().unwrap(),
-                7,
-                5,
-                scope,
-            ))
-        };
-        assert_ne!(canonical(scoped(1)), canonical(scoped(2)));
     }
 }

@@ -22,11 +22,13 @@ mod options;
 mod queue_disciplines;
 mod queue_state;
 mod receive_overflow;
+mod refusals;
 mod rules;
 mod silent_drops;
 mod slots;
 mod sojourn;
 mod token_bucket;
+mod topology;
 mod traffic;
 mod watching;
 

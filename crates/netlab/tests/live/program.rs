@@ -15,6 +15,7 @@ fn wait_for_end(process: &Process) {
 #[test]
 fn what_a_program_said_and_how_it_ended_is_told() -> TestResult {
     privileged()?;
+    live_test::require_program("ip")?;
     let namespace = Namespace::new()?;
     let listed = Process::start(&namespace, "ip", "-o link")?;
     wait_for_end(&listed);
@@ -38,6 +39,7 @@ fn what_a_program_said_and_how_it_ended_is_told() -> TestResult {
 #[test]
 fn a_program_is_read_while_it_runs_and_killed_when_dropped() -> TestResult {
     privileged()?;
+    live_test::require_program("ip")?;
     let namespace = Namespace::new()?;
     let running = Process::start(&namespace, "ip", "monitor link")?;
     let deadline = Instant::now() + Duration::from_secs(10);

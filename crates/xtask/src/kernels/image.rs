@@ -12,7 +12,7 @@ use super::modules::Modules;
 /// macvlan or 8021q for a device on top of another, virtio for one that is busy; the
 /// other queue disciplines for what they do to signals. Others come as their dependencies. One
 /// that is not there is built in, or too new for the kernel.
-const MODULES: [&str; 20] = [
+const MODULES: [&str; 23] = [
     "veth",
     "virtio_net",
     "virtio_pci",
@@ -30,7 +30,10 @@ const MODULES: [&str; 20] = [
     "sch_htb",
     "sch_prio",
     "sch_ingress",
+    "bridge",
+    "vxlan",
     "cls_matchall",
+    "cls_u32",
     "act_mirred",
     "nf_tables",
 ];

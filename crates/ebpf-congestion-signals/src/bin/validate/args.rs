@@ -22,13 +22,13 @@ pub(crate) struct Args {
     #[arg(long, value_parser = clap::value_parser!(u16).range(16..=65_507))]
     pub(crate) datagram_bytes: Option<u16>,
     /// How long to measure, in seconds; at least one turn of five periods is measured
-    #[arg(long, default_value = "30", value_parser = parse_seconds)]
+    #[arg(long, default_value = "30", allow_negative_numbers = true, value_parser = parse_seconds)]
     pub(crate) seconds: Duration,
     /// Length of a period with or without probes, in seconds
-    #[arg(long, default_value = "1", value_parser = parse_seconds)]
+    #[arg(long, default_value = "1", allow_negative_numbers = true, value_parser = parse_seconds)]
     pub(crate) period: Duration,
     /// Overhead that must not be reached, in percent of the processor time that the host's CPUs have
-    #[arg(long, default_value_t = 2.0, value_parser = parse_percent)]
+    #[arg(long, default_value_t = 2.0, allow_negative_numbers = true, value_parser = parse_percent)]
     pub(crate) target: f64,
     /// Print one JSON object as the last line of standard output; lines for people then go to
     /// standard error

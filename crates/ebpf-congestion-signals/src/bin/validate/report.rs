@@ -21,6 +21,9 @@ pub(crate) enum Verdict {
     /// A count is wrong, or the overhead misses its target.
     #[serde(rename = "failed")]
     Failed,
+    /// Counts are right; on which side of the target the overhead is, is less than 95% sure.
+    #[serde(rename = "cannot tell")]
+    CannotTell,
     /// It ended before there was anything to compare.
     #[serde(rename = "not measured")]
     NotMeasured,
@@ -32,7 +35,7 @@ impl Verdict {
         match self {
             Self::Passed => 0,
             Self::Failed => 1,
-            Self::NotMeasured => crate::COULD_NOT_TELL,
+            Self::CannotTell | Self::NotMeasured => crate::COULD_NOT_TELL,
         }
     }
 
@@ -40,6 +43,7 @@ impl Verdict {
         match self {
             Self::Passed => "passed",
             Self::Failed => "failed",
+            Self::CannotTell => "cannot tell",
             Self::NotMeasured => "not measured",
         }
     }
@@ -234,15 +238,16 @@ fn judge(
         if within { "under" } else { "not under" }
     ));
     let agrees = |end: f64| (end < target) == within;
-    if !sure.is_some_and(|ends| ends.into_iter().all(agrees)) {
+    let is_sure = sure.is_some_and(|ends| ends.into_iter().all(agrees));
+    if !is_sure {
         reasons.push(
             "that is less than 95% sure: a quieter host or more --seconds make it surer".to_owned(),
         );
     }
-    let verdict = if within && self_test.failed == 0 {
-        Verdict::Passed
-    } else {
-        Verdict::Failed
+    let verdict = match (self_test.failed, is_sure) {
+        (0, false) => Verdict::CannotTell,
+        (0, true) if within => Verdict::Passed,
+        _ => Verdict::Failed,
     };
     (verdict, reasons)
 }
@@ -280,13 +285,14 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_that_is_not_sure_says_so() {
+    fn what_is_not_sure_is_no_verdict() {
         for (median, sure) in [
             (0.5, Some([-3.0, 6.0])),
             (2.5, Some([1.0, 3.0])),
             (0.5, None),
         ] {
-            let (_, reasons) = judge(&self_test(0), spread(median, sure), 2.0);
+            let (verdict, reasons) = judge(&self_test(0), spread(median, sure), 2.0);
+            assert_eq!((verdict, verdict.exit_code()), (Verdict::CannotTell, 2));
             assert!(reasons[1].contains("--seconds"), "{reasons:?}");
         }
     }
