@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aya::maps::{Array, HashMap as BpfHashMap, MapData, MapError, Queue, RingBuf};
 use aya::programs::{Program, ProgramError};
-use aya::{Ebpf, EbpfError, EbpfLoader, Pod};
+use aya::{BtfError, Ebpf, EbpfError, EbpfLoader, Pod};
 use ebpf_congestion_signals_common::{
     FlowRef, KernelFacts, Layout, LocalKey, PeerKey, QUEUE_SLOTS, SLOT_BYTES, SocketEntry,
 };
@@ -172,23 +172,25 @@ pub(super) fn not_permitted(error: &io::Error) -> bool {
 }
 
 fn not_loaded(error: EbpfError, layout: Layout) -> LoadError {
-    match error {
-        EbpfError::MapError(MapError::CreateError { io_error, .. }) => {
-            let is_missing = io_error.raw_os_error() == Some(libc::ENOSYS);
-            if not_permitted(&io_error) || is_missing {
-                LoadError::NotPermitted {
-                    refused: "a map",
-                    cause: denial::explain(io_error.raw_os_error()),
-                    source: io_error,
-                }
-            } else {
-                LoadError::Map {
-                    slots: layout.slots(),
-                    source: Box::new(io_error),
-                }
-            }
+    let denied =
+        |error: &io::Error| not_permitted(error) || error.raw_os_error() == Some(libc::ENOSYS);
+    let (refused, io_error) = match error {
+        EbpfError::MapError(MapError::CreateError { io_error, .. }) if !denied(&io_error) => {
+            return LoadError::Map {
+                slots: layout.slots(),
+                source: Box::new(io_error),
+            };
         }
-        other => object(&other),
+        EbpfError::MapError(MapError::CreateError { io_error, .. }) => ("a map", io_error),
+        EbpfError::BtfError(BtfError::LoadError { io_error, .. }) if denied(&io_error) => {
+            ("type information", io_error)
+        }
+        other => return object(&other),
+    };
+    LoadError::NotPermitted {
+        refused,
+        cause: denial::explain(io_error.raw_os_error()),
+        source: io_error,
     }
 }
 
