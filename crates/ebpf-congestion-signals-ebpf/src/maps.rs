@@ -92,8 +92,8 @@ pub struct InTransit {
     pub mapping: u32,
 }
 
-/// Devices hand a packet on to others: what a device on top of another was handed, a device, and
-/// one that carries a tunnel's packets.
+/// Devices hand a packet on to others: what a device was handed, one on top of another, and one that
+/// carries a tunnel's packets.
 pub const DEPTH: usize = 3;
 
 /// What goes on on this CPU.

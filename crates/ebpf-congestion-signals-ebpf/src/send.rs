@@ -101,11 +101,11 @@ pub fn device_takes(skb: Skb) {
     let is_stacked = device.is_stacked();
     let is_in_tunnel = skb.is_in_tunnel();
     let depth = if is_stacked {
-        0
+        1
     } else if is_in_tunnel {
         2
     } else {
-        1
+        0
     };
     // A packet without a socket is forwarded, or the kernel's own.
     let sk = skb.sk();
@@ -128,12 +128,15 @@ pub fn device_takes(skb: Skb) {
         (*record).skb = skb.address();
         (*record).device = device.address();
         (*record).owner = owner;
-        (*record).bytes = bytes;
-        (*record).queued = 0;
         (*record).packets = packets;
         (*record).had_socket = had_socket as u32;
-        (*record).refused_bytes = if packets > 1 { bytes } else { 0 };
-        (*record).mapping = skb.queue_mapping() as u32;
+        // The rest is asked for only of a packet that has an owner.
+        if !owner.is_none() {
+            (*record).bytes = bytes;
+            (*record).queued = 0;
+            (*record).refused_bytes = if packets > 1 { bytes } else { 0 };
+            (*record).mapping = skb.queue_mapping() as u32;
+        }
     }
     // Counted once: where the packet comes to a device for the first time, not where another device
     // or a tunnel hands it on, nor where it was received from one by a bridge.

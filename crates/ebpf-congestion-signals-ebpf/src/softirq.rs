@@ -29,7 +29,7 @@ pub fn raised(vector: u32) {
 /// A handler begins on this CPU. Softirqs of one CPU do not nest.
 #[inline(always)]
 pub fn entered(vector: u32) {
-    let (Some(state), Some(counters)) = (state(vector), counters(vector)) else {
+    let Some(state) = state(vector) else {
         return;
     };
     // SAFETY: fields of a slot and of this CPU's own record, and a helper without preconditions.
@@ -38,7 +38,9 @@ pub fn entered(vector: u32) {
         let raised = get(&raw const (*state).raised);
         let now = bpf_ktime_get_ns();
         (*state).since = now;
-        if raised != 0 {
+        if raised != 0
+            && let Some(counters) = counters(vector)
+        {
             (*state).raised = 0;
             add(&raw mut (*counters).wait_ns, now.wrapping_sub(raised));
             add(&raw mut (*counters).waits, 1);
