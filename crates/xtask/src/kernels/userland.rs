@@ -133,7 +133,7 @@ fn parse_ldd(printed: &str) -> Vec<String> {
 
 /// What every init begins with.
 const BEGIN: &str = r#"#!/bin/busybox sh
-export PATH=/bin HOME=/tmp TMPDIR=/tmp RUST_BACKTRACE=0 NETLAB_REQUIRE_PRIVILEGE=1
+export PATH=/bin HOME=/tmp TMPDIR=/tmp RUST_BACKTRACE=0 NETLAB_REQUIRE_PRIVILEGE=1 NETLAB_EMULATED=1
 busybox mount -t devtmpfs dev /dev
 busybox mount -t proc proc /proc
 busybox mount -t sysfs sys /sys
