@@ -34,6 +34,13 @@ pub fn enqueued(qdisc: Qdisc, skb: Skb) {
     let Some(transit) = maps::transit() else {
         return;
     };
+    // SAFETY: this CPU's own record.
+    unsafe {
+        // The address of what left last is in use again.
+        if fact!(reason_not_specified) != ABSENT && (*transit).left == skb.address() {
+            (*transit).left = 0;
+        }
+    }
     let handed = maps::handed(transit, skb.address());
     let owner = match handed {
         // SAFETY: this CPU's own record.

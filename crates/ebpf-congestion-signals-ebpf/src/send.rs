@@ -100,12 +100,15 @@ pub fn device_takes(skb: Skb) {
     let device = skb.dev();
     let is_stacked = device.is_stacked();
     let is_in_tunnel = skb.is_in_tunnel();
-    let depth = if is_stacked {
-        1
-    } else if is_in_tunnel {
-        2
-    } else {
-        0
+    // SAFETY: elements of this CPU's own record.
+    let record = unsafe {
+        if is_stacked {
+            &raw mut (*transit).handed[1]
+        } else if is_in_tunnel {
+            &raw mut (*transit).handed[2]
+        } else {
+            &raw mut (*transit).handed[0]
+        }
     };
     // A packet without a socket is forwarded, or the kernel's own.
     let sk = skb.sk();
@@ -122,16 +125,15 @@ pub fn device_takes(skb: Skb) {
     } else {
         1
     };
-    // SAFETY: an element of this CPU's own record.
+    // SAFETY: this CPU's own record.
     unsafe {
-        let record = &raw mut (*transit).handed[depth];
         (*record).skb = skb.address();
-        (*record).device = device.address();
         (*record).owner = owner;
         (*record).packets = packets;
         (*record).had_socket = had_socket as u32;
-        // The rest is asked for only of a packet that has an owner.
-        if !owner.is_none() {
+        // The rest is asked for only of a packet that has an owner, or is a batch.
+        if !owner.is_none() || packets > 1 {
+            (*record).device = device.address();
             (*record).bytes = bytes;
             (*record).queued = 0;
             (*record).refused_bytes = if packets > 1 { bytes } else { 0 };
