@@ -154,9 +154,8 @@ impl GovernedController {
     /// queue, if there is a flow to go by.
     fn look(&mut self, now: Instant, occasion: Occasion) -> Option<(u64, Option<usize>)> {
         self.follow(now);
-        self.seat.follow_queue();
+        self.seat.follow();
         let signals = self.seat.signals(self.law.mtu())?;
-        self.seat.on_drops(signals.drops);
         self.seat.on_sample(&signals);
         let marks = self.marks.load();
         let decision = self
@@ -173,7 +172,7 @@ impl GovernedController {
         }
         let governed = self.seat.flow()?;
         governed.flow.on_observed(signals.observed);
-        if decision.local_drop && governed.flow.answer_drops(signals.drops) {
+        if decision.local_drop && governed.flow.answer_drops(self.seat.counted_drops()) {
             self.reduce(now);
             self.seat.count(Counters::local_drop_reduction);
             self.decisions

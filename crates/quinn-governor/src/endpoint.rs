@@ -21,8 +21,7 @@ impl Governors {
     /// [`Governors::transport`], or went through [`Governors::govern`]. Fails exactly where quinn's function does.
     ///
     /// ```no_run
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let client_config: quinn::ClientConfig = unimplemented!();
+    /// # fn client(client_config: quinn::ClientConfig) -> Result<(), Box<dyn std::error::Error>> {
     /// use quinn_governor::Governors;
     ///
     /// let governors = Governors::auto();
@@ -58,8 +57,7 @@ impl Governors {
     /// function does.
     ///
     /// ```no_run
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let server_config: quinn::ServerConfig = unimplemented!();
+    /// # fn server(server_config: quinn::ServerConfig) -> Result<(), Box<dyn std::error::Error>> {
     /// use quinn_governor::Governors;
     ///
     /// let governors = Governors::auto();

@@ -6,9 +6,10 @@
 //! connections too, over any congestion controller (the *base*; Cubic unless you say otherwise).
 //!
 //! ```no_run
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let (server_config, client_config): (quinn::ServerConfig, quinn::ClientConfig) = todo();
-//! # fn todo<T>() -> T { unreachable!("not run") }
+//! # fn ends(
+//! #     server_config: quinn::ServerConfig,
+//! #     client_config: quinn::ClientConfig,
+//! # ) -> Result<(), Box<dyn std::error::Error>> {
 //! let governors = quinn_governor::Governors::auto();
 //!
 //! // A server:

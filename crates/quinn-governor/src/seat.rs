@@ -20,7 +20,11 @@ pub(crate) struct Seat {
     joined: bool,
     /// Among those who want to send more into a queue.
     sharing: Sharing,
-    /// The drops as they were last told: see [`Seat::drops`].
+    /// Packets of the flow that a local queue dropped, as the source had counted them at the last
+    /// sample.
+    counted_drops: u64,
+    /// Of these, the ones that this controller may have to answer. Of a socket with peers that are
+    /// flows of their own: none, because most are of those peers, who answer them.
     drops: u64,
     /// The queue at the last sample, and what its kind says of others in it.
     queue: Option<QueueId>,
@@ -29,11 +33,13 @@ pub(crate) struct Seat {
 
 impl Seat {
     pub(crate) fn new(shared: Arc<Shared>, flow: Option<Arc<Governed>>) -> Self {
+        let counted_drops = flow.as_deref().map_or(0, counted_drops);
         Self {
             shared,
             flow,
             joined: false,
             sharing: Sharing::default(),
+            counted_drops,
             drops: 0,
             queue: None,
             others: Others::default(),
@@ -43,7 +49,7 @@ impl Seat {
     /// For a copy of the controller.
     pub(crate) fn copy(&self) -> Self {
         let mut copy = Self::new(Arc::clone(&self.shared), self.flow.clone());
-        copy.drops = self.drops;
+        (copy.counted_drops, copy.drops) = (self.counted_drops, self.drops);
         copy
     }
 
@@ -63,7 +69,7 @@ impl Seat {
     pub(crate) fn move_to(&mut self, flow: Arc<Governed>) {
         let joined = self.joined;
         self.leave();
-        self.drops = flow.watch.congestion().queue_drops.unwrap_or_default();
+        self.counted_drops = counted_drops(&flow);
         self.flow = Some(flow);
         if joined {
             self.join();
@@ -162,29 +168,35 @@ impl Seat {
             observed,
             unobserved,
             policy_drops: sample.policy_drops.unwrap_or_default(),
-            drops: self.drops(governed, sample.queue_drops.unwrap_or_default()),
+            drops: self.drops,
             queue,
         })
     }
 
-    /// The drops that one of the flow's controllers has to answer. Of a socket with peers that are
-    /// flows of their own: none, because most are of those peers, who answer them.
-    fn drops(&self, governed: &Governed, drops: u64) -> u64 {
-        if governed.has_peers() {
-            self.drops
-        } else {
-            drops
-        }
-    }
-
-    /// Finds out what kind of queue it is, when it is another than before.
-    pub(crate) fn follow_queue(&mut self) {
+    /// Takes note of new drops, and of the queue's kind when it is another than before. Call before
+    /// [`Seat::signals`] is shown to the law.
+    pub(crate) fn follow(&mut self) {
         let Some(flow) = &self.flow else { return };
-        let queue = flow.watch.congestion().queue.map(|queue| queue.id);
+        let sample = flow.watch.congestion();
+        let counted = sample.queue_drops.unwrap_or_default();
+        if !flow.has_peers() {
+            let more = counted.saturating_sub(self.counted_drops);
+            self.drops = self.drops.saturating_add(more);
+        }
+        self.counted_drops = counted.max(self.counted_drops);
+        let queue = sample.queue.map(|queue| queue.id);
         if queue != self.queue {
             self.queue = queue;
             self.others = others_in(flow.watch.sample().queue.as_ref());
+            if let Some(queue) = queue {
+                self.queue(queue.index()).follow(queue.generation());
+            }
         }
+    }
+
+    /// The flow's drops at the last sample, as the source counts them.
+    pub(crate) fn counted_drops(&self) -> u64 {
+        self.counted_drops
     }
 
     /// Takes note of a sample that the law is about to see.
@@ -196,11 +208,10 @@ impl Seat {
             self.queue(queue.id).on_level(queue.shared);
         }
     }
+}
 
-    /// The controller knows of these drops.
-    pub(crate) fn on_drops(&mut self, drops: u64) {
-        self.drops = drops;
-    }
+fn counted_drops(flow: &Governed) -> u64 {
+    flow.watch.congestion().queue_drops.unwrap_or_default()
 }
 
 /// What a queue's kind says of others' packets in it. A queue of an unknown kind is taken for one
@@ -232,5 +243,51 @@ fn room(queue: &QueueSample, on_its_way: u64) -> Option<u64> {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.leave();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use ebpf_congestion_signals::{
+        Direction, DropClass, DropCounters, MockFlow, MockSource, SignalSource, WatchTarget,
+    };
+
+    use super::*;
+    use crate::config::GovernorConfig;
+
+    fn drop_one(flow: &MockFlow) {
+        let one = DropCounters {
+            skbs: 1,
+            packets: 1,
+            bytes: 1242,
+        };
+        flow.drop_packets(Direction::Leaving, DropClass::QueueFull, "QDISC_DROP", one);
+    }
+
+    #[test]
+    fn drops_of_peers_with_flows_of_their_own_are_never_told_to_who_goes_by_the_socket() {
+        let source = Arc::new(MockSource::new());
+        let shared = Shared::new(Arc::clone(&source) as _, GovernorConfig::default());
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let target = WatchTarget::socket(&socket);
+        let whole = shared.flow(target.sharing()).unwrap();
+        let socket_flow = source.flow(source.watch(target).unwrap().id()).unwrap();
+        let remote = ([192, 0, 2, 1], 443).into();
+        let peer = shared.peer(target.peer(remote), Some(Arc::clone(&whole)));
+        let mut seat = Seat::new(Arc::clone(&shared), Some(whole));
+        let mut told = || {
+            seat.follow();
+            seat.signals(1200).unwrap().drops
+        };
+        let before = told();
+        drop_one(&socket_flow);
+        assert_eq!(told(), before);
+        // The peer is gone, and so is who answers for it; what was its own stays its own.
+        drop(peer);
+        assert_eq!(told(), before);
+        drop_one(&socket_flow);
+        assert_eq!(told(), before + 1);
     }
 }

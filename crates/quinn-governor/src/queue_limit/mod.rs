@@ -32,6 +32,8 @@ mod sharing;
 #[derive(Debug)]
 pub(crate) struct QueueLimit {
     limit: AtomicU64,
+    /// Which of the queues that have had this place the limit is of.
+    generation: AtomicU32,
     /// Controllers that want to send more into the queue.
     sharers: AtomicU32,
     /// What those send, bytes a second.
@@ -96,11 +98,24 @@ impl QueueLimit {
     pub(crate) fn new() -> Self {
         Self {
             limit: AtomicU64::new(0),
+            generation: AtomicU32::new(0),
             sharers: AtomicU32::new(0),
             rates: AtomicU64::new(0),
             boost: AtomicU64::new(0),
             dry: AtomicU64::new(0),
             state: Mutex::default(),
+        }
+    }
+
+    /// The queue of this generation has the place now: what was found out of another is forgotten.
+    /// Entries of controllers that share it stay, as they are taken back one by one.
+    pub(crate) fn follow(&self, generation: u32) {
+        if self.generation.swap(generation, Ordering::Relaxed) != generation {
+            self.limit.store(0, Ordering::Relaxed);
+            self.boost.store(0, Ordering::Relaxed);
+            self.dry.store(0, Ordering::Relaxed);
+            // Waits for nobody but another controller's note, and once for a queue.
+            *self.state.lock() = State::default();
         }
     }
 
@@ -290,6 +305,18 @@ mod tests {
             ..seen()
         };
         limit.observe(now, config, &dry);
+    }
+
+    #[test]
+    fn a_later_queue_at_the_same_place_begins_anew() {
+        let (limit, config, _) = start();
+        limit.follow(3);
+        let initial = limit.limit(&config, DATAGRAM);
+        limit.limit.store(initial * 5, Ordering::Relaxed);
+        limit.follow(3);
+        assert_eq!(limit.limit(&config, DATAGRAM), initial * 5);
+        limit.follow(4);
+        assert_eq!(limit.limit(&config, DATAGRAM), initial);
     }
 
     #[test]
