@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use netlab::sim::scenarios::{self, Bottleneck, Kind};
 use netlab::sim::{
-    Control, EndManner, Outcome, Process, Scenario, SharedFactory, SignalConfig, TcpLaw, TcpSpec,
-    Watching,
+    Control, EndManner, Outage, Outcome, Process, Scenario, SharedFactory, SignalConfig, TcpLaw,
+    TcpSpec, Watching,
 };
-use quinn_governor::{GovernorConfig, Governors, Tuning};
-use quinn_proto::congestion::CubicConfig;
+use quinn_governor::{GovernorConfig, Governors, Mechanism, Tuning};
+use quinn_proto::congestion::{BbrConfig, CubicConfig};
 
 use super::measure::{Figure, Subject, Variation};
 
@@ -58,53 +58,21 @@ pub(crate) fn variations() -> Vec<Variation<GovernorConfig>> {
     variations
 }
 
-/// The standard, and then each mechanism switched off, by a number that leaves it without effect.
+/// The standard, and then each mechanism switched off.
 pub(crate) fn ablations() -> Vec<Variation<GovernorConfig>> {
-    const NEVER: f64 = 1e6;
-    let off = [
-        ("small batches", "batch_time", NEVER),
-        ("matching others", "crowd_time", NEVER),
-        ("matching only a crowd", "crowd_time", 0.0),
-        ("matching less than all", "match_margin_divisor", NEVER),
-        ("weights", "max_weight", 0.5),
-        ("slow start behind the cap", "slow_start_cover", 0.0),
-        ("slow release and growth", "release_rounds", 0.125),
-        ("memory of an overflow", "overflow_memory", 0.0),
-        ("tolerated idle time", "idle_divisor", NEVER / 1e3),
-        ("shrinking by what nobody needed", "hold", NEVER),
-        ("bursts are no backlog", "outgrown_bursts", 0.0),
-        ("waiting for a standing queue", "standing_max", 0.0),
-        ("going on unused for two rounds", "unused_rounds", 0.0),
-    ];
     let standard = GovernorConfig::default();
-    let mut variations = vec![Variation::standard(standard)];
-    for (mechanism, name, factor) in off {
-        let tuning = Tuning::scaled(name, factor).expect("a number of the law");
+    let without = Mechanism::ALL.iter().map(|mechanism| {
         let mut config = standard;
-        config.tuning(Box::leak(Box::new(tuning)));
-        variations.push(Variation {
-            name: mechanism.to_owned(),
-            value: name.to_owned(),
+        config.without(*mechanism);
+        Variation {
+            name: mechanism.name().into(),
+            value: mechanism.without().into(),
             subject: config,
-        });
-    }
-    for (mechanism, switch) in [
-        (
-            "the cap",
-            GovernorConfig::backlog_cap as fn(&mut _, bool) -> &mut _,
-        ),
-        ("local drops", GovernorConfig::local_drops),
-        ("slow start's end", GovernorConfig::slow_start_exit),
-    ] {
-        let mut config = standard;
-        switch(&mut config, false);
-        variations.push(Variation {
-            name: mechanism.to_owned(),
-            value: "off".to_owned(),
-            subject: config,
-        });
-    }
-    variations
+        }
+    });
+    std::iter::once(Variation::standard(standard))
+        .chain(without)
+        .collect()
 }
 
 /// What is measured.
@@ -141,6 +109,18 @@ pub(crate) fn figures() -> Vec<Figure<Control>> {
         figure("tenth missed", "Mbit/s", 0.4, missing_more, goodput),
         figure("10 ms late", "Mbit/s", 0.4, late, goodput),
         figure("contradictory", "Mbit/s", 0.4, contradictory, goodput),
+        figure("sibling p50", "ms", 1.0, sibling, p50),
+        figure("beside BBR", "share", 0.05, beside_bbr, share),
+        figure(
+            "moves to 60M lost",
+            "",
+            10.0,
+            moves_to_a_short_queue,
+            remote_drops,
+        ),
+        figure("upload", "ms", 5.0, upload, completion),
+        figure("after an outage", "Mbit/s", 0.4, outage, goodput),
+        figure("slow start lost", "", 4.0, slow_start, lost),
     ]
 }
 
@@ -196,6 +176,40 @@ fn unseen(control: Control) -> Scenario {
 
 fn moves_on(control: Control) -> Scenario {
     scenarios::moves_on(Kind::Bucket, control, 80_000_000, 200_000)
+}
+
+/// The next hop's queue is overrun by what a round trip adds.
+fn moves_to_a_short_queue(control: Control) -> Scenario {
+    scenarios::moves_on(Kind::Bucket, control, 60_000_000, 100_000)
+}
+
+fn sibling(control: Control) -> Scenario {
+    scenarios::sibling(Kind::Device, control)
+}
+
+fn beside_bbr(control: Control) -> Scenario {
+    let bbr = Control::stock(BbrConfig::default());
+    scenarios::beside(Kind::Bucket, control, &[bbr]).lasting(Duration::from_secs(8))
+}
+
+fn upload(control: Control) -> Scenario {
+    scenarios::ack_flood(Kind::Bucket, control)
+}
+
+fn outage(control: Control) -> Scenario {
+    let outage = Outage {
+        at: scenarios::OUTAGE,
+        lasting: Duration::from_secs(1),
+        passes: 0,
+        deaf: true,
+    };
+    scenarios::outage(Kind::Bucket, control, outage)
+}
+
+/// A window that doubles into a queue of half a bandwidth-delay product.
+fn slow_start(control: Control) -> Scenario {
+    let bottleneck = Bottleneck::from(Kind::Device).holding(60_000);
+    scenarios::local_queue(bottleneck, control).lasting(Duration::from_secs(2))
 }
 
 fn responses(control: Control) -> Scenario {

@@ -34,10 +34,6 @@ pub(crate) const MAX_LIMIT_CEILING: u64 = 64 << 20;
 /// Round trip assumed before the first is measured (RFC 9002 section 6.2.2).
 pub(crate) const INITIAL_RTT: Duration = Duration::from_millis(333);
 
-/// Reductions besides the first that a loss may ask for: each is to 0.7 or a half, so three end a
-/// window of three to sixteen times what was in flight.
-pub(crate) const MAX_EXTRA_REDUCTIONS: u32 = 3;
-
 /// What quinn's pacer lets out at once (connection/pacing.rs): what 5/4 of the window a round trip
 /// gives in 2 ms, and ten datagrams at least. Facts of quinn, nothing to choose.
 pub(crate) const PACER_BURST: Duration = Duration::from_millis(2);

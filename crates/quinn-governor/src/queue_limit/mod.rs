@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 
 use crate::config::GovernorConfig;
 use crate::law::match_of;
+use crate::mechanism::Mechanism;
 
 pub(crate) use sharing::Sharing;
 
@@ -211,7 +212,7 @@ impl QueueLimit {
         }
         let limit = self.limit(config, seen.datagram);
         let floor = (tuning.min_limit_datagrams * seen.datagram).min(limit);
-        if seen.overflowed {
+        if seen.overflowed && config.has(Mechanism::Halving) {
             let due = state
                 .overflow
                 .is_none_or(|last| now.saturating_duration_since(last) >= seen.srtt);
@@ -224,7 +225,7 @@ impl QueueLimit {
         if seen.ran_dry && seen.drained != state.charged_at {
             state.charged_at = seen.drained;
             let idle = std::mem::take(&mut state.uncharged);
-            if state.credit >= idle {
+            if state.credit >= idle && config.has(Mechanism::Credit) {
                 state.credit -= idle;
             } else {
                 state.credit = Duration::ZERO;
@@ -255,7 +256,9 @@ impl QueueLimit {
             }
             Some(began) => {
                 state.least = state.least.min(seen.total);
-                if now.saturating_duration_since(began) >= tuning.hold {
+                if now.saturating_duration_since(began) >= tuning.hold
+                    && config.has(Mechanism::Unneeded)
+                {
                     // Looks only sample the queue: leave a datagram for what they missed.
                     let unused = state.least.saturating_sub(seen.datagram);
                     let shrunk = limit.saturating_sub(unused).max(floor);
