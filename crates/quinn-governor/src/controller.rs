@@ -186,7 +186,6 @@ impl GovernedController {
                 drained: queue.drained,
                 ran_dry: decision.ran_dry,
                 decides: decision.limit_decides,
-                acks: occasion != Occasion::Other,
                 holds: decision.limit_holds,
                 overflowed: decision.overflowed,
                 srtt: self.law.srtt(),
@@ -372,8 +371,9 @@ impl Controller for GovernedController {
             persistent: is_persistent_congestion,
             lost_bytes,
         };
-        let in_flight = self.law.reduces_from(now, lost_bytes);
-        let (time, sent) = match self.law.on_report(now, &report) {
+        let bound = self.law.reduces_under(now, lost_bytes);
+        let heard = self.law.on_report(now, &report);
+        let (time, sent) = match heard {
             Heard::Not => return,
             _ if self.clock.is_true() => (now, sent),
             // The wrapped controller would ignore it, if it had the right time.
@@ -386,7 +386,7 @@ impl Controller for GovernedController {
         self.base
             .on_congestion_event(time, sent, is_persistent_congestion, lost_bytes);
         let mut window = u64::MAX;
-        while (in_flight..window).contains(&self.base.window()) {
+        while heard == Heard::New && (bound..window).contains(&self.base.window()) {
             window = self.base.window();
             self.reduce(now);
         }

@@ -66,12 +66,8 @@ mechanisms! {
     Trust = "trust": "Samples are always trusted.",
     Forgetting = "forgetting": "What was sent and never observed counts as on its way for ever.",
     AckClock = "ack-clock": "A sender is held back before its first acknowledgement after a pause.",
-    Joining = "joining": "A connection is not capped because others of the process are.",
     Ending = "ending": "The cap does not end while the source is trusted.",
-    Credit = "credit": "No idle time of the link is tolerated: each lets the limit grow.",
-    Unneeded = "unneeded": "The limit does not shrink by what nobody needed for a second.",
     Halving = "halving": "The limit is not halved when the queue overflows within it.",
-    Withholding = "withholding": "A loss is reported again that was answered as a local drop.",
     AckDrops = "ack-drops": "Dropped acknowledgements reduce the window.",
 }
 

@@ -1,12 +1,13 @@
 //! The sending law: Cubic in the simulator's scenarios of a sender whose own host is the bottleneck.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use netlab::sim::scenarios::{self, Bottleneck, Kind};
 use netlab::sim::{
-    Control, EndManner, Outage, Outcome, Process, Scenario, SharedFactory, SignalConfig, TcpLaw,
-    TcpSpec, Watching,
+    Control, EndManner, Outage, Outcome, Process, Scenario, SharedFactory, SignalConfig, Stalls,
+    TcpLaw, TcpSpec, Watching,
 };
 use quinn_governor::{GovernorConfig, Governors, Mechanism, Tuning};
 use quinn_proto::congestion::{BbrConfig, CubicConfig};
@@ -120,7 +121,10 @@ pub(crate) fn figures() -> Vec<Figure<Control>> {
         ),
         figure("upload", "ms", 5.0, upload, completion),
         figure("after an outage", "Mbit/s", 0.4, outage, goodput),
-        figure("slow start lost", "", 4.0, slow_start, lost),
+        figure("one product lost", "", 4.0, one_product, lost),
+        figure("limit hidden lost", "", 4.0, limit_hidden, lost),
+        figure("3 stalled p50", "ms", 2.0, stalled_processes, late_p50),
+        figure("100 ms late", "Mbit/s", 1.0, very_late, goodput),
     ]
 }
 
@@ -199,17 +203,40 @@ fn upload(control: Control) -> Scenario {
 fn outage(control: Control) -> Scenario {
     let outage = Outage {
         at: scenarios::OUTAGE,
-        lasting: Duration::from_secs(1),
-        passes: 0,
-        deaf: true,
+        lasting: Duration::from_secs(2),
+        passes: 1_232,
+        deaf: false,
     };
     scenarios::outage(Kind::Bucket, control, outage)
 }
 
-/// A window that doubles into a queue of half a bandwidth-delay product.
-fn slow_start(control: Control) -> Scenario {
-    let bottleneck = Bottleneck::from(Kind::Device).holding(60_000);
-    scenarios::local_queue(bottleneck, control).lasting(Duration::from_secs(2))
+fn one_product(control: Control) -> Scenario {
+    cell(50_000_000, 1.0, control)
+}
+
+/// A queue of a few packets that tells nothing of its limit.
+fn limit_hidden(control: Control) -> Scenario {
+    let mut scenario = tiny(control);
+    scenario.signals.hides_limit = true;
+    scenario
+}
+
+/// Processes whose processors are wanted by others, after a TCP flow has gone.
+fn stalled_processes(control: Control) -> Scenario {
+    let others = [control.another(), control.another()];
+    let mut tcp = TcpSpec::plain(TcpLaw::Cubic);
+    tcp.end = Some(Duration::from_secs(4));
+    let mut scenario = scenarios::beside(Kind::Bucket, control, &others).competitor(tcp);
+    let ms = Duration::from_millis;
+    scenario.host.stalls = Some(Stalls::new(ms(20), ms(1), ms(4)));
+    scenario.trace_interval = Some(ms(10));
+    scenario.lasting(Duration::from_secs(10))
+}
+
+fn very_late(control: Control) -> Scenario {
+    faulty(control, |signals| {
+        signals.delay = Duration::from_millis(100);
+    })
 }
 
 fn responses(control: Control) -> Scenario {
@@ -300,7 +327,14 @@ fn share(outcome: &Outcome) -> f64 {
 /// Ten round trips after the rate fell, for a second.
 fn after_the_fall(outcome: &Outcome) -> f64 {
     let from = scenarios::RATE_STEPS[0] + 10 * scenarios::ROUND_TRIP;
-    let range = from.as_secs_f64()..from.as_secs_f64() + 1.0;
+    traced_p50(outcome, from.as_secs_f64()..from.as_secs_f64() + 1.0)
+}
+
+fn late_p50(outcome: &Outcome) -> f64 {
+    traced_p50(outcome, 6.0..10.0)
+}
+
+fn traced_p50(outcome: &Outcome, range: Range<f64>) -> f64 {
     let rows = outcome.trace.of_flow(0);
     let mut rtts: Vec<f64> = rows
         .filter(|row| range.contains(&row.time))

@@ -26,7 +26,7 @@ use constants::INITIAL_RTT;
 use local_drop::LocalDrops;
 use reductions::Reductions;
 use rounds::Rounds;
-use standing::{Crowd, Standing, Unseen, is_half_full, outgrows_bursts};
+use standing::{Crowd, Standing, Unseen, is_half_full, least_time, outgrows_bursts};
 use still::Still;
 use target::{Sender, Target};
 use trust::Trust;
@@ -297,9 +297,7 @@ impl Law {
                     decision.ran_dry = self.follow_hold(now, &queue, marks, occasion);
                 } else if dropped
                     || self.may_hold(&queue)
-                        && (standing
-                            || is_half_full(&queue) && self.has(Mechanism::HalfFull)
-                            || queue.others_share > 0 && self.has(Mechanism::Joining))
+                        && (standing || is_half_full(&queue) && self.has(Mechanism::HalfFull))
                 {
                     self.mode = Mode::Engaged;
                     self.last_held = Some((now, queue.drained));
@@ -410,19 +408,15 @@ impl Law {
             && self.reductions.is_due(now, self.srtt)
     }
 
-    /// Of a loss beyond this host: what was in flight, from which base is to reduce (RFC 5681
-    /// section 3.1). Its own window was not in force, and may be more than the path holds.
-    pub(crate) fn reduces_from(&self, now: Instant, lost_bytes: u64) -> u64 {
+    /// Of a loss beyond this host: three quarters of what was in flight lately, which base is to come
+    /// under (RFC 5681 section 3.1 reduces from there). Its own window was not in force, and may be
+    /// more than the path holds.
+    pub(crate) fn reduces_under(&self, now: Instant, lost_bytes: u64) -> u64 {
         let elsewhere = !self.is_free() && self.standing.idle(now) >= self.srtt;
-        if elsewhere
-            && self.has(Mechanism::FlightReduction)
-            && self.kind == BaseKind::LossBased
-            && lost_bytes > 0
-        {
-            let in_flight = self.in_flight.saturating_add(lost_bytes);
-            in_flight - in_flight / 4
-        } else {
-            u64::MAX
+        let counts = self.kind == BaseKind::LossBased && lost_bytes > 0;
+        match self.rounds.peak() {
+            peak if elsewhere && counts && self.has(Mechanism::FlightReduction) => peak - peak / 4,
+            _ => u64::MAX,
         }
     }
 
@@ -430,11 +424,7 @@ impl Law {
     pub(crate) fn on_report(&mut self, now: Instant, report: &Report) -> Heard {
         self.in_flight = self.in_flight.saturating_sub(report.lost_bytes);
         match self.reductions.on_report(now, report) {
-            Heard::Not
-                if self.kind == BaseKind::ModelBased || !self.has(Mechanism::Withholding) =>
-            {
-                Heard::Known
-            }
+            Heard::Not if self.kind == BaseKind::ModelBased => Heard::Known,
             heard => heard,
         }
     }
@@ -512,7 +502,7 @@ impl Law {
         {
             let time = now.saturating_duration_since(held);
             let rounds = self.srtt.saturating_mul(tuning.unused_rounds);
-            let unused = time >= rounds.max(tuning.standing_min) && !self.overflows(now);
+            let unused = time >= rounds.max(least_time(tuning)) && !self.overflows(now);
             let paused = self.in_flight < self.mtu && self.app_limited && queue.others_share == 0;
             let app_limited = occasion == Occasion::Acks { app_limited: true };
             if !self.has(Mechanism::Ending) {
