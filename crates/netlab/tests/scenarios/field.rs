@@ -245,7 +245,12 @@ fn processes_after_tcp() {
             // Each of three that all find a standing queue matches two others: it goes on standing
             // until a pause breaks it. Stock senders fill it always.
             let most = AtMost(25.0);
-            table.aims("p50 over idle from then on, ms", p50 - idle, AtMost(5.0), most);
+            table.aims(
+                "p50 over idle from then on, ms",
+                p50 - idle,
+                AtMost(5.0),
+                most,
+            );
             table.finish();
         }
     }
