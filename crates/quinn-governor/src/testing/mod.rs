@@ -1,7 +1,9 @@
 //! What tests and fuzz targets drive a controller with. No part of the public API: it changes
 //! without notice.
 
+mod connection;
 mod drive;
+mod flow;
 mod link;
 mod op;
 mod rtt;
