@@ -4,10 +4,12 @@
 mod connection;
 mod drive;
 mod flow;
+mod identity;
 mod link;
 mod op;
 mod rtt;
 
 pub use drive::drive;
+pub use identity::{Identity, quic_configs};
 pub use op::{BaseChoice, Op};
-pub use rtt::{Rtts, quic_configs, rtt_estimator};
+pub use rtt::{Rtts, rtt_estimator};
