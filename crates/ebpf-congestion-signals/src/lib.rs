@@ -123,3 +123,8 @@ pub const PRESSURE_HIGH: f64 = 0.75;
 /// Share of a buffer's limit at which a [`PressureEvent`] is reported on the way down, lower than
 /// [`PRESSURE_HIGH`] so that a buffer around one value reports one crossing.
 pub const PRESSURE_LOW: f64 = 0.5;
+
+/// The example in this package's README compiles.
+#[cfg(all(doctest, unix))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -96,3 +96,8 @@ pub use receive::{
 };
 pub use report::GovernorReport;
 pub use socket::GovernedSocket;
+
+/// The example in this package's README compiles.
+#[cfg(all(doctest, feature = "ring"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
