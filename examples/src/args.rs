@@ -50,6 +50,9 @@ pub struct Load {
     /// Let each connection begin to send this much later than the one before.
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = parse_seconds)]
     pub stagger: Option<Duration>,
+    /// Download for this time before each upload, over the same connection.
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = parse_seconds)]
+    pub download_first: Option<Duration>,
     /// Bursts and pauses, if not all the time.
     #[command(flatten)]
     pub bursts: Option<Bursts>,
@@ -94,6 +97,7 @@ impl Load {
             half_open: 0,
             reconnects: 0,
             stagger: None,
+            download_first: None,
             bursts: None,
             detach_after: None,
             trace: None,
@@ -113,10 +117,10 @@ impl Load {
 
     fn advice(&self) -> Option<&'static str> {
         let stagger = self.stagger.unwrap_or_default();
-        let last = stagger * u32::from(self.flows - 1);
+        let last = stagger * u32::from(self.flows - 1) + self.download_first.unwrap_or_default();
         (last >= self.seconds).then_some(
             "the last flow would begin after the end: give a longer --seconds or a shorter \
-             --stagger",
+             --stagger or --download-first",
         )
     }
 }

@@ -130,9 +130,16 @@ impl Sending {
         Ok(sent_for)
     }
 
-    /// Sends into the stream by which the peer asked for it until it wants no more; the time that
-    /// it sent. [`Sending::delivered`] is final when this returns.
-    pub async fn serve(
+    /// Sends into the stream by which the peer asked for it until it wants no more, and closes the
+    /// connection; the time that it sent. [`Sending::delivered`] is final when this returns.
+    pub async fn serve(&self, streams: (SendStream, RecvStream)) -> anyhow::Result<Duration> {
+        let sent_for = self.send_until_stopped(streams).await?;
+        self.connection.close(VarInt::from_u32(0), b"done");
+        Ok(sent_for)
+    }
+
+    /// As [`serve`](Self::serve), and the connection stays.
+    pub async fn send_until_stopped(
         &self,
         (mut data, totals): (SendStream, RecvStream),
     ) -> anyhow::Result<Duration> {
@@ -149,9 +156,7 @@ impl Sending {
             }
         };
         followed.context("the client did not tell what it received")?;
-        let sent_for = began.elapsed();
-        self.connection.close(VarInt::from_u32(0), b"done");
-        Ok(sent_for)
+        Ok(began.elapsed())
     }
 
     /// Writes bursts, each into a stream of its own, until that fails.

@@ -23,6 +23,7 @@ use crate::interrupt;
 use crate::program::Session;
 use crate::receive::Receiving;
 use crate::report::{GovernorActions, SenderReport};
+use crate::send::Sending;
 use crate::served::{Download, Samples};
 use crate::signals::{FlowTotals, SignalsReport};
 use crate::units::{bytes, counted, megabits_per_second, rounded};
@@ -255,6 +256,13 @@ async fn serve(
     match Transfer::of(&connection) {
         Transfer::Upload => upload.receive(&connection).await,
         Transfer::Download => download.serve(connection).await,
+        Transfer::DownloadThenUpload => {
+            let asked = connection.accept_bi().await;
+            let streams = asked.context("no download was asked for")?;
+            let sending = Sending::over(connection.clone());
+            sending.send_until_stopped(streams).await?;
+            upload.receive(&connection).await
+        }
     }
 }
 

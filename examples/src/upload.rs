@@ -24,6 +24,7 @@ use crate::interrupt;
 use crate::invented::Invention;
 use crate::lines::{Now, Progress};
 use crate::measure::Distributions;
+use crate::receive::Receiving;
 use crate::send::Sending;
 use crate::signals::Observation;
 use crate::source::Source;
@@ -87,7 +88,11 @@ impl Uploads {
         load: Load,
         control: &Control,
     ) -> anyhow::Result<Self> {
-        let client = ClientConfig::new(Arc::new(trust.client(Transfer::Upload)?));
+        let transfer = match load.download_first {
+            Some(_) => Transfer::DownloadThenUpload,
+            None => Transfer::Upload,
+        };
+        let client = ClientConfig::new(Arc::new(trust.client(transfer)?));
         connect::half_open(server, &client, load.half_open).await?;
         let mut flows: Vec<Flow> = Vec::new();
         let mut log = load.qlog.as_deref().map(qlog).transpose()?;
@@ -133,8 +138,17 @@ impl Uploads {
             let (upload, stopped) = (flow.upload.clone(), stopped.clone());
             let bursts = self.load.bursts;
             let wait = self.load.stagger.unwrap_or_default() * u32::try_from(index)?;
+            let download = self.load.download_first;
             sending.spawn(async move {
                 sleep(wait).await;
+                if let Some(time) = download {
+                    let downloaded = Receiving::default()
+                        .fetch_until(upload.connection(), sleep(time))
+                        .await;
+                    if let Err(error) = downloaded {
+                        return (index, Err(error));
+                    }
+                }
                 (index, upload.send(stopped, bursts).await)
             });
         }

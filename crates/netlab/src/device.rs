@@ -100,6 +100,12 @@ impl<'a> Device<'a> {
         self.change(message, "silence")
     }
 
+    /// Removes it, and of a veth pair the other end too.
+    pub(crate) fn remove(&self) -> Result<(), Error> {
+        let request = RouteNetlinkMessage::DelLink(self.message());
+        self.request(request, 0, || format!("remove {}", self.name))
+    }
+
     pub(crate) fn set_mtu(&self, mtu: u32) -> Result<(), Error> {
         let mut message = self.message();
         message.attributes.push(LinkAttribute::Mtu(mtu));

@@ -220,6 +220,34 @@ impl Path {
         bucket.install(Device::find(namespace, device)?)
     }
 
+    /// Removes the sender's device, with all that belongs to it: addresses, routes and the queue.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel refuses.
+    pub fn remove_cable(&self) -> Result<(), Error> {
+        Device::find(&self.sender, EGRESS)?.remove()
+    }
+
+    /// Makes the sender's device again, as it was when the path was laid.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel refuses; also while the device is there.
+    pub fn restore_cable(&self) -> Result<(), Error> {
+        self.lay_cable()?;
+        if let Some(router) = &self.router {
+            self.lead_back(router)?;
+        } else {
+            self.address(&self.receiver, INGRESS, End::Receiver)?;
+        }
+        self.address(&self.sender, EGRESS, End::Sender)?;
+        if let Bottleneck::Local(bucket) = self.config.bottleneck {
+            bucket.install(Device::find(&self.sender, EGRESS)?)?;
+        }
+        Ok(())
+    }
+
     /// What the relay did so far.
     ///
     /// # Errors
@@ -298,14 +326,21 @@ impl Path {
                 )
             })?;
         }
-        for (ends, device) in [(End::Sender, INGRESS), (End::Receiver, RELAY)] {
-            let device = Device::find(router, device)?;
-            for family in Family::ALL {
-                device.add_route(ends.network(family), None)?;
-            }
+        let relay = Device::find(router, RELAY)?;
+        for family in Family::ALL {
+            relay.add_route(End::Receiver.network(family), None)?;
         }
-        self.introduce(router, INGRESS, End::Sender)?;
+        self.lead_back(router)?;
         Ok(devices)
+    }
+
+    /// Tells the router the way to the sender.
+    fn lead_back(&self, router: &Namespace) -> Result<(), Error> {
+        let device = Device::find(router, INGRESS)?;
+        for family in Family::ALL {
+            device.add_route(End::Sender.network(family), None)?;
+        }
+        self.introduce(router, INGRESS, End::Sender)
     }
 
     /// Gives a namespace its addresses and the routes to the other end's.

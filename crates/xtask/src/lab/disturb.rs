@@ -21,6 +21,8 @@ pub(super) enum Disturbance {
     Mtu,
     /// The sender's device goes down for a time
     Link,
+    /// The sender's device is removed, and made again after a time
+    Device,
     /// The sender has no route to the receiver for a time
     Route,
     /// The root queue of the sender's device is replaced by one of another kind
@@ -75,6 +77,11 @@ impl Disturbance {
                 // Both went with the device.
                 ip(path, ROUTE)?;
                 ip(path, NEIGHBOUR)?;
+            }
+            Self::Device => {
+                path.remove_cable()?;
+                wait(ends)?;
+                path.restore_cable()?;
             }
             Self::Route => {
                 ip(path, "route del {receiver}/32 dev {device}")?;

@@ -94,6 +94,9 @@ impl<'a> Ends<'a> {
         if parameters.stagger_s > 0.0 {
             options += &format!(" --stagger {}", parameters.stagger_s);
         }
+        if parameters.download_first_s > 0.0 {
+            options += &format!(" --download-first {}", parameters.download_first_s);
+        }
         if let Some(burst) = parameters.burst_kb {
             let pause = parameters.pause_ms / 1e3;
             options += &format!(" --burst {} --pause {pause}", bytes(burst));

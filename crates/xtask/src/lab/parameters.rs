@@ -66,6 +66,7 @@ pub(super) struct Parameters {
     pub(super) busy: u16,
     pub(super) burst_kb: Option<f64>,
     pub(super) pause_ms: f64,
+    pub(super) download_first_s: f64,
     pub(super) detach: Option<f64>,
     pub(super) one_socket: bool,
     pub(super) half_open: u16,
@@ -101,6 +102,7 @@ impl Default for Parameters {
             busy: 0,
             burst_kb: None,
             pause_ms: 200.0,
+            download_first_s: 0.0,
             detach: None,
             one_socket: false,
             half_open: 0,
@@ -175,6 +177,10 @@ pub(super) struct Overrides {
     /// Pause between bursts, in ms.
     #[arg(long, value_name = "MS")]
     pause: Option<f64>,
+    /// Download for this time before sending, while the TCP flows send; these end a second before it
+    /// does.
+    #[arg(long, value_name = "SECONDS")]
+    download_first: Option<f64>,
     /// Take the probes away after this share of the time, 0 to 1.
     #[arg(long, value_name = "SHARE")]
     detach: Option<f64>,
@@ -221,6 +227,7 @@ impl Overrides {
             busy: self.busy.unwrap_or(own.busy),
             burst_kb: self.burst.or(own.burst_kb),
             pause_ms: self.pause.unwrap_or(own.pause_ms),
+            download_first_s: self.download_first.unwrap_or(own.download_first_s),
             detach: self.detach.or(own.detach),
             one_socket: self.one_socket || own.one_socket,
             half_open: self.half_open.unwrap_or(own.half_open),
@@ -269,6 +276,13 @@ impl Parameters {
             within("burst", burst, 0.1, 1_000_000.0, "kB")?;
         }
         within("pause", self.pause_ms, 1.0, 60_000.0, "ms")?;
+        within(
+            "download-first",
+            self.download_first_s,
+            0.0,
+            600.0,
+            "seconds",
+        )?;
         if let Some(detach) = self.detach {
             within("detach", detach, 0.05, 0.95, "of the time")?;
         }
@@ -282,6 +296,11 @@ impl Parameters {
             begun < self.seconds,
             "the last flow would begin after {begun} s, which is the end or later: give a longer \
              --seconds or a shorter --stagger"
+        );
+        ensure!(
+            self.download_first_s == 0.0
+                || (self.peers == 0 && self.download_first_s + 1.0 < self.seconds),
+            "--download-first goes without --peers, and leaves a second of --seconds to send"
         );
         ensure!(
             self.peers == 0 || (self.flows == 1 && self.stagger_s == 0.0),

@@ -71,6 +71,7 @@ impl Bench<'_> {
             // A pair of packets, which is acknowledged at once.
             burst_kb: Some(2.0),
             pause_ms: 20.0,
+            download_first_s: 0.0,
             detach: None,
             half_open: 0,
             reconnects: 0,
@@ -143,8 +144,10 @@ impl Bench<'_> {
             connect_ms,
             rivals_mbps: rivals.transpose()?,
             tcp: tcp.map(|tcp| self.finish_tcp(tcp)).transpose()?,
+            // A queue that counted less than before is another one: the first was replaced.
             queue: after
                 .zip(before)
+                .filter(|(after, before)| after.sent_bytes >= before.sent_bytes)
                 .map(|(after, before)| after.since(&before)),
             receiver_drops: receiver.receive_buffer_errors,
             relay_drops: relay.map_or(0, |relay| {
@@ -168,9 +171,13 @@ impl Bench<'_> {
     }
 
     fn tcp_config(&self) -> Iperf3Config {
+        let seconds = match self.parameters.download_first_s {
+            0.0 => self.parameters.seconds,
+            first => (first - 1.0).max(1.0),
+        };
         Iperf3Config {
             // It knows whole seconds alone.
-            duration: Duration::from_secs_f64(self.parameters.seconds.round()),
+            duration: Duration::from_secs_f64(seconds.round()),
             connections: self.parameters.tcp,
             ..Iperf3Config::default()
         }

@@ -259,6 +259,19 @@ pub(super) static ALL: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "ack-flood",
+        about: "a client downloads while three TCP flows fill its uplink, then uploads 1 MB",
+        parameters: |p| Parameters {
+            tcp: 3,
+            download_first_s: 6.0,
+            burst_kb: Some(1000.0),
+            pause_ms: 60_000.0,
+            seconds: 8.0,
+            ..p
+        },
+        checks: |_| vec![check(Ratio(BurstP50Ms), AtMost(1.03)).or(AtMost(2.0))],
+    },
+    Scenario {
         name: "two-connections",
         about: "two connections from one socket",
         parameters: |p| Parameters {
@@ -333,6 +346,17 @@ pub(super) static ALL: &[Scenario] = &[
         parameters: |p| Parameters {
             disturb: Some(Disturbance::Link),
             disturb_s: 0.2,
+            seconds: 12.0,
+            ..p
+        },
+        checks: |_| recovers(),
+    },
+    Scenario {
+        name: "device-replaced",
+        about: "the device is removed, and half a second later one like it is there",
+        parameters: |p| Parameters {
+            disturb: Some(Disturbance::Device),
+            disturb_s: 0.5,
             seconds: 12.0,
             ..p
         },
