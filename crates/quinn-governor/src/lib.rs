@@ -36,7 +36,7 @@
 //!
 //! - Where the bottleneck is elsewhere: the window is the base controller's.
 //! - Where signals are missing or stale: the cap is released, growing by an eighth a round trip
-//!   ([`GovernorReport::blind_periods`]).
+//!   ([`GovernorReport::stale_periods`]).
 //! - Where the queue is unknown (loopback has none): drops count, there is no cap.
 //! - Where a firewall drops: that is not congestion.
 //! - Where something fails: a socket or a peer that cannot be watched has its connections run under

@@ -138,7 +138,7 @@ fn recorded_versions(object: &[u8]) -> Option<&str> {
     std::str::from_utf8(&rest[..end]).ok()
 }
 
-/// The object's bytes: BTF and line information kept, DWARF left out.
+/// The object's bytes: BTF and line information kept, without DWARF.
 fn object(workspace: &Path, tools: &Toolchain) -> Result<Vec<u8>> {
     let directory = workspace.join(TARGET_DIRECTORY);
     fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;

@@ -30,9 +30,9 @@ pub struct SignalConfig {
     pub reordering: f64,
     /// Probability that a reading says that the flow alone has more in the queue than everybody.
     pub contradiction: f64,
-    /// Whether the queue's limit is not told.
+    /// Whether the queue's limit is unknown.
     pub hides_limit: bool,
-    /// Whether nothing is told of the queue but what the flow itself has there.
+    /// Whether nothing of the queue is known but the flow's own backlog.
     pub hides_others: bool,
     /// Bytes that the total counts besides, because they are in the same tree of queues, but not
     /// before anything of the flow's: those of a sibling class.
@@ -154,7 +154,7 @@ pub(super) struct SignalFeed {
 }
 
 impl SignalFeed {
-    /// `has_queue`: whether the device has a queue that can be told of.
+    /// `has_queue`: whether the device has a queue to report.
     pub(super) fn new(config: SignalConfig, seed: u64, limit: Option<u64>) -> Self {
         Self {
             config,
