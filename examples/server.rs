@@ -11,9 +11,9 @@ use examples::program::{self, Session, print_drops};
 use examples::serve::{End, Server};
 use examples::{certificate, endpoint};
 
-/// Receives uploads until Ctrl-C and tells each sender what arrived; sends to those who ask for
+/// Receives uploads until Ctrl-C and reports to each sender what arrived; sends to those who ask for
 /// downloads. Each peer is a flow of its
-/// own: what the kernel drops of it is told apart, and what the server sends to it is governed.
+/// own: its drops are counted separately, and what the server sends to it is governed.
 #[derive(Debug, Parser)]
 #[command(name = "server")]
 struct Args {

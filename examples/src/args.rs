@@ -106,8 +106,8 @@ impl Load {
         }
     }
 
-    /// Ends the program with advice, as for any wrong option, if what was asked for cannot be had
-    /// together.
+    /// Ends the program with advice, as for any wrong option, if options exclude one
+    /// another.
     pub fn check<Program: CommandFactory>(&self) {
         if let Some(advice) = self.advice() {
             let wrong = ErrorKind::ArgumentConflict;

@@ -29,7 +29,8 @@ pub mod trace;
 pub mod units;
 pub mod upload;
 
-/// The code in the README compiles.
+/// The code in the documents compiles.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
-pub struct Readme;
+#[doc = include_str!("../../docs/signals.md")]
+pub struct Documents;

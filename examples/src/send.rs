@@ -36,7 +36,7 @@ const TIME_IS_OVER: VarInt = VarInt::from_u32(0);
 #[derive(Clone, Debug)]
 pub struct Sending {
     connection: Connection,
-    /// Bytes that the receiver told of last.
+    /// Bytes that the receiver reported last.
     delivered: Arc<AtomicU64>,
     /// How long each burst took to be acknowledged.
     bursts: Arc<Mutex<Vec<Duration>>>,
@@ -120,9 +120,9 @@ impl Sending {
         let sent_for = began.elapsed();
         data.reset(TIME_IS_OVER)?;
         match timeout(TOTAL_TIMEOUT, follow).await {
-            Ok(followed) => followed.context("the server did not tell what it received")?,
+            Ok(followed) => followed.context("the server did not report what it received")?,
             Err(_) => bail!(
-                "the server did not tell what it received within {} s",
+                "the server did not report what it received within {} s",
                 TOTAL_TIMEOUT.as_secs()
             ),
         }
@@ -155,7 +155,7 @@ impl Sending {
                 _ => return Err(error).context("the download broke off"),
             }
         };
-        followed.context("the client did not tell what it received")?;
+        followed.context("the client did not report what it received")?;
         Ok(began.elapsed())
     }
 

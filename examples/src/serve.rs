@@ -320,14 +320,14 @@ pub struct ServerReport {
     pub per_flow_goodput_mbps: Vec<f64>,
     /// What was downloaded, as its sender knows it; null when nothing was.
     pub downloads: Option<SenderReport>,
-    /// What the source told of the peers and the host.
+    /// What the source reported of the peers and the host.
     pub signals: SignalsReport,
     /// What the governor did.
     pub governor_actions: GovernorActions,
     /// Times that the window of what is received was reduced, because the socket's buffer
     /// overflowed.
     pub receive_reductions: u64,
-    /// What the source told of each peer.
+    /// What the source reported of each peer.
     #[serde(skip)]
     pub totals: Vec<FlowTotals>,
 }

@@ -52,7 +52,7 @@ impl Observation {
         self.collector.read_and_reset()
     }
 
-    /// What the source tells of a flow so far; nothing is forgotten while it is watched.
+    /// Totals of a flow so far; nothing is forgotten while it is watched.
     pub fn flow(&self, name: String, watch: &Watch) -> FlowTotals {
         let sample = watch.sample();
         FlowTotals {
@@ -128,7 +128,7 @@ impl Drop for Observation {
     }
 }
 
-/// What the source told of a flow.
+/// What the source reported of a flow.
 #[derive(Clone, Debug)]
 pub struct FlowTotals {
     name: String,

@@ -78,7 +78,7 @@ pub enum EventsError {
     #[error("the ring buffer cannot be waited on")]
     Register(#[source] io::Error),
     /// This source has no events.
-    #[error("this source tells no events: compare its counters instead")]
+    #[error("this source has no events: compare its counters instead")]
     Unsupported,
     /// The source has lost what it learns from.
     #[error("the source is no longer connected ({reason}): make a new one")]

@@ -67,7 +67,7 @@ struct Reader {
     receiver: broadcast::Receiver<Numbered>,
     /// Events that were told, or told to be lost.
     told: u64,
-    /// What comes after the loss that was told last.
+    /// What comes after the loss that was reported last.
     next: Option<Event>,
 }
 

@@ -40,8 +40,8 @@
 //! The probes are BTF tracepoints. Where structures lie and what numbers mean is read from the
 //! running kernel's BTF when they load, so one object serves every kernel. A watched socket is
 //! found by its cookie; a packet that has lost its socket (a segment of a split batch, a packet
-//! that arrives) by its addresses. Sockets that share a local address (SO_REUSEPORT) cannot be told
-//! apart then, and such packets are counted for none of them.
+//! that arrives) by its addresses. Sockets that share a local address (SO_REUSEPORT) cannot be
+//! distinguished then, and such packets are counted for none of them.
 //!
 //! What a queue holds is the queue discipline's own figure. What a flow has in it is counted at
 //! enqueue and dequeue, in the same bytes, in up to four queues at a time. One packet of the flow
@@ -50,7 +50,7 @@
 //! no backlog to tell.
 //!
 //! A packet counts once, however many devices of this host it passes: bridges, tunnels, the host's
-//! side of a container's veth pair. A drop is told to its sender wherever on this host it happens,
+//! side of a container's veth pair. A drop is reported to its sender wherever on this host it happens,
 //! as long as the packet keeps its sender's socket. It loses it where another network namespace
 //! routes it, or a firewall looks at bridged packets (`bridge-nf-call-iptables`): such a drop is the
 //! host's alone ([`Direction::Forwarded`]), and what it had queued there is not in `own`.
@@ -123,3 +123,8 @@ pub const PRESSURE_HIGH: f64 = 0.75;
 /// Share of a buffer's limit at which a [`PressureEvent`] is reported on the way down, lower than
 /// [`PRESSURE_HIGH`] so that a buffer around one value reports one crossing.
 pub const PRESSURE_LOW: f64 = 0.5;
+
+/// The example in this package's README compiles.
+#[cfg(all(doctest, unix))]
+#[doc = include_str!("../README.md")]
+struct Readme;

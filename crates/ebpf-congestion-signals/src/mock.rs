@@ -336,13 +336,13 @@ impl MockFlow {
         self.source.lock().script.push(step);
     }
 
-    /// Says what stands in the queue; `None`: no queue is known.
+    /// Scripts the backlog of the queue; `None`: no queue is known.
     pub fn set_queue(&self, queue: Option<QueueSample>) {
         self.set(|sample| sample.congestion.queue = queue);
     }
 
-    /// Counts packets as seen on their way out: without this, a governor that sends holds the
-    /// source for blind. A socket that reports to the source
+    /// Counts packets as seen on their way out: without this, a governor that sends takes the
+    /// source's signals for stale. A socket that reports to the source
     /// ([`SignalSource::observe_socket`]) does so itself.
     pub fn observe_sent(&self, packets: u64, bytes: u64) {
         self.flow.observe_sent(packets, bytes);

@@ -43,8 +43,8 @@ pub trait SignalSource: fmt::Debug + Send + Sync {
     /// Makes system calls. The work does not grow with the number of flows.
     fn watch(&self, target: WatchTarget<'_>) -> Result<Watch, WatchError>;
 
-    /// Asks to be told what a program's own UDP socket sends and receives, for a source that learns
-    /// from that; `None` from a source that has no need of it. A peer in `socket` is ignored.
+    /// The observer that a program's own UDP socket must notify of what it sends and receives, for a
+    /// source that learns from that; `None` from a source that does not need it. A peer in `socket` is ignored.
     ///
     /// May change options of the socket: see [`SocketObserver`] for how it then has to be used.
     fn observe_socket(

@@ -198,7 +198,7 @@ impl<'a> Device<'a> {
         })
     }
 
-    /// Says for good which link-layer address a neighbour has.
+    /// Sets a permanent link-layer address of a neighbour.
     pub(crate) fn set_neighbour(&self, neighbour: IpAddr, address: [u8; 6]) -> Result<(), Error> {
         let mut message = NeighbourMessage::default();
         message.header.family = family(neighbour);

@@ -93,7 +93,7 @@ impl Default for PathConfig {
 }
 
 impl PathConfig {
-    /// The path that figures are told of when nothing else is said: 50 Mbit/s at the sender's own
+    /// The path of figures that name no other: 50 Mbit/s at the sender's own
     /// device, where 24 ms can wait, and 20 ms there and back.
     #[must_use]
     pub fn local_queue() -> Self {

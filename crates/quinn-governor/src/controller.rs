@@ -167,7 +167,7 @@ impl GovernedController {
                 .count(|counters| counters.capped_for(decision.capped_for));
         }
         if decision.went_blind && self.seat.shared().is_enabled() {
-            self.seat.count(Counters::blind_period);
+            self.seat.count(Counters::stale_period);
             self.decisions.note(now, self.state(), Trigger::SignalsLost);
         }
         let governed = self.seat.flow()?;

@@ -58,7 +58,7 @@ impl Flow {
             .saturating_sub(observed)
     }
 
-    /// What was observed was sent, whoever sent it (quinn does not report its MTU probes).
+    /// What was observed was sent, also what quinn does not report (its MTU probes).
     pub(crate) fn on_observed(&self, observed: u64) {
         let sent = self.sent_packets.fetch_max(observed, Ordering::Relaxed);
         let more = observed.saturating_sub(sent);

@@ -36,7 +36,7 @@
 //!
 //! - Where the bottleneck is elsewhere: the window is the base controller's.
 //! - Where signals are missing or stale: the cap is released, growing by a sixteenth a round trip
-//!   ([`GovernorReport::blind_periods`]).
+//!   ([`GovernorReport::stale_periods`]).
 //! - Where the queue is unknown (loopback has none): drops count, there is no cap.
 //! - Where a firewall drops: that is not congestion.
 //! - Where something fails: a socket or a peer that cannot be watched has its connections run under
@@ -96,3 +96,8 @@ pub use receive::{
 };
 pub use report::GovernorReport;
 pub use socket::GovernedSocket;
+
+/// The example in this package's README compiles.
+#[cfg(all(doctest, feature = "ring"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -223,7 +223,7 @@ fn a_standing_queue_caps_the_window_until_the_source_dies() {
     }
     assert_eq!(controller.window(), 100_000);
     let report = governor.report();
-    assert_eq!(report.blind_periods, 1);
+    assert_eq!(report.stale_periods, 1);
     assert!(report.capped > Duration::ZERO);
     assert_eq!(events.load(Ordering::Relaxed), 0);
 }

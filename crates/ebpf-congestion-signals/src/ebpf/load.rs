@@ -18,7 +18,7 @@ use super::options::EbpfOptions;
 use super::probes::{NOTHING, PACKETS, PROBES};
 use super::reason_table::ReasonTable;
 use super::reasons::Reasons;
-use super::{denial, left_out, memlock, socket};
+use super::{denial, memlock, recursion_misses, socket};
 use crate::btf::Btf;
 use crate::error::LoadError;
 use crate::source::Capability;
@@ -283,17 +283,17 @@ pub struct ProbeCost {
     pub runs: u64,
     /// Time in it, summed over CPUs. Counter.
     pub time: Duration,
-    /// Times that the kernel left it out, because it was running on that CPU already: interrupted,
+    /// Times that the kernel did not run it, because it was running on that CPU already: interrupted,
     /// or, since Linux 7.0, preempted. What happened then is in no counter. Counted without
     /// accounting too; `None` on kernels that do not count it. Counter.
-    pub left_out: Option<u64>,
+    pub recursion_misses: Option<u64>,
 }
 
-fn runs_left_out(program: &Program) -> io::Result<Option<u64>> {
+fn recursion_misses_of(program: &Program) -> io::Result<Option<u64>> {
     let fd = program
         .fd()
         .map_err(|error| io::Error::other(chain(&error)))?;
-    left_out::runs(fd.as_fd())
+    recursion_misses::runs(fd.as_fd())
 }
 
 /// Sets of these probes that are loaded on this host; `None` where this process may not ask.
@@ -320,7 +320,7 @@ pub(super) fn costs(ebpf: &Ebpf) -> io::Result<Vec<ProbeCost>> {
                 name,
                 runs: info.run_count(),
                 time: info.run_time(),
-                left_out: runs_left_out(program)?,
+                recursion_misses: recursion_misses_of(program)?,
             }),
             Err(ProgramError::NotLoaded) => {}
             Err(error) => return Err(io::Error::other(chain(&error))),

@@ -15,7 +15,7 @@ const ENUMS: [(&str, &str, &str); 2] = [
     ("qdisc_drop_reason", "QDISC_DROP_", "QDISC_"),
 ];
 
-/// What each number means on this kernel; empty where it tells no reasons (before 5.17).
+/// What each number means on this kernel; empty where it does not report reasons (before 5.17).
 #[derive(Debug, Default)]
 pub(super) struct Reasons {
     names: HashMap<u32, Arc<str>>,

@@ -1,4 +1,4 @@
-//! Carries events from the ring buffer to whoever listens.
+//! Carries events from the ring buffer to their readers.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -67,7 +67,7 @@ impl Drop for Pump {
     }
 }
 
-/// How soon a loss is told that no event follows: those that come over the limit wake nobody.
+/// How soon a loss is reported that no event follows: those that come over the limit wake nobody.
 const LOSS_DELAY: Duration = Duration::from_millis(250);
 
 async fn pump(

@@ -149,8 +149,8 @@ impl EbpfSource {
         drop(self.shared.ebpf.lock().take());
     }
 
-    /// From now on, looks at one in so many sends only and counts it for all of them; 1 counts
-    /// each. See [`EbpfOptions::sample_sends`]. What was estimated so is told by
+    /// From now on, samples one in so many sends and counts it for all of them; 1 counts
+    /// each. See [`EbpfOptions::sample_sends`]. Such an estimate is marked by
     /// [`SendCounters::estimated`](crate::SendCounters::estimated).
     pub fn sample_sends(&self, one_in: NonZeroU32) -> io::Result<()> {
         let mut sample_every = self.shared.sample_every.lock();
@@ -276,7 +276,7 @@ impl SignalSource for EbpfSource {
         capabilities.push(Capability::new(
             "skb_drop_reason",
             "names of drop reasons",
-            no_reasons.then(|| "this kernel tells no reasons: Linux 5.17 does".into()),
+            no_reasons.then(|| "this kernel does not report reasons: Linux 5.17 does".into()),
         ));
         capabilities
     }

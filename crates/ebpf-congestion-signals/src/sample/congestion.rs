@@ -181,8 +181,8 @@ impl LocalCongestion {
     }
 
     /// Packets that the source saw leave the socket, wherever they got to; `None` from a source that
-    /// does not see packets. Counter: while the flow sends and this stands still, the source is
-    /// blind.
+    /// does not see packets. Counter: while the flow sends and this does not grow, the signals
+    /// are stale.
     pub const fn seen_packets(&self) -> Option<u64> {
         let Some(observed) = self.observed_packets else {
             return None;

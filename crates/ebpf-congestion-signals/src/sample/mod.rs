@@ -265,8 +265,8 @@ pub struct HostSample {
     /// Time in network softirqs; in all softirqs, as NET_RX, where the source does not tell the
     /// network's from others (`SocketSource`).
     pub softirq: Option<SoftirqSample>,
-    /// Packets of UDP sockets handed to devices, segments of a batch counted. A device on top of
-    /// another (VLAN, bond, bridge) does not count.
+    /// Packets of UDP sockets handed to devices, segments of a GSO batch counted. An
+    /// upper device (VLAN, bond, bridge) does not count.
     pub udp_packets: Option<u64>,
     /// The same of TCP sockets, acknowledgements and retransmissions included.
     pub tcp_packets: Option<u64>,

@@ -6,7 +6,7 @@ use ebpf_congestion_signals_common::{PRESSURE_ONE, Peak, SPAN_SHIFT, SPANS};
 
 use super::KernelTime;
 
-/// Occupancy of socket buffers, each look at one as a share of the socket's limit. Counters: the
+/// Occupancy of socket buffers, each sample as a share of the socket's limit. Counters: the
 /// average of an interval is the difference of `sum` by the difference of `samples`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PressureSample {
@@ -72,7 +72,7 @@ impl PressurePeaks {
 }
 
 /// Occupancy of a socket's buffers when last seen, in bytes of `truesize` (what the kernel
-/// charges) and, as far as can be told, of payload. Gauges.
+/// charges) and, as far as is known, of payload. Gauges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BufferSample {

@@ -57,7 +57,7 @@ impl Ledger {
         Self::default()
     }
 
-    /// Sends so far: what [`measured`](Self::measured) is to be told.
+    /// Sends so far: the argument of [`measured`](Self::measured).
     pub fn sequence(&self) -> u64 {
         self.sequence
     }
@@ -72,7 +72,7 @@ impl Ledger {
         self.sends.is_empty()
     }
 
-    /// Enters a send that the kernel took. `left` is told what is taken to have left for it.
+    /// Enters a send that the kernel took. `left` is called with what is taken to have left for it.
     pub fn sent(
         &mut self,
         destination: Destination,
@@ -92,7 +92,7 @@ impl Ledger {
     }
 
     /// Takes over what the kernel said of the send buffer (`truesize`), when the socket had sent
-    /// `sequence` times. `left` is told the bytes on the wire that have left since, by destination.
+    /// `sequence` times. `left` is called with the bytes on the wire that have left since, by destination.
     pub fn measured(
         &mut self,
         truesize: u64,

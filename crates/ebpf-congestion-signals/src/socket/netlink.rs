@@ -17,7 +17,7 @@ use nix::sys::time::{TimeVal, TimeValLike};
 
 use crate::sample::QdiscName;
 
-/// Longest wait for an answer: whoever holds the kernel's lock over all devices holds it up.
+/// Longest wait for an answer: a holder of the kernel's lock over all devices (RTNL) delays it.
 const ANSWER_TIMEOUT_MS: i64 = 1000;
 
 /// More than the kernel puts into one part of an answer (`NLMSG_GOODSIZE` and a dump's 32 kB).

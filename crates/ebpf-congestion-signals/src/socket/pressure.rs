@@ -1,4 +1,4 @@
-//! How full a socket's buffer was at each look.
+//! How full a socket's buffer was at each sample.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

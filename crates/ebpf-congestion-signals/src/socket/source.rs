@@ -46,7 +46,7 @@ pub struct SocketSource {
 /// What the source, its observers and its readers share.
 pub(super) struct Shared {
     sockets: Mutex<HashMap<u64, Watched>>,
-    /// Those that are observed, for whoever looks at the company of a socket.
+    /// Those that are observed, to find competing traffic of a socket.
     observed: RwLock<Vec<Weak<SocketState>>>,
     /// Where in `observed` the next look begins.
     next: AtomicUsize,

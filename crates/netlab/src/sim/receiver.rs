@@ -96,7 +96,7 @@ impl Receiver {
         self.signals.watch()
     }
 
-    /// Brings up to date what is told of it.
+    /// Updates its signals.
     pub(super) fn tell(&self, now: SimTime) {
         let bytes = |bytes: u64| u32::try_from(bytes).unwrap_or(u32::MAX);
         let payload = self.waiting.iter().map(|batch| u64::from(batch.payload()));

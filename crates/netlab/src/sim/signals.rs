@@ -30,9 +30,9 @@ pub struct SignalConfig {
     pub reordering: f64,
     /// Probability that a reading says that the flow alone has more in the queue than everybody.
     pub contradiction: f64,
-    /// Whether the queue's limit is not told.
+    /// Whether the queue's limit is unknown.
     pub hides_limit: bool,
-    /// Whether nothing is told of the queue but what the flow itself has there.
+    /// Whether nothing of the queue is known but the flow's own backlog.
     pub hides_others: bool,
     /// The kind of the queue discipline that is told; none where it is empty.
     pub kind: &'static str,
@@ -156,7 +156,7 @@ pub(super) struct SignalFeed {
 }
 
 impl SignalFeed {
-    /// `has_queue`: whether the device has a queue that can be told of.
+    /// `has_queue`: whether the device has a queue to report.
     pub(super) fn new(config: SignalConfig, seed: u64, limit: Option<u64>) -> Self {
         Self {
             config,

@@ -7,7 +7,7 @@ use ebpf_congestion_signals::{Direction, DropClass, FlowSample, KernelTime};
 use super::constants::{ANNOUNCED, HEADERS, ReceiveTuning};
 use super::rate::Rate;
 
-/// What the source tells of a receiving socket.
+/// Signals of a receiving socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ReceiveSignals {
     /// Whether the source still observes the socket.
@@ -60,7 +60,7 @@ pub struct ReceiveLaw {
     most: u64,
     /// In force; `None`: nothing is held back.
     limit: Option<u64>,
-    /// The counter up to which drops are answered; `None` before the first look.
+    /// The counter up to which drops are answered; `None` before the first update.
     answered: Option<u64>,
     /// What overflowed last, and when.
     overflow: Option<(u64, Instant)>,
@@ -144,7 +144,7 @@ impl ReceiveLaw {
         self.limit
     }
 
-    /// What is received has been seen by the kernel: a source that does not see it is blind.
+    /// What is received has been seen by the kernel: if the source does not see it, its signals are stale.
     fn is_believed(
         &mut self,
         now: Instant,

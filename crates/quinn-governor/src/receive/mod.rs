@@ -37,7 +37,7 @@
 //! 40 Mbit/s with 100 kB of buffer at 20 ms, for 8 s (means of 4 runs). "recovers" is how long it
 //! takes, from when the receiver takes 100 Mbit/s, until nine tenths of that arrive; 29 s are the
 //! rest of the run. Numbers that change nothing here guard against what these scenarios do not
-//! contain (several connections, a blind source, an unknown buffer), or are far from where they
+//! contain (several connections, a source with stale signals, an unknown buffer), or are far from where they
 //! matter.
 //!
 #![doc = include_str!("sensitivity.md")]
@@ -105,7 +105,7 @@ struct Governed {
     received: u64,
     /// The shortest so far.
     round_trip: Duration,
-    /// When it was last seen to have received something; `None` before the first look.
+    /// When it was last seen to have received something; `None` before the first update.
     active: Option<Instant>,
     window: u64,
 }

@@ -133,7 +133,7 @@ async fn a_lone_connection_goes_by_its_socket() {
     let seen = controller.watch().unwrap().congestion().seen_packets();
     let seen = seen.expect("packets are seen");
     assert!(seen >= UPLOAD as u64 / 1500, "{seen} datagrams");
-    assert_eq!(governors.report().blind_periods, 0);
+    assert_eq!(governors.report().stale_periods, 0);
     assert_eq!(governors.report().fallbacks.total(), 0);
 }
 
@@ -303,7 +303,7 @@ async fn a_switch_turns_governing_off_and_on_while_connections_run() {
     echo(&connection).await;
     governors.set_enabled(true);
     echo(&connection).await;
-    assert_eq!(governors.report().blind_periods, 0);
+    assert_eq!(governors.report().stale_periods, 0);
 }
 
 #[tokio::test]
@@ -451,7 +451,7 @@ async fn a_connection_that_had_to_retry_is_governed() {
         seen.is_some_and(|seen| seen >= UPLOAD as u64 / 1500),
         "{seen:?}"
     );
-    assert_eq!(governors.report().blind_periods, 0);
+    assert_eq!(governors.report().stale_periods, 0);
 }
 
 #[tokio::test]
@@ -485,7 +485,7 @@ async fn a_connection_whose_early_data_is_rejected_is_governed() {
     let controller = GovernedController::of(&connection).unwrap();
     let seen = controller.watch().unwrap().congestion().seen_packets();
     assert!(seen.is_some_and(|seen| seen > UPLOAD as u64 / 1500));
-    assert_eq!(governors.report().blind_periods, 0);
+    assert_eq!(governors.report().stale_periods, 0);
     assert_eq!(governors.report().fallbacks.total(), 0);
 }
 

@@ -135,7 +135,7 @@ async fn after_persistent_congestion_a_connection_is_governed_as_before() {
     echo(&connection).await;
 
     let controller = GovernedController::of(&connection).unwrap();
-    assert_eq!(governors.report().blind_periods, 0);
+    assert_eq!(governors.report().stale_periods, 0);
     assert_eq!(governors.report().fallbacks.total(), 0);
     let before = controller.watch().unwrap().congestion().seen_packets();
     echo(&connection).await;

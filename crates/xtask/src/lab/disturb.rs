@@ -43,7 +43,7 @@ impl Disturbance {
         Self::begins(parameters) + parameters.disturb_s + 2.0
     }
 
-    /// Lets it happen at its time. What a program does itself it was told before.
+    /// Lets it happen at its time. What a program does itself is among its arguments.
     pub(super) fn happen(
         self,
         parameters: &Parameters,

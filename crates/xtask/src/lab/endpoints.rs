@@ -1,4 +1,4 @@
-//! The programs at the ends of a run, and what they are told.
+//! The programs at the ends of a run, and their arguments.
 
 use std::net::SocketAddr;
 use std::path::Path;

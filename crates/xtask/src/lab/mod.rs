@@ -103,7 +103,7 @@ const BOTH: [Side; 2] = [Side::Stock, Side::Governed];
 /// The same, and by the other source.
 const COMPARED: [Side; 3] = [Side::Stock, Side::Governed, Side::BySocket];
 
-/// Runs what the options say. The exit code tells of interruption and, if asked to, of checks that
+/// Runs what the options say. The exit code reports interruption and, if asked to, checks that
 /// do not hold.
 pub(crate) fn run(workspace: &Path, options: &Options) -> Result<ExitCode> {
     if options.list {

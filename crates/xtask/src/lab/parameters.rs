@@ -247,7 +247,7 @@ impl Overrides {
 }
 
 impl Parameters {
-    /// Whether they can be had, each and together; else what to change.
+    /// Whether they are possible, each and together; else what to change.
     fn check(&self) -> Result<()> {
         let within = |option: &str, value: f64, least: f64, most: f64, unit: &str| {
             ensure!(

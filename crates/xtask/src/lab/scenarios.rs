@@ -429,11 +429,11 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_lists_the_scenarios() {
-        let readme = include_str!("../../../../README.md");
+    fn the_documentation_lists_the_scenarios() {
+        let document = include_str!("../../../../docs/lab.md");
         for Scenario { name, about, .. } in ALL {
             let line = format!("| `{name}` | {about} |");
-            assert!(readme.contains(&line), "{line}");
+            assert!(document.contains(&line), "{line}");
         }
     }
 

@@ -10,7 +10,7 @@ use clap::{Parser, ValueEnum};
 /// Needs the capabilities CAP_BPF and CAP_PERFMON. With CAP_SYS_ADMIN the kernel also accounts
 /// each program's time, and with CAP_NET_ADMIN and iproute2 the self-test includes a queue.
 /// Exits with 0 when all is well, with 1 when a count is wrong or the target is missed, with 2
-/// when that cannot be told.
+/// when the result is not conclusive.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "validate")]
 pub(crate) struct Args {

@@ -147,12 +147,12 @@ impl Report {
         output.say("Programs, as the kernel accounts them (20 to 50 ns a run are its own)");
         for program in &self.programs {
             let of = |figure: Option<f64>| figure.map_or("-".to_owned(), |f| format!("{f:.1}"));
-            let left_out = match program.left_out {
+            let recursion_misses = match program.recursion_misses {
                 None | Some(0) => String::new(),
-                Some(runs) => format!(", left out {runs} times"),
+                Some(runs) => format!(", {runs} recursion misses"),
             };
             output.say(&format!(
-                "  {:<18} {:>10} runs/s {:>8} ns/run{left_out}",
+                "  {:<18} {:>10} runs/s {:>8} ns/run{recursion_misses}",
                 program.name,
                 of(program.runs_per_s),
                 of(program.ns_per_run)

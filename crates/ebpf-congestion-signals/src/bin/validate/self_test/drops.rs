@@ -100,7 +100,7 @@ pub(super) async fn events(source: &EbpfSource) -> TestResult {
     let dropped = counted(source, &watch);
     if lost > 0 {
         return Err(Stop::Skip(format!(
-            "this host drops too much for every drop to be told: {lost} events were shed"
+            "this host drops too much for an event of each drop: {lost} events were shed"
         )));
     }
     equal("drop events", told, dropped)?;
