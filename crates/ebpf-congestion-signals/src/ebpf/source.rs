@@ -105,7 +105,11 @@ impl Tells {
 }
 
 impl EbpfSource {
-    /// Loads the probes and attaches all that this kernel can have.
+    /// Loads the probes and attaches all that this kernel supports.
+    ///
+    /// Blocks while it reads the kernel's BTF and loads the programs: some tenths of a second, about
+    /// a second in a debug build. In an async program, call it before the runtime starts or in
+    /// `spawn_blocking`.
     pub fn load() -> Result<Self, LoadError> {
         Self::load_with(&EbpfOptions::default())
     }
