@@ -239,6 +239,9 @@ pub struct QueueSlot {
     pub enqueued_packets: u64,
     /// Socket buffers that came out again, without a lock. Counter.
     pub dequeued_packets: u64,
+    /// Address of the packet that was given to the device last; 0 once a packet at that address may
+    /// be in the queue again. For the probes alone.
+    pub given: u64,
 }
 
 /// Bytes of a queue discipline's name (`IFNAMSIZ`).

@@ -239,13 +239,12 @@ fn recovered(transit: *mut Transit, skb: Skb, reason: u32) -> u32 {
 /// discipline drops at dequeue (CoDel does) drop it for none.
 #[inline(always)]
 fn is_held(transit: *mut Transit, skb: Skb, owner: Owner) -> bool {
-    // A device may drop without a reason too, what the queue has given it.
-    // SAFETY: this CPU's own record.
-    if unsafe { (*transit).left } == skb.address() {
-        return false;
-    }
-    if let Some(record) = maps::handed(transit, skb.address()) {
-        // SAFETY: as above.
+    // A kernel that has a reason for what a queue refuses has it for all that was never in one. The
+    // record may be of a packet that had the same address.
+    if fact!(reason_qdisc_drop) == ABSENT
+        && let Some(record) = maps::handed(transit, skb.address())
+    {
+        // SAFETY: this CPU's own record.
         if unsafe { (*record).queued } == 0 {
             return false;
         }
@@ -258,6 +257,10 @@ fn is_held(transit: *mut Transit, skb: Skb, owner: Owner) -> bool {
     let Some(place) = queue::of_packet(skb) else {
         return false;
     };
+    // A device may drop without a reason too, what the queue has given it.
+    if queue::is_given(place, skb) {
+        return false;
+    }
     in_queue::holds(owner.socket, place, bytes) || in_queue::holds(owner.peer, place, bytes)
 }
 

@@ -100,9 +100,6 @@ pub const DEPTH: usize = 3;
 #[repr(C)]
 pub struct Transit {
     pub handed: [InTransit; DEPTH],
-    /// Address of the packet that a known queue gave to its device last. Kept only where it is asked
-    /// for.
-    pub left: u64,
     /// Kernel time at the beginning of the tick.
     tick_ns: u64,
     /// The tick of this CPU's last look at the time.

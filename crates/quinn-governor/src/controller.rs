@@ -154,7 +154,7 @@ impl GovernedController {
     /// queue, if there is a flow to go by.
     fn look(&mut self, now: Instant, occasion: Occasion) -> Option<(u64, Option<usize>)> {
         self.follow(now);
-        self.seat.follow();
+        self.seat.follow(self.law.waits(now));
         let signals = self.seat.signals(self.law.mtu())?;
         self.seat.on_sample(&signals);
         let marks = self.marks.load();
@@ -338,7 +338,8 @@ impl Controller for GovernedController {
     ) {
         self.begin_acks(now, app_limited);
         let hidden = self.hides_growth();
-        self.clock.on_acks(now, hidden);
+        let stops = self.law.stops_clock(self.base_state());
+        self.clock.on_acks(now, stops);
         self.base.on_end_acks(
             self.clock.time(now),
             in_flight,
@@ -368,6 +369,7 @@ impl Controller for GovernedController {
             persistent: is_persistent_congestion,
             lost_bytes,
         };
+        let in_flight = self.law.reduces_from(now, lost_bytes);
         let (time, sent) = match self.law.on_report(now, &report) {
             Heard::Not => return,
             _ if self.clock.is_true() => (now, sent),
@@ -380,6 +382,12 @@ impl Controller for GovernedController {
         };
         self.base
             .on_congestion_event(time, sent, is_persistent_congestion, lost_bytes);
+        for _ in 0..law::constants::MAX_EXTRA_REDUCTIONS {
+            if self.base.window() < in_flight {
+                break;
+            }
+            self.reduce(now);
+        }
     }
 
     fn on_mtu_update(&mut self, new_mtu: u16) {

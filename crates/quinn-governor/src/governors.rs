@@ -148,7 +148,7 @@ impl Governors {
     }
 
     /// Turns governing off or on again, for all connections, while they run. Off, they run under
-    /// their base controllers: caps are let go as when signals are lost, growing by an eighth a
+    /// their base controllers: caps are let go as when signals are lost, growing by a sixteenth a
     /// round trip.
     pub fn set_enabled(&self, on: bool) {
         if let Signals::Source(shared) = &self.signals {

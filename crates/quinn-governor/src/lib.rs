@@ -35,7 +35,7 @@
 //! # When it does nothing
 //!
 //! - Where the bottleneck is elsewhere: the window is the base controller's.
-//! - Where signals are missing or stale: the cap is released, growing by an eighth a round trip
+//! - Where signals are missing or stale: the cap is released, growing by a sixteenth a round trip
 //!   ([`GovernorReport::stale_periods`]).
 //! - Where the queue is unknown (loopback has none): drops count, there is no cap.
 //! - Where a firewall drops: that is not congestion.

@@ -29,6 +29,8 @@ pub(crate) struct Seat {
     /// The queue at the last sample, and what its kind says of others in it.
     queue: Option<QueueId>,
     others: Others,
+    /// Others in the same tree of queues are in front of the flow.
+    waits: bool,
 }
 
 impl Seat {
@@ -43,6 +45,7 @@ impl Seat {
             drops: 0,
             queue: None,
             others: Others::default(),
+            waits: false,
         }
     }
 
@@ -129,12 +132,16 @@ impl Seat {
             let own = queue.own?;
             let shared = queue.shared.unwrap_or(own).max(own);
             let whole = queue.total.zip(queue.drained);
-            let whole = whole.filter(|_| self.others == Others::Counted);
+            let whole = whole.filter(|_| match self.others {
+                Others::Classes => self.waits,
+                others => others == Others::Counted,
+            });
             let others = match (whole, self.others) {
+                (Some(_), _) => Others::Counted,
                 (None, Others::Counted) => Others::Unknown,
-                (_, others) => others,
+                (None, others) => others,
             };
-            let dry = self.queue(queue.id.index()).dry();
+            let dry = self.queue(queue.id.index()).dry(shared);
             let (total, drained) = whole.unwrap_or((shared, dry));
             let datagram = mtu + WIRE_OVERHEAD;
             let id = queue.id.index();
@@ -174,8 +181,10 @@ impl Seat {
     }
 
     /// Takes note of new drops, and of the queue's kind when it is another than before. Call before
-    /// [`Seat::signals`] is shown to the law.
-    pub(crate) fn follow(&mut self) {
+    /// [`Seat::signals`] is shown to the law, with whether the flow `waits` for others that it is not
+    /// known to be behind.
+    pub(crate) fn follow(&mut self, waits: bool) {
+        self.waits = waits;
         let Some(flow) = &self.flow else { return };
         let sample = flow.watch.congestion();
         let counted = sample.queue_drops.unwrap_or_default();
@@ -222,8 +231,7 @@ fn others_in(queue: Option<&QueueState>) -> Others {
     };
     match queue.kind.as_str() {
         "fq" | "fq_codel" | "fq_pie" | "cake" | "sfq" => Others::Apart,
-        // Of a queue with classes too: others are matched, although they may be in other classes. Not
-        // to match them where they are in the same one would starve.
+        "drr" | "ets" | "hfsc" | "htb" | "prio" | "qfq" => Others::Classes,
         _ => Others::Counted,
     }
 }
@@ -278,7 +286,7 @@ mod tests {
         let peer = shared.peer(target.peer(remote), Some(Arc::clone(&whole)));
         let mut seat = Seat::new(Arc::clone(&shared), Some(whole));
         let mut told = || {
-            seat.follow();
+            seat.follow(false);
             seat.signals(1200).unwrap().drops
         };
         let before = told();

@@ -216,7 +216,7 @@ fn a_standing_queue_caps_the_window_until_the_source_dies() {
 
     flow.set(|sample| sample.congestion.live = false);
     let mut now = start + RTT;
-    for round in 0..17 {
+    for round in 0..33 {
         controller.on_ack(now, start, 36_000, false, &rtt);
         controller.on_end_acks(now, 36_000, false, Some(round));
         now += RTT;

@@ -24,6 +24,19 @@ pub struct QueueState {
     pub limit: Option<QueueLimit>,
 }
 
+impl QueueState {
+    /// A queue of which nothing but the kind is known, for sources of one's own.
+    pub const fn of_kind(kind: QdiscName) -> Self {
+        Self {
+            ifindex: 0,
+            handle: 0,
+            kind,
+            packets: 0,
+            limit: None,
+        }
+    }
+}
+
 /// Most that a queue holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueueLimit {

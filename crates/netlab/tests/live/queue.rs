@@ -1,6 +1,6 @@
 use std::{thread, time::Duration};
 
-use netlab::{Bottleneck, Family, Path, PathConfig, RelayConfig, TokenBucket};
+use netlab::{Bottleneck, Family, Path, PathConfig, RelayConfig, TokenBucket, UdpFlood};
 
 use crate::{
     TestResult, privileged,
@@ -95,6 +95,25 @@ fn a_bottleneck_changed_in_use_keeps_its_counters() -> TestResult {
         before.backlog_packets,
         "what waited has left, nothing else"
     );
+    Ok(())
+}
+
+#[test]
+fn a_flood_fills_the_queue_and_ends() -> TestResult {
+    privileged()?;
+    let path = Path::new(&PathConfig {
+        bottleneck: Bottleneck::Local(BUCKET),
+        ..PathConfig::default()
+    })?;
+    let time = Duration::from_millis(300);
+    let flood = UdpFlood::start(&path, 2 * BUCKET.rate, time)?;
+    std::thread::sleep(2 * time);
+    let ended = path.bottleneck_stats()?;
+    assert!(ended.dropped > 0);
+    std::thread::sleep(time);
+    drop(flood);
+    let later = path.bottleneck_stats()?;
+    assert_eq!(later.dropped, ended.dropped);
     Ok(())
 }
 

@@ -266,11 +266,33 @@ fn sibling() {
         compare(&table, &pair);
         let idle = idle(&Bottleneck::from(kind).local(), Base::cubic().stock());
         let p50 = ms(pair.governed.flows[0].rtt.p50);
-        // What a source counts as the queue's total is taken for what is in front of the flow.
-        table.aims("p50 over idle, ms", p50 - idle, AtMost(3.0), AtMost(20.0));
+        table.holds("p50 over idle, ms", p50 - idle, AtMost(3.0));
         let goodput = pair.governed.total_goodput() / pair.stock.total_goodput();
-        table.aims("goodput of stock's", goodput, AtLeast(0.99), AtLeast(0.85));
+        table.holds("goodput of stock's", goodput, AtLeast(0.99));
         table.finish();
+    }
+}
+
+/// A tree of queues may have others in the same class, too.
+#[test]
+#[cfg_attr(debug_assertions, ignore = "slow without optimisation: --release")]
+fn classes_beside_tcp() {
+    for (title, competitor) in COMPETITORS {
+        for kind in KINDS {
+            for sibling in [0, 1_000_000] {
+                let mut table = Table::new(name("classes", (title, kind, sibling / 1_000)));
+                let pair = Pair::run(&Base::cubic(), |control| {
+                    let mut scenario = scenarios::beside_tcp(kind, control, &[competitor()]);
+                    scenario.signals.kind = "htb";
+                    scenario.signals.sibling = sibling;
+                    traced(scenario)
+                });
+                compare(&table, &pair);
+                let share = shares(&pair.governed)[0];
+                table.holds("share", share, Within(0.35, 0.6));
+                table.finish();
+            }
+        }
     }
 }
 
@@ -292,12 +314,13 @@ fn the_bottleneck_moves_on() {
             compare(&table, &pair);
             let lost = |outcome: &Outcome| outcome.flows[0].remote_drops as f64;
             let more = lost(&pair.governed) - lost(&pair.stock);
-            // A queue of 100 kB is overrun by what is added until the first loss is reported.
+            // A queue of 100 kB is overrun by what a round trip adds before the first loss is reported:
+            // a sixteenth of 250 kB are eleven datagrams.
             table.aims(
                 "lost by the next hop less stock's",
                 more,
                 AtMost(10.0),
-                AtMost(80.0),
+                AtMost(20.0),
             );
             let goodput = |outcome: &Outcome| {
                 outcome
@@ -385,10 +408,8 @@ fn others_unseen() {
             });
             compare(&table, &pair);
             table.note(format!("stock's share {:.3}", shares(&pair.stock)[0]));
-            // One that keeps little in its queue makes nobody wait for long.
-            let least = if title == "linux" { 0.1 } else { 0.25 };
             let share = shares(&pair.governed)[0];
-            table.aims("share", share, AtLeast(0.25), AtLeast(least));
+            table.holds("share", share, AtLeast(0.25));
             table.finish();
         }
     }

@@ -34,6 +34,10 @@ pub(crate) const MAX_LIMIT_CEILING: u64 = 64 << 20;
 /// Round trip assumed before the first is measured (RFC 9002 section 6.2.2).
 pub(crate) const INITIAL_RTT: Duration = Duration::from_millis(333);
 
+/// Reductions besides the first that a loss may ask for: each is to 0.7 or a half, so three end a
+/// window of three to sixteen times what was in flight.
+pub(crate) const MAX_EXTRA_REDUCTIONS: u32 = 3;
+
 /// What quinn's pacer lets out at once (connection/pacing.rs): what 5/4 of the window a round trip
 /// gives in 2 ms, and ten datagrams at least. Facts of quinn, nothing to choose.
 pub(crate) const PACER_BURST: Duration = Duration::from_millis(2);
@@ -115,10 +119,10 @@ tuning! {
     slow_start_cover: u64 = 4;
 
     /// Round trips in which the window doubles while the cap is let go because the source is no
-    /// longer trusted: it grows by an eighth of what is acknowledged. The link was busy: all that is
-    /// more goes into a queue that nobody watches now. An eighth a round trip is what base can
+    /// longer trusted: it grows by a sixteenth of what is acknowledged. The link was busy: all that is
+    /// more goes into a queue that nobody watches now. A sixteenth a round trip is what base can
     /// answer within one. After twice as many round trips base decides alone.
-    release_rounds: u32 = 8;
+    release_rounds: u32 = 16;
 
     /// Lower bound of a queue's limit, datagrams: one being sent, one that waits. Below it a link
     /// runs dry after every datagram whatever is done.

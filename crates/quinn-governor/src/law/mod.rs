@@ -80,7 +80,7 @@ pub(crate) struct Law {
     /// In flight that is kept up: what the path is known to hold, while the queue has room; and
     /// what it was, while the sample stands still.
     kept_in_flight: u64,
-    /// The most that may be in flight besides the queue: an eighth more than in the last round trip.
+    /// The most that may be in flight besides the queue: a sixteenth more than in the last round trip.
     most_besides: u64,
     /// When the cap last held something back, and the queue's `drained` then.
     last_held: Option<(Instant, u64)>,
@@ -93,6 +93,8 @@ pub(crate) struct Law {
     app_limited: bool,
     /// Whether the cap limited sending since the acknowledgements before these.
     capped: bool,
+    /// Whether this process's own limit for the queue decided over the cap at the last look.
+    own_limit: bool,
 }
 
 /// How far the law is in force.
@@ -135,6 +137,7 @@ impl Law {
             ack_clock: false,
             app_limited: false,
             capped: false,
+            own_limit: false,
         }
     }
 
@@ -175,6 +178,11 @@ impl Law {
     /// Whether the source was found to see what is sent.
     pub(crate) fn trusts_signals(&self) -> bool {
         self.trust.holds()
+    }
+
+    /// Whether the flow waits for others that it does not know to be in front of it.
+    pub(crate) fn waits(&self, now: Instant) -> bool {
+        self.unseen.is_active(now)
     }
 
     /// Bytes of a full datagram's payload.
@@ -299,7 +307,8 @@ impl Law {
             Mode::Engaged => {
                 let (cap, target) = self.cap(signals);
                 self.cap = cap;
-                decision.limit_decides = target.is_some_and(|target| target.limit_decides);
+                self.own_limit = target.is_some_and(|target| target.limit_decides);
+                decision.limit_decides = self.own_limit;
                 decision.limit_holds = decision.limit_decides && marks.held_by_limit.is_some();
                 decision.overflowed =
                     dropped && engaged_before && decision.limit_decides && self.within_limit;
@@ -380,6 +389,12 @@ impl Law {
         !grows_on
     }
 
+    /// Whether time passes for base although it must not grow: where others fill the queue it is
+    /// held back as by any congestion.
+    pub(crate) fn stops_clock(&self, base: Base) -> bool {
+        self.own_limit && self.hides_growth(base)
+    }
+
     /// A batch of acknowledgements is complete; whether base is to leave slow start.
     pub(crate) fn end_acks(&mut self, now: Instant, in_flight: u64, base: Base) -> bool {
         self.in_flight = in_flight;
@@ -389,6 +404,18 @@ impl Law {
             && self.leaves_slow_start(base)
             && base.window >= self.covered()
             && self.reductions.is_due(now, self.srtt)
+    }
+
+    /// Of a loss beyond this host: what was in flight, from which base is to reduce (RFC 5681
+    /// section 3.1). Its own window was not in force, and may be more than the path holds.
+    pub(crate) fn reduces_from(&self, now: Instant, lost_bytes: u64) -> u64 {
+        let elsewhere = !self.is_free() && self.standing.idle(now) >= self.srtt;
+        if elsewhere && self.kind == BaseKind::LossBased && lost_bytes > 0 {
+            let in_flight = self.in_flight.saturating_add(lost_bytes);
+            in_flight - in_flight / 4
+        } else {
+            u64::MAX
+        }
     }
 
     /// The connection reports a congestion event; whether base is to hear of it.

@@ -6,7 +6,7 @@ use super::constants::Tuning;
 use super::signals::QueueSignals;
 
 /// The most that was in flight and not in the queue: in this round trip, and before. What was before
-/// counts an eighth less with each round trip.
+/// counts a sixteenth less with each round trip.
 ///
 /// A sender whose processor was taken away finds many acknowledgements at once when it runs again,
 /// and the queue empty. A cap that follows what is in flight would let a few datagrams pass then,
@@ -36,7 +36,7 @@ impl Rounds {
         self.peak = self.peak.max(besides);
     }
 
-    /// The most that there may be in this round trip: an eighth more than before. A queue that is
+    /// The most that there may be in this round trip: a sixteenth more than before. A queue that is
     /// empty, because it is no longer what limits this sender, would let it double within one.
     pub(crate) fn growth(&self, tuning: &Tuning) -> u64 {
         match self.last_peak {

@@ -143,9 +143,10 @@ impl QueueLimit {
         self.boost.load(Ordering::Relaxed)
     }
 
-    /// Times that nothing of the governed flows' was found in the queue.
-    pub(crate) fn dry(&self) -> u64 {
-        self.dry.load(Ordering::Relaxed) / 2
+    /// Times that nothing of the governed flows' was found in the queue, where they have so much in
+    /// it now.
+    pub(crate) fn dry(&self, bytes: u64) -> u64 {
+        (self.dry.load(Ordering::Relaxed) + u64::from(bytes == 0)) / 2
     }
 
     /// Governed flows have so much in the queue.
@@ -159,6 +160,8 @@ impl QueueLimit {
 
     /// Bytes of this process are about to enter the queue.
     pub(crate) fn add(&self, bytes: u64) {
+        // Before the next sample it may have left again.
+        self.on_level(bytes);
         if let Some(mut state) = self.state.try_lock() {
             state.shared = state.shared.saturating_add(bytes);
         }
@@ -426,8 +429,8 @@ mod tests {
             (2_000, 1),
             (0, 2),
         ] {
+            assert_eq!(limit.dry(level), dry);
             limit.on_level(level);
-            assert_eq!(limit.dry(), dry);
         }
     }
 

@@ -113,6 +113,6 @@ pub(super) fn bytes(kilobytes: f64) -> u32 {
     clippy::cast_sign_loss,
     reason = "parameters are positive and far below 2^53, which was checked"
 )]
-fn whole(value: f64) -> u64 {
+pub(super) fn whole(value: f64) -> u64 {
     value.round() as u64
 }

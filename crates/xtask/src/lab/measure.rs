@@ -47,7 +47,7 @@ pub(super) fn figures(
         add(Figure::ReceiverDrops, count(outcome.receiver_drops));
     }
     let tcp = outcome.tcp.as_ref().map(|tcp| tcp.goodput / 1e6);
-    if (tcp.is_some() && parameters.download_first_s == 0.0) || outcome.rivals_mbps.is_some() {
+    if tcp.is_some() || outcome.rivals_mbps.is_some() {
         let others = tcp.unwrap_or(0.0) + outcome.rivals_mbps.unwrap_or(0.0);
         let all = report.goodput_mbps + others;
         add(Figure::OthersMbps, others);

@@ -66,6 +66,7 @@ pub(super) struct Parameters {
     pub(super) busy: u16,
     pub(super) burst_kb: Option<f64>,
     pub(super) pause_ms: f64,
+    pub(super) flood_mbps: f64,
     pub(super) download_first_s: f64,
     pub(super) detach: Option<f64>,
     pub(super) one_socket: bool,
@@ -102,6 +103,7 @@ impl Default for Parameters {
             busy: 0,
             burst_kb: None,
             pause_ms: 200.0,
+            flood_mbps: 0.0,
             download_first_s: 0.0,
             detach: None,
             one_socket: false,
@@ -177,8 +179,11 @@ pub(super) struct Overrides {
     /// Pause between bursts, in ms.
     #[arg(long, value_name = "MS", allow_negative_numbers = true)]
     pause: Option<f64>,
-    /// Download for this time before sending, while the TCP flows send; these end a second before it
-    /// does.
+    /// UDP that another program sends by the same queue, in Mbit/s, whatever is lost; until half a
+    /// second before the end, or before what --download-first says.
+    #[arg(long, value_name = "MBITS", allow_negative_numbers = true)]
+    flood: Option<f64>,
+    /// Download for this time before sending.
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     download_first: Option<f64>,
     /// Take the probes away after this share of the time, 0 to 1.
@@ -227,6 +232,7 @@ impl Overrides {
             busy: self.busy.unwrap_or(own.busy),
             burst_kb: self.burst.or(own.burst_kb),
             pause_ms: self.pause.unwrap_or(own.pause_ms),
+            flood_mbps: self.flood.unwrap_or(own.flood_mbps),
             download_first_s: self.download_first.unwrap_or(own.download_first_s),
             detach: self.detach.or(own.detach),
             one_socket: self.one_socket || own.one_socket,
@@ -276,6 +282,7 @@ impl Parameters {
             within("burst", burst, 0.1, 1_000_000.0, "kB")?;
         }
         within("pause", self.pause_ms, 1.0, 60_000.0, "ms")?;
+        within("flood", self.flood_mbps, 0.0, 2000.0, "Mbit/s")?;
         within(
             "download-first",
             self.download_first_s,
@@ -327,11 +334,12 @@ impl Parameters {
         if self.bottleneck == Place::SameHost {
             ensure!(
                 self.tcp == 0
+                    && self.flood_mbps == 0.0
                     && self.step_mbps.is_none()
                     && self.loss_percent == 0.0
                     && self.jitter_ms == 0.0,
-                "--bottleneck same-host has no path: it goes with none of --tcp, --step, --loss \
-                 and --jitter"
+                "--bottleneck same-host has no path: it goes with none of --tcp, --flood, \
+                 --step, --loss and --jitter"
             );
         }
         Ok(())

@@ -11,12 +11,13 @@ use examples::serve::ServerReport;
 use examples::trace;
 use netlab::{
     BusyProcessors, Family, Iperf3, Iperf3Config, Namespace, Path, Process, QdiscStats, TcpReport,
+    UdpFlood,
 };
 use serde::de::DeserializeOwned;
 
 use super::endpoints::Ends;
 use super::figures::Side;
-use super::ground::{Ground, bucket, drop_by_policy};
+use super::ground::{Ground, bucket, drop_by_policy, whole};
 use super::interrupt::Interrupt;
 use super::over_time::OverTime;
 use super::parameters::Parameters;
@@ -71,6 +72,7 @@ impl Bench<'_> {
             // A pair of packets, which is acknowledged at once.
             burst_kb: Some(2.0),
             pause_ms: 20.0,
+            flood_mbps: 0.0,
             download_first_s: 0.0,
             detach: None,
             half_open: 0,
@@ -114,6 +116,7 @@ impl Bench<'_> {
             Some(path) if parameters.tcp > 0 => Some(Iperf3::start(path, &self.tcp_config())?),
             _ => None,
         };
+        let _flood = self.flood(&ground)?;
         self.step_rate(&ground, began, &client)?;
         if let Some(disturbance) = parameters.disturb {
             let has_ended = || client.has_ended();
@@ -170,14 +173,23 @@ impl Bench<'_> {
         Ok(Some(rivals))
     }
 
-    fn tcp_config(&self) -> Iperf3Config {
-        let seconds = match self.parameters.download_first_s {
-            0.0 => self.parameters.seconds,
-            first => (first - 1.0).max(1.0),
+    fn flood(&self, ground: &Ground) -> Result<Option<UdpFlood>> {
+        let Some(path) = ground.path().filter(|_| self.parameters.flood_mbps > 0.0) else {
+            return Ok(None);
         };
+        let time = match self.parameters.download_first_s {
+            0.0 => self.parameters.seconds,
+            first => first,
+        };
+        let rate = whole(self.parameters.flood_mbps * 1e6);
+        let time = Duration::from_secs_f64((time - 0.5).max(0.0));
+        Ok(Some(UdpFlood::start(path, rate, time)?))
+    }
+
+    fn tcp_config(&self) -> Iperf3Config {
         Iperf3Config {
             // It knows whole seconds alone.
-            duration: Duration::from_secs_f64(seconds.round()),
+            duration: Duration::from_secs_f64(self.parameters.seconds.round()),
             connections: self.parameters.tcp,
             ..Iperf3Config::default()
         }

@@ -260,9 +260,9 @@ pub(super) static ALL: &[Scenario] = &[
     },
     Scenario {
         name: "ack-flood",
-        about: "a client downloads while three TCP flows fill its uplink, then uploads 1 MB",
+        about: "a client downloads while UDP floods its uplink, then uploads 1 MB",
         parameters: |p| Parameters {
-            tcp: 3,
+            flood_mbps: 60.0,
             download_first_s: 6.0,
             burst_kb: Some(1000.0),
             pause_ms: 60_000.0,

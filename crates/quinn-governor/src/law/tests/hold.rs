@@ -73,7 +73,7 @@ fn the_cap_goes_on_while_an_overflow_is_remembered() {
 }
 
 #[test]
-fn the_flight_grows_by_an_eighth_a_round_trip_where_the_queue_is_empty() {
+fn the_flight_grows_by_a_sixteenth_a_round_trip_where_the_queue_is_empty() {
     let mut scene = Scene::new();
     scene.engage(3_000);
     scene.wait(RTT);
@@ -81,7 +81,7 @@ fn the_flight_grows_by_an_eighth_a_round_trip_where_the_queue_is_empty() {
     scene.backlog(0);
     scene.law.in_flight = 135_000;
     // 120,000 were in flight with 3,000 of them in the queue; and the limit.
-    assert_eq!(scene.window().window, 117_000 * 9 / 8 + 5_000);
+    assert_eq!(scene.window().window, 117_000 * 17 / 16 + 5_000);
     scene.base.slow_start = true;
     scene.look();
     assert_eq!(scene.law.cap, 135_000 + 5_000);
