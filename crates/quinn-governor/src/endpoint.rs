@@ -142,10 +142,10 @@ impl Governors {
     }
 
     /// Has this transport's connections governed: sets its factory of congestion controllers.
-    /// The controller under the governor is that of [`GovernorsBuilder::base`], not the one that
+    /// The controller under the governor is that of [`Builder::base`], not the one that
     /// was set before.
     ///
-    /// [`GovernorsBuilder::base`]: crate::GovernorsBuilder::base
+    /// [`Builder::base`]: crate::Builder::base
     pub fn govern<'a>(&self, transport: &'a mut TransportConfig) -> &'a mut TransportConfig {
         if let Some(window) = self
             .shared()

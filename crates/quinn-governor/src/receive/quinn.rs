@@ -5,9 +5,9 @@ use std::time::Duration;
 use quinn_proto::VarInt;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{ReceiveGovernor, Receiving};
+use super::{ReceiveGovernor, ReceivingConnection};
 
-impl Receiving for quinn::Connection {
+impl ReceivingConnection for quinn::Connection {
     fn received(&self) -> u64 {
         self.stats().udp_rx.bytes
     }

@@ -1,4 +1,4 @@
-//! The law of the receiving side: how much all peers of a socket together may have on its way.
+//! The control law of the receiving side: how much all peers of a socket together may have on its way.
 
 use std::time::{Duration, Instant};
 
@@ -55,7 +55,7 @@ pub struct ReceiveProgress {
 /// How much all peers of a socket together may have on its way, so that what the socket's buffer
 /// cannot hold is not sent. No clock and no I/O.
 #[derive(Clone, Debug)]
-pub struct ReceiveLaw {
+pub struct ReceiveControl {
     tuning: &'static ReceiveTuning,
     most: u64,
     /// In force; `None`: nothing is held back.
@@ -82,8 +82,8 @@ struct Seen {
     received: u64,
 }
 
-impl ReceiveLaw {
-    /// A law that holds nothing back yet. `most` is what each connection's window is without it,
+impl ReceiveControl {
+    /// Holds nothing back yet. `most` is what each connection's window is without it,
     /// bytes.
     pub fn new(most: u64) -> Self {
         Self::with(most, &ReceiveTuning::STANDARD)
