@@ -1,4 +1,4 @@
-//! A source that says what a test tells it to.
+//! A source that reports what a test scripts.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,7 +19,7 @@ use crate::sample::{
 };
 use crate::source::{Capability, FlowId, FlowReader, SignalSource, Watch, WatchTarget};
 
-/// A source that says what a test tells it to, on a clock of its own: at once through a
+/// A source that reports what a test scripts, on a clock of its own: at once through a
 /// [`MockFlow`], or at a time through a script. Nothing moves unless the test moves it.
 ///
 /// ```

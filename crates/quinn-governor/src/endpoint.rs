@@ -51,8 +51,8 @@ impl Governors {
 
     /// As [`quinn::Endpoint::server`], governed: an endpoint for incoming and outgoing connections.
     ///
-    /// The incoming ones are governed, each peer as a flow of its own where the source tells peers
-    /// apart. `config.transport` is changed to that end, unless it is shared with another `Arc`:
+    /// The incoming ones are governed, each peer as a flow of its own where the source distinguishes
+    /// peers. `config.transport` is changed to that end, unless it is shared with another `Arc`:
     /// then [`Governors::govern`] has to be called on it before. Fails exactly where quinn's
     /// function does.
     ///

@@ -34,7 +34,7 @@ pub struct Factory {
 enum By {
     /// Nothing: they are the base's, not even wrapped.
     Nothing,
-    /// What the socket tells them that their connection sends by.
+    /// The flow that their connection's socket gives them.
     Socket(Arc<Shared>),
     /// One flow.
     Flow(Arc<Governed>),

@@ -177,7 +177,7 @@ impl Registry {
         Ok(reader)
     }
 
-    /// Writes the entries of a flow, from what the probes look at last to what they look at first.
+    /// Writes the entries of a flow, from what the probes read last to what they read first.
     /// What was written before a failure is taken back.
     fn register(
         &mut self,
@@ -282,7 +282,7 @@ impl Registry {
             .collect()
     }
 
-    /// Counts a socket where the probes look first.
+    /// Counts a socket in the array that the probes read first.
     fn mark_watched(
         &mut self,
         cookie: u64,
@@ -316,8 +316,8 @@ impl Registry {
         }
     }
 
-    /// Tells the probes which socket has a local address. Where several share it, none: a packet
-    /// that has lost its socket is better counted for nobody than for the wrong one.
+    /// Sets which socket has a local address, for the probes. Where several share it, none: a packet
+    /// that has lost its socket is better not counted than counted for the wrong one.
     fn publish_local(&mut self, local: &LocalKey) -> Result<(), WatchError> {
         match self.locals.get(local).map(Vec::as_slice) {
             Some([cookie]) => self

@@ -146,7 +146,7 @@ impl EbpfSource {
         })
     }
 
-    /// Takes the probes out of the kernel. Counters stay readable and stand still; samples say
+    /// Takes the probes out of the kernel. Counters stay readable and no longer grow; samples say
     /// that they are no longer live. Detaching again does nothing.
     pub fn detach(&self) {
         self.shared.attached.store(false, Ordering::Relaxed);

@@ -12,7 +12,7 @@ use super::KernelTime;
 pub struct PressureSample {
     /// Sum of the shares (one can exceed 1.0: the kernel admits the last packet whole).
     pub sum: f64,
-    /// Looks that `sum` sums over.
+    /// Samples that `sum` sums over.
     pub samples: u64,
     /// The largest shares of late.
     pub peaks: PressurePeaks,
@@ -39,7 +39,7 @@ impl PressurePeaks {
 
     #[cfg_attr(
         not(all(feature = "ebpf", target_os = "linux")),
-        allow(dead_code, reason = "only the kernel has peaks to tell")
+        allow(dead_code, reason = "only the kernel reports peaks")
     )]
     pub(crate) fn new(spans: [Peak; SPANS]) -> Self {
         Self { spans }
@@ -48,7 +48,7 @@ impl PressurePeaks {
     /// The largest of several CPUs' peaks.
     #[cfg_attr(
         not(all(feature = "ebpf", target_os = "linux")),
-        allow(dead_code, reason = "only the kernel has peaks to tell")
+        allow(dead_code, reason = "only the kernel reports peaks")
     )]
     pub(crate) fn merge(&mut self, other: &Self) {
         for (ours, theirs) in self.spans.iter_mut().zip(&other.spans) {

@@ -1,4 +1,4 @@
-//! The whole host, as `/proc` tells anybody.
+//! The whole host, from `/proc`, without privilege.
 
 use ebpf_congestion_signals_common::{Direction, DropClass, DropCounters};
 use procfs::CurrentSI;
@@ -45,7 +45,7 @@ fn counters(packets: u64) -> DropCounters {
     }
 }
 
-/// Time of all softirqs: `/proc/stat` does not tell the network's from the others'.
+/// Time of all softirqs: `/proc/stat` does not separate the network's.
 fn softirq() -> Option<SoftirqSample> {
     let stat = procfs::KernelStats::current().ok()?;
     Some(SoftirqSample {
@@ -64,6 +64,6 @@ mod tests {
         assert!(sample.softirq.is_some());
         assert!(sample.drops.is_some());
         assert!(sample.tcp_packets.is_some());
-        assert!(sample.udp_send.is_none(), "nobody tells bytes");
+        assert!(sample.udp_send.is_none(), "bytes are unknown");
     }
 }

@@ -130,7 +130,7 @@ impl ReceiveControl {
             self.round = None;
             return None;
         };
-        // Counters do not run backwards: what came before the first look is not ours either.
+        // Counters do not run backwards: what came before the first update is not ours either.
         let dropped = answered.is_some_and(|answered| signals.drops > answered);
         let capacity = payload(buffer, signals.payload_share, self.tuning);
         if self.in_round(now, progress) {
@@ -206,7 +206,7 @@ impl ReceiveControl {
         let credit = granted.saturating_add(granted / HEADERS);
         let end = received.saturating_add(credit);
         self.round = Some((now + progress.round_trip, end));
-        // At first nobody knows how much of what was granted was used.
+        // At first it is unknown how much of what was granted was used.
         let level = granted.min(limit.saturating_mul(self.tuning.unknown_level));
         self.overflow = Some((level, now));
         self.stepped = Some(now);

@@ -118,7 +118,7 @@ pub struct ReceiveGuard {
 }
 
 impl ReceiveGovernor {
-    /// How often [`poll`](Self::poll) is to be called: a look costs a few loads from memory, and
+    /// How often [`poll`](Self::poll) is to be called: it costs a few loads from memory, and
     /// what overflows in the meantime is a burst or two.
     pub const INTERVAL: Duration = Duration::from_millis(5);
 
@@ -181,7 +181,7 @@ impl ReceiveGovernor {
         }
     }
 
-    /// Looks at the socket, and sets windows if something is to be changed.
+    /// Samples the socket, and sets windows if something is to be changed.
     pub fn poll(&self, now: Instant) {
         let signals = ReceiveSignals::of(&self.inner.watch.sample());
         let mut state = self.inner.state.lock();
