@@ -34,7 +34,7 @@ pub struct SignalConfig {
     pub hides_limit: bool,
     /// Whether nothing of the queue is known but the flow's own backlog.
     pub hides_others: bool,
-    /// The reported kind of the queue discipline; none where it is empty.
+    /// The kind of the queue discipline that is reported; none where it is empty.
     pub kind: &'static str,
     /// Bytes that the total counts besides, because they are in the same tree of queues, but not
     /// before anything of the flow's: those of a sibling class.
