@@ -142,8 +142,14 @@ pub struct KernelFacts {
     pub reason_congested: u32,
     /// [`Layout::cpus`](crate::Layout::cpus)
     pub cpus: u32,
+    /// Number of the reason `XDP`, or [`ABSENT`]
+    pub reason_xdp: u32,
+    /// `sock.__sk_common.skc_net.net`
+    pub sk_net: u32,
     /// Events that each CPU may write in a second
     pub events_per_second: u32,
+    /// 1: the packets of all sockets are counted, [`ABSENT`]: those of watched flows alone
+    pub counts_all: u32,
 }
 
 impl KernelFacts {
@@ -214,7 +220,10 @@ impl KernelFacts {
         reason_tap: ABSENT,
         reason_congested: ABSENT,
         cpus: ABSENT,
+        reason_xdp: ABSENT,
+        sk_net: ABSENT,
         events_per_second: ABSENT,
+        counts_all: ABSENT,
     };
 }
 

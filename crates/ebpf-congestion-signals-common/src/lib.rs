@@ -28,7 +28,8 @@ pub use key::{
 pub use limiter::EventWindow;
 pub use pressure::{PRESSURE_ONE, Peak, Pressure, SPAN_SHIFT, SPANS, peak, place, span};
 pub use slot::{
-    BufferGauges, Direction, DropClass, DropCounters, FLOW_QUEUES, FlowSlot, HostSlot, InQueue,
-    Layout, QDISC_NAME_BYTES, QUEUE_SLOTS, QueueSlot, REASON_OF_QDISC, SLOT_BYTES, SOJOURNS_ONE_IN,
-    SendCounters, Socket, SoftirqCounters, SojournCounters, WAITS_ONE_IN,
+    BufferGauges, CORE_REASONS, Direction, DropClass, DropCounters, FLOW_QUEUES, FlowSlot,
+    HostSlot, InQueue, Layout, QDISC_NAME_BYTES, QUEUE_SLOTS, QueueSlot, REASON_IS_KNOWN,
+    REASON_OF_QDISC, SLOT_BYTES, SOJOURNS_ONE_IN, SendCounters, Socket, SoftirqCounters,
+    SojournCounters, WAITS_ONE_IN,
 };

@@ -80,6 +80,12 @@ impl DropClass {
 /// it holds, or is to take.
 pub const REASON_OF_QDISC: u32 = 1 << 8;
 
+/// Added to each entry of the table of the kernel's core reasons that is one: the others are zero.
+pub const REASON_IS_KNOWN: u32 = 1 << 9;
+
+/// The core reasons' numbers are below this; a subsystem's have its number in the high half.
+pub const CORE_REASONS: u32 = 512;
+
 /// Which way a packet was going when it was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]

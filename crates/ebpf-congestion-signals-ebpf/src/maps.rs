@@ -5,9 +5,9 @@ use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_n
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, Queue, RingBuf};
 use ebpf_congestion_signals_common::{
-    COOKIE_PLACES, DropCounters, FlowRef, FlowSlot, HostSlot, LocalKey, PeerKey, QUEUE_PLACES,
-    QUEUE_SLOTS, QueueEntry, QueueSlot, ReasonKey, SLOT_BYTES, SocketEntry, cookie_place,
-    queue_place,
+    COOKIE_PLACES, CORE_REASONS, DropCounters, FlowRef, FlowSlot, HostSlot, LocalKey, PeerKey,
+    QUEUE_PLACES, QUEUE_SLOTS, QueueEntry, QueueSlot, ReasonKey, SLOT_BYTES, SocketEntry,
+    cookie_place, queue_place,
 };
 
 use crate::atomic::{get, set};
@@ -55,9 +55,13 @@ static KNOWN_QUEUES: Array<QueueEntry> = Array::with_max_entries(QUEUE_PLACES, 0
 #[map]
 pub static FREE_QUEUES: Queue<u32> = Queue::with_max_entries(QUEUE_SLOTS, 0);
 
-/// Classes of the kernel's drop reasons. Written by user space before the probes are attached.
+/// Classes of the kernel's core drop reasons. Written by user space before the probes are attached.
 #[map]
-pub static REASON_CLASSES: HashMap<u32, u32> = HashMap::with_max_entries(1024, 0);
+static CORE_CLASSES: Array<u32> = Array::with_max_entries(CORE_REASONS, 0);
+
+/// Classes of the other reasons, the same.
+#[map]
+static REASON_CLASSES: HashMap<u32, u32> = HashMap::with_max_entries(1024, 0);
 
 /// Drops by owner and reason. The loader sets the size.
 #[map]
@@ -142,6 +146,18 @@ static SOFTIRQS: PerCpuArray<SoftirqState> = PerCpuArray::with_max_entries(2, 0)
 #[inline(always)]
 pub fn softirq(which: u32) -> Option<*mut SoftirqState> {
     SOFTIRQS.get_ptr_mut(which)
+}
+
+/// What user space knows of a drop reason: its class and flags; `None` for one that the kernel's type
+/// information does not name.
+#[inline(always)]
+pub fn reason(number: u32) -> Option<u32> {
+    if number < CORE_REASONS {
+        let value = *CORE_CLASSES.get(number)?;
+        return if value == 0 { None } else { Some(value) };
+    }
+    // SAFETY: the value is copied at once.
+    unsafe { REASON_CLASSES.get(number) }.copied()
 }
 
 /// The record of what goes on on this CPU.

@@ -124,6 +124,7 @@ pub(super) fn read(btf: &Btf, host: &Host) -> Result<Facts, BtfError> {
         link_ops_kind: at("rtnl_link_ops", "kind")?,
         netdev_queue_qdisc: at("netdev_queue", "qdisc")?,
         sk_state: at("sock", "__sk_common.skc_state")?,
+        sk_net: at("sock", "__sk_common.skc_net.net")?,
         sk_num: at("sock", "__sk_common.skc_num")?,
         qdisc_tail: at("Qdisc", "q.tail")?,
         qdisc_requeues: at("Qdisc", "qstats.requeues")?,
@@ -159,6 +160,7 @@ pub(super) fn read(btf: &Btf, host: &Host) -> Result<Facts, BtfError> {
     let kernel = KernelFacts {
         netdev_queue_bytes: optional(btf.size("netdev_queue"))?,
         reason_purge: reason("QUEUE_PURGE")?,
+        reason_xdp: reason("XDP")?,
         reason_tap: reason("PACKET_SOCK_ERROR")?,
         reason_congested: reason("QDISC_CONGESTED")?,
         skb_lost_reason: if reason_at == SEGMENTATION_WRITES_AT {

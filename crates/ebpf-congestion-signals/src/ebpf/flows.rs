@@ -89,6 +89,8 @@ pub(super) struct Registry {
     free: VecDeque<FlowIndex>,
     /// How many flows have had each slot.
     generations: Vec<u32>,
+    /// The generation in which each slot is a watched flow's; 0: it is not.
+    live: Vec<u32>,
     sockets: HashMap<u64, Watched>,
     /// Watched sockets that share a local address (SO_REUSEPORT).
     locals: HashMap<LocalKey, Vec<u64>>,
@@ -102,6 +104,7 @@ impl Registry {
             layout,
             free: FlowIndex::all(layout).collect(),
             generations: vec![0; layout.slots() as usize],
+            live: vec![0; layout.slots() as usize],
             sockets: HashMap::new(),
             locals: HashMap::new(),
             flows: HashMap::new(),
@@ -167,6 +170,7 @@ impl Registry {
             self.free.push_back(index);
             return Err(error);
         }
+        self.live[index.slot() as usize] = flow.generation;
         let reader = reader(flow);
         let held = Held {
             flow,
@@ -271,15 +275,13 @@ impl Registry {
                 logged("SOCKETS", result);
             }
         }
+        self.live[flow.index.slot() as usize] = 0;
         self.free.push_back(flow.index);
     }
 
     /// Whether a slot in this generation is a watched flow's.
-    pub(super) fn live_slots(&self) -> HashMap<u32, u32> {
-        let flows = self.flows.values().map(|held| held.flow);
-        flows
-            .map(|flow| (flow.index.slot(), flow.generation))
-            .collect()
+    pub(super) fn is_live(&self, slot: u32, generation: u32) -> bool {
+        self.live.get(slot as usize) == Some(&generation)
     }
 
     /// Counts a socket in the array that the probes read first.

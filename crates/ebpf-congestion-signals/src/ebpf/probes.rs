@@ -141,7 +141,7 @@ pub(super) const PROBES: [Probe; 20] = [
         name: "udp_fail_queue_rcv_skb",
         hook: Hook::WithoutReceiver,
         gives: "receive buffers that overflow; before Linux 6.4 those of IPv4 only",
-        signals: RECEIVES,
+        signals: &[Signal::Buffers, Signal::Drops],
     },
     tracepoint(
         "softirq_raise",

@@ -50,7 +50,7 @@ impl FlowReader for Reader {
     fn sample(&self) -> FlowSample {
         let (slots, index) = (&self.shared.slots, self.flow.index);
         let tells = self.shared.tells;
-        let [send_pressure, receive_pressure] = if tells.buffers {
+        let [send_pressure, receive_pressure] = if tells.pressures {
             slots.pressures(index)
         } else {
             Default::default()

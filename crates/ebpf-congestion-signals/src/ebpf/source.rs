@@ -75,6 +75,8 @@ pub(super) struct Tells {
     receive_buffers: bool,
     softirqs: bool,
     pub(super) buffers: bool,
+    /// Their occupancy over time.
+    pub(super) pressures: bool,
 }
 
 impl Tells {
@@ -99,7 +101,8 @@ impl Tells {
             softirqs: options.has(Signal::Softirqs)
                 && works("softirq_entry")
                 && works("softirq_exit"),
-            buffers: options.has(Signal::Buffers),
+            buffers: options.has(Signal::Buffers) || options.governing,
+            pressures: options.has(Signal::Buffers),
         }
     }
 }
@@ -259,12 +262,10 @@ impl Shared {
             return;
         }
         let had_drops = self.slots.drops(flow.index) != DropTable::default();
-        let mut registry = self.registry.lock();
-        registry.remove(flow);
-        let live = (had_drops && self.reason_table.note_release()).then(|| registry.live_slots());
-        drop(registry);
-        if let Some(live) = live {
-            self.reason_table.sweep(&live);
+        self.registry.lock().remove(flow);
+        if had_drops {
+            let is_live = |slot, generation| self.registry.lock().is_live(slot, generation);
+            self.reason_table.on_release(is_live);
         }
     }
 }
