@@ -36,7 +36,7 @@ fn drop_one(flow: &MockFlow) {
         packets: 1,
         bytes: 1242,
     };
-    flow.drop_packets(Direction::Leaving, DropClass::QueueFull, "QDISC_DROP", one);
+    flow.drop_packets(Direction::Egress, DropClass::QueueFull, "QDISC_DROP", one);
 }
 
 /// A queue that nobody else uses.

@@ -86,7 +86,7 @@ impl Setup {
         };
         let class = DropClass::ReceiveBuffer;
         self.flow
-            .drop_packets(Direction::Arriving, class, "SOCKET_RCVBUFF", some);
+            .drop_packets(Direction::Ingress, class, "SOCKET_RCVBUFF", some);
     }
 
     /// Time goes by, in which each connection receives so much, and the kernel sees it.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use aya::maps::MapError;
 use ebpf_congestion_signals_common::{
     FLOW_IS_SHARED, FlowRef, FlowSlot, Layout, LocalKey, PeerKey, SLOT_BYTES, SocketEntry,
-    cookie_place,
+    cookie_bucket,
 };
 
 use super::load::{Maps, Plain, SlotWords};
@@ -290,7 +290,7 @@ impl Registry {
         cookie: u64,
         change: impl Fn(u32, u32) -> u32,
     ) -> Result<(), MapError> {
-        let place = cookie_place(cookie);
+        let place = cookie_bucket(cookie);
         let sockets = self.maps.watched.get(&place, 0)?;
         self.maps.watched.set(place, change(sockets, 1), 0)
     }

@@ -135,7 +135,7 @@ fn decode(shared: &Shared, kind: EventKind, event: &RawEvent) -> Event {
             direction: Direction::ALL
                 .get(event.direction as usize)
                 .copied()
-                .unwrap_or(Direction::Leaving),
+                .unwrap_or(Direction::Egress),
             packets: event.packets,
             bytes: event.bytes,
             location: event.location,

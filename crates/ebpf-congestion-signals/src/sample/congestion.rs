@@ -132,7 +132,7 @@ pub struct LocalCongestion {
     /// The queue the flow leaves by; `None` while no queue is known (loopback has none).
     pub queue: Option<QueueSample>,
     /// Packets of this flow that a full queue of this host dropped on their way out
-    /// ([`Direction::Leaving`](super::Direction::Leaving),
+    /// ([`Direction::Egress`](super::Direction::Egress),
     /// [`DropClass::QueueFull`](super::DropClass::QueueFull)), segments counted. Counter.
     pub queue_drops: Option<u64>,
     /// Packets of this flow that a firewall or a BPF program of this host dropped on their way out

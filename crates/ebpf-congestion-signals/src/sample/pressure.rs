@@ -94,14 +94,14 @@ pub struct BufferSample {
 
 #[cfg(test)]
 mod tests {
-    use ebpf_congestion_signals_common::{place, span};
+    use ebpf_congestion_signals_common::{position, span};
 
     use super::*;
 
     fn peaks(noted: &[(u64, u32)]) -> PressurePeaks {
         let mut spans = [Peak::default(); SPANS];
         for (time, share) in noted {
-            spans[place(span(*time))] = Peak {
+            spans[position(span(*time))] = Peak {
                 span: span(*time),
                 share: *share,
             };

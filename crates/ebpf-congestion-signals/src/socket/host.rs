@@ -14,12 +14,12 @@ pub(super) fn sample() -> HostSample {
         let received = v4.udp_rcvbuf_errors + udp6.as_ref().map_or(0, |v6| v6.udp_rcvbuf_errors);
         let mut drops = DropTable::default();
         drops.add(
-            Direction::Arriving,
+            Direction::Ingress,
             DropClass::ReceiveBuffer,
             counters(received),
         );
         drops.add(
-            Direction::Leaving,
+            Direction::Egress,
             DropClass::Other,
             counters(v4.ip_out_discards),
         );

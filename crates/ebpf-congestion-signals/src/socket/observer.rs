@@ -65,7 +65,7 @@ impl Observer {
             flow: Some(self.state.flow.id),
             reason: Arc::from(reason),
             class,
-            direction: Direction::Leaving,
+            direction: Direction::Egress,
             packets: count(send.datagrams()),
             bytes: count(send.bytes),
             location: 0,

@@ -350,13 +350,13 @@ impl FlowReader for Reader {
     fn sample(&self) -> FlowSample {
         let (calls, packets, bytes) = self.flow.sent();
         let mut drops = DropTable::default();
-        let leaving = Direction::Leaving;
-        drops.add(leaving, DropClass::QueueFull, self.flow.queue_full.get());
-        drops.add(leaving, DropClass::Policy, self.flow.policy.get());
+        let egress = Direction::Egress;
+        drops.add(egress, DropClass::QueueFull, self.flow.queue_full.get());
+        drops.add(egress, DropClass::Policy, self.flow.policy.get());
         let mut pressures = [PressureSample::default(); 2];
         if self.peer.is_none() {
             let received = self.state.receive_drops();
-            drops.add(Direction::Arriving, DropClass::ReceiveBuffer, received);
+            drops.add(Direction::Ingress, DropClass::ReceiveBuffer, received);
             pressures = [&self.state.send_pressure, &self.state.receive_pressure]
                 .map(super::pressure::Pressure::sample);
         }

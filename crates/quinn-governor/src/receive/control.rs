@@ -26,7 +26,7 @@ impl ReceiveSignals {
     /// What a sample of a socket (not of a single peer) says.
     pub fn of(sample: &FlowSample) -> Self {
         let drops = sample.drops.unwrap_or_default();
-        let arriving = |class| drops.get(Direction::Arriving, class).packets;
+        let arriving = |class| drops.get(Direction::Ingress, class).packets;
         let buffers = sample.buffers.as_ref();
         Self {
             live: sample.congestion.live,
