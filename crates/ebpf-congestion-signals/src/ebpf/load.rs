@@ -8,8 +8,8 @@ use aya::maps::{Array, HashMap as BpfHashMap, MapData, MapError, Queue, RingBuf}
 use aya::programs::{Program, ProgramError};
 use aya::{BtfError, Ebpf, EbpfError, EbpfLoader, Pod};
 use ebpf_congestion_signals_common::{
-    ABSENT, CORE_REASONS, FlowRef, KernelFacts, Layout, LocalKey, PeerKey, QUEUE_SLOTS, SLOT_BYTES,
-    SocketEntry,
+    ABSENT, CORE_REASONS, FlowRef, KernelOffsets, Layout, LocalKey, PeerKey, QUEUE_SLOTS,
+    SLOT_BYTES, SocketEntry,
 };
 
 use super::attach::attach;
@@ -80,7 +80,7 @@ pub(super) fn load(options: &EbpfOptions) -> Result<Loaded, LoadError> {
         cpus: possible_cpus()?,
         flows: options.flows,
     };
-    let kernel = KernelFacts {
+    let kernel = KernelOffsets {
         cpus: layout.cpus,
         events_per_second: options.events_per_second,
         counts_all: if options.has(Signal::Sends) {

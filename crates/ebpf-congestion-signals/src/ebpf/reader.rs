@@ -36,7 +36,7 @@ impl FlowReader for Reader {
     fn congestion(&self) -> LocalCongestion {
         let (slots, index) = (&self.shared.slots, self.flow.index);
         let tells = self.shared.tells;
-        let drops = |class| tells.drops.then(|| slots.leaving_drops(index, class));
+        let drops = |class| tells.drops.then(|| slots.egress_drops(index, class));
         LocalCongestion {
             live: self.shared.is_attached(),
             taken: None,

@@ -60,7 +60,7 @@ impl Reasons {
         })
     }
 
-    /// Whether the kernel tells reasons at all.
+    /// Whether the kernel reports reasons at all.
     pub(super) fn is_empty(&self) -> bool {
         self.names.is_empty()
     }

@@ -108,7 +108,11 @@ impl Tells {
 }
 
 impl EbpfSource {
-    /// Loads the probes and attaches all that this kernel can have.
+    /// Loads the probes and attaches all that this kernel supports.
+    ///
+    /// Blocks while it reads the kernel's BTF and loads the programs: some tenths of a second, about
+    /// a second in a debug build. In an async program, call it before the runtime starts or in
+    /// `spawn_blocking`.
     pub fn load() -> Result<Self, LoadError> {
         Self::load_with(&EbpfOptions::default())
     }
@@ -145,7 +149,7 @@ impl EbpfSource {
         })
     }
 
-    /// Takes the probes out of the kernel. Counters stay readable and stand still; samples say
+    /// Takes the probes out of the kernel. Counters stay readable and no longer grow; samples say
     /// that they are no longer live. Detaching again does nothing.
     pub fn detach(&self) {
         self.shared.attached.store(false, Ordering::Relaxed);

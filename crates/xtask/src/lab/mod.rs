@@ -220,7 +220,7 @@ pub(crate) fn run(workspace: &Path, options: &Options) -> Result<ExitCode> {
         }
         let measured = measured.with_context(|| plan.name.clone())?;
         if !options.json {
-            println!("\n{measured}");
+            examples::say!("\n{measured}");
         }
         report.scenarios.push(measured);
     }
@@ -228,7 +228,7 @@ pub(crate) fn run(workspace: &Path, options: &Options) -> Result<ExitCode> {
     let file = directory.join("lab.json");
     fs::write(&file, &json).with_context(|| format!("cannot write {}", file.display()))?;
     if options.json {
-        println!("{json}");
+        examples::say!("{json}");
     }
     let missed: usize = report.scenarios.iter().map(ScenarioReport::missed).sum();
     Ok(if interrupted {
@@ -433,10 +433,10 @@ fn kernel() -> Result<String> {
 fn list() {
     for scenario in scenarios::ALL {
         let own = scenario.own();
-        println!("{}: {}", scenario.name, scenario.about);
-        println!("    {own}");
+        examples::say!("{}: {}", scenario.name, scenario.about);
+        examples::say!("    {own}");
         for check in (scenario.checks)(&own) {
-            println!("    {}: {}", check.quantity, check.goal);
+            examples::say!("    {}: {}", check.quantity, check.goal);
         }
     }
 }
