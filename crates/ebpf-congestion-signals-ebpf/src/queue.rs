@@ -34,13 +34,6 @@ pub fn enqueued(qdisc: Qdisc, skb: Skb) {
     let Some(transit) = maps::transit() else {
         return;
     };
-    // SAFETY: this CPU's own record.
-    unsafe {
-        // The address of what left last is in use again.
-        if fact!(reason_not_specified) != ABSENT && (*transit).left == skb.address() {
-            (*transit).left = 0;
-        }
-    }
     let handed = maps::handed(transit, skb.address());
     let owner = match handed {
         // SAFETY: this CPU's own record.
@@ -61,6 +54,7 @@ pub fn enqueued(qdisc: Qdisc, skb: Skb) {
     let Some(queue) = maps::queue(index) else {
         return;
     };
+    in_use_again(queue, skb.address(), handed);
     // SAFETY: fields of a slot.
     let before = unsafe {
         set(&raw mut (*queue).filled, 1);
@@ -96,6 +90,29 @@ pub fn enqueued(qdisc: Qdisc, skb: Skb) {
         entry.followed = 0;
     }
     enter(owner, place, entry);
+}
+
+/// What came into the queue may have the address of the packet that the queue gave to its device
+/// last. Segments of a batch have addresses that no probe sees.
+#[inline(always)]
+fn in_use_again(queue: *mut QueueSlot, skb: u64, handed: Option<*mut InTransit>) {
+    if fact!(reason_not_specified) == ABSENT {
+        return;
+    }
+    // SAFETY: this CPU's own record, and a field of a slot.
+    unsafe {
+        let is_batch = handed.is_some_and(|record| (*record).packets > 1);
+        if is_batch || get(&raw const (*queue).given) == skb {
+            set(&raw mut (*queue).given, 0);
+        }
+    }
+}
+
+/// Whether `skb` is what the queue gave to its device last.
+#[inline(always)]
+pub fn is_given(place: Place, skb: Skb) -> bool {
+    // SAFETY: a field of a slot.
+    unsafe { get(&raw const (*place.slot).given) == skb.address() }
 }
 
 /// A batch may have been split into segments, and a part of them refused: what the queue grew by is
@@ -179,8 +196,8 @@ pub fn dequeued(qdisc: Qdisc, count: u32, skb: Skb) {
             return;
         };
         if fact!(reason_not_specified) != ABSENT {
-            // SAFETY: this CPU's own record.
-            unsafe { (*transit).left = skb.address() };
+            // SAFETY: a field of a slot.
+            unsafe { set(&raw mut (*queue).given, skb.address()) };
         }
         let place = Place { index, slot: queue };
         let mut skb = skb;
@@ -310,6 +327,7 @@ pub fn taken_for_another(record: *mut InTransit, place: Place) {
             handed
         };
         set(&raw mut (*place.slot).filled, 1);
+        in_use_again(place.slot, (*record).skb, Some(record));
         let entry = Entry {
             bytes,
             shared: false,

@@ -23,7 +23,7 @@ use crate::report::{Counters, GovernorReport};
 use crate::seat::{self, Seat};
 use crate::shared::Shared;
 
-/// A controller under a base controller's window: what a [`Governor`](crate::Governor) builds.
+/// A controller under a base controller's window: what a [`Factory`](crate::Factory) builds.
 ///
 /// Reach a connection's with [`GovernedController::of`].
 pub struct GovernedController {
@@ -168,7 +168,7 @@ impl GovernedController {
                 .count(|counters| counters.capped_for(decision.capped_for));
         }
         if decision.went_blind && self.seat.shared().is_enabled() {
-            self.seat.count(Counters::blind_period);
+            self.seat.count(Counters::stale_period);
             self.decisions.note(now, self.state(), Trigger::SignalsLost);
         }
         let governed = self.seat.flow()?;

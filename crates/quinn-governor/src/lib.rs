@@ -36,7 +36,7 @@
 //!
 //! - Where the bottleneck is elsewhere: the window is the base controller's.
 //! - Where signals are missing or stale: the cap is released, growing by a sixteenth a round trip
-//!   ([`GovernorReport::blind_periods`]).
+//!   ([`GovernorReport::stale_periods`]).
 //! - Where the queue is unknown (loopback has none): drops count, there is no cap.
 //! - Where a firewall drops: that is not congestion.
 //! - Where something fails: a socket or a peer that cannot be watched has its connections run under
@@ -81,8 +81,8 @@ pub use base::BaseKind;
 pub use config::{ConfigError, GovernorConfig};
 pub use controller::GovernedController;
 pub use fallback::{Fallback, Fallbacks};
-pub use governor::{BaseFactory, Governor};
-pub use governors::{Governors, GovernorsBuilder, Socket};
+pub use governor::{BaseFactory, Factory};
+pub use governors::{Builder, Governors, Socket};
 #[cfg(feature = "tuning")]
 #[doc(hidden)]
 pub use law::constants::Tuning;
@@ -95,8 +95,13 @@ pub use qlog::DecisionLog;
 #[doc(hidden)]
 pub use receive::constants::ReceiveTuning;
 pub use receive::{
-    GovernedWindow, ReceiveGovernor, ReceiveLaw, ReceiveProgress, ReceiveSignals, ReceiveWindow,
-    Receiving,
+    ReceiveControl, ReceiveGovernor, ReceiveGuard, ReceiveProgress, ReceiveSignals, ReceiveWindow,
+    ReceivingConnection,
 };
 pub use report::GovernorReport;
 pub use socket::GovernedSocket;
+
+/// The example in this package's README compiles.
+#[cfg(all(doctest, feature = "ring"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -36,7 +36,7 @@ impl FlowReader for Reader {
     fn congestion(&self) -> LocalCongestion {
         let (slots, index) = (&self.shared.slots, self.flow.index);
         let tells = self.shared.tells;
-        let drops = |class| tells.drops.then(|| slots.leaving_drops(index, class));
+        let drops = |class| tells.drops.then(|| slots.egress_drops(index, class));
         LocalCongestion {
             live: self.shared.is_attached(),
             taken: None,
@@ -50,7 +50,7 @@ impl FlowReader for Reader {
     fn sample(&self) -> FlowSample {
         let (slots, index) = (&self.shared.slots, self.flow.index);
         let tells = self.shared.tells;
-        let [send_pressure, receive_pressure] = if tells.buffers {
+        let [send_pressure, receive_pressure] = if tells.pressures {
             slots.pressures(index)
         } else {
             Default::default()

@@ -75,6 +75,8 @@ pub(super) struct Tells {
     receive_buffers: bool,
     softirqs: bool,
     pub(super) buffers: bool,
+    /// Their occupancy over time.
+    pub(super) pressures: bool,
 }
 
 impl Tells {
@@ -99,13 +101,18 @@ impl Tells {
             softirqs: options.has(Signal::Softirqs)
                 && works("softirq_entry")
                 && works("softirq_exit"),
-            buffers: options.has(Signal::Buffers),
+            buffers: options.has(Signal::Buffers) || options.governing,
+            pressures: options.has(Signal::Buffers),
         }
     }
 }
 
 impl EbpfSource {
-    /// Loads the probes and attaches all that this kernel can have.
+    /// Loads the probes and attaches all that this kernel supports.
+    ///
+    /// Blocks while it reads the kernel's BTF and loads the programs: some tenths of a second, about
+    /// a second in a debug build. In an async program, call it before the runtime starts or in
+    /// `spawn_blocking`.
     pub fn load() -> Result<Self, LoadError> {
         Self::load_with(&EbpfOptions::default())
     }
@@ -142,15 +149,15 @@ impl EbpfSource {
         })
     }
 
-    /// Takes the probes out of the kernel. Counters stay readable and stand still; samples say
+    /// Takes the probes out of the kernel. Counters stay readable and no longer grow; samples say
     /// that they are no longer live. Detaching again does nothing.
     pub fn detach(&self) {
         self.shared.attached.store(false, Ordering::Relaxed);
         drop(self.shared.ebpf.lock().take());
     }
 
-    /// From now on, looks at one in so many sends only and counts it for all of them; 1 counts
-    /// each. See [`EbpfOptions::sample_sends`]. What was estimated so is told by
+    /// From now on, samples one in so many sends and counts it for all of them; 1 counts
+    /// each. See [`EbpfOptions::sample_sends`]. Such an estimate is marked by
     /// [`SendCounters::estimated`](crate::SendCounters::estimated).
     pub fn sample_sends(&self, one_in: NonZeroU32) -> io::Result<()> {
         let mut sample_every = self.shared.sample_every.lock();
@@ -255,12 +262,10 @@ impl Shared {
             return;
         }
         let had_drops = self.slots.drops(flow.index) != DropTable::default();
-        let mut registry = self.registry.lock();
-        registry.remove(flow);
-        let live = (had_drops && self.reason_table.note_release()).then(|| registry.live_slots());
-        drop(registry);
-        if let Some(live) = live {
-            self.reason_table.sweep(&live);
+        self.registry.lock().remove(flow);
+        if had_drops {
+            let is_live = |slot, generation| self.registry.lock().is_live(slot, generation);
+            self.reason_table.on_release(is_live);
         }
     }
 }
@@ -276,7 +281,7 @@ impl SignalSource for EbpfSource {
         capabilities.push(Capability::new(
             "skb_drop_reason",
             "names of drop reasons",
-            no_reasons.then(|| "this kernel tells no reasons: Linux 5.17 does".into()),
+            no_reasons.then(|| "this kernel does not report reasons: Linux 5.17 does".into()),
         ));
         capabilities
     }

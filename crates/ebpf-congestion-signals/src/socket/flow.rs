@@ -22,7 +22,7 @@ pub(super) struct Flow {
     bytes: AtomicU64,
     /// What a full queue dropped.
     pub(super) queue_full: Drops,
-    /// What a rule took.
+    /// What a firewall dropped.
     pub(super) policy: Drops,
 }
 

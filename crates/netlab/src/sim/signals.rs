@@ -30,11 +30,11 @@ pub struct SignalConfig {
     pub reordering: f64,
     /// Probability that a reading says that the flow alone has more in the queue than everybody.
     pub contradiction: f64,
-    /// Whether the queue's limit is not told.
+    /// Whether the queue's limit is unknown.
     pub hides_limit: bool,
-    /// Whether nothing is told of the queue but what the flow itself has there.
+    /// Whether nothing of the queue is known but the flow's own backlog.
     pub hides_others: bool,
-    /// The kind of the queue discipline that is told; none where it is empty.
+    /// The kind of the queue discipline that is reported; none where it is empty.
     pub kind: &'static str,
     /// Bytes that the total counts besides, because they are in the same tree of queues, but not
     /// before anything of the flow's: those of a sibling class.
@@ -156,7 +156,7 @@ pub(super) struct SignalFeed {
 }
 
 impl SignalFeed {
-    /// `has_queue`: whether the device has a queue that can be told of.
+    /// `has_queue`: whether the device has a queue to report.
     pub(super) fn new(config: SignalConfig, seed: u64, limit: Option<u64>) -> Self {
         Self {
             config,
@@ -377,7 +377,7 @@ fn set(
             (DropClass::QueueFull, state.queue_drops),
             (DropClass::Policy, state.policy_drops),
         ] {
-            drops.add(Direction::Leaving, class, dropped);
+            drops.add(Direction::Egress, class, dropped);
         }
         sample.drops = Some(drops);
         sample.updated = Some(ebpf_congestion_signals::KernelTime::from_nanos(now.nanos()));

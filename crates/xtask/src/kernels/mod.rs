@@ -52,11 +52,11 @@ pub(crate) struct Options {
     /// those between.
     series: Vec<Series>,
     /// Seconds that all tests of one kernel may take, its boot included; then it is killed.
-    #[arg(long, default_value_t = 600)]
+    #[arg(long, default_value_t = 600, allow_negative_numbers = true)]
     timeout: u64,
-    /// Put the table into README.md, if all is right.
+    /// Put the table into docs/signals.md, if all is right.
     #[arg(long)]
-    readme: bool,
+    docs: bool,
 }
 
 /// Runs the tests on every kernel asked for; prints what each can tell and a table of signals by
@@ -111,11 +111,11 @@ pub(crate) fn run(workspace: &Path, options: &Options) -> Result<()> {
         .map(|column| column.series.to_string())
         .collect();
     ensure!(bad.is_empty(), "not right on {}", bad.join(", "));
-    if options.readme {
-        let path = workspace.join("README.md");
-        let readme = fs::read_to_string(&path).context("reading README.md")?;
-        let readme = table::into_readme(&readme, &table)?;
-        fs::write(&path, readme).context("writing README.md")?;
+    if options.docs {
+        let path = workspace.join(table::DOCUMENT);
+        let document = fs::read_to_string(&path).context(table::DOCUMENT)?;
+        let document = table::put_into(&document, &table)?;
+        fs::write(&path, document).context(table::DOCUMENT)?;
     }
     Ok(())
 }
