@@ -206,6 +206,17 @@ mod tests {
         assert!(!unseen.allows(later, &queue, 2_000_000, tuning));
         let later = later + tuning.overflow_memory;
         assert!(unseen.allows(later, &queue, 2_000_000, tuning));
+        // Others in other classes are matched from then on, and the flow is held back all the same.
+        let classes = QueueSignals {
+            others: Others::Classes,
+            ..queue
+        };
+        let mut unseen = Unseen::default();
+        assert!(unseen.allows(now, &classes, 200_000, tuning));
+        assert!(!unseen.is_active(now));
+        let waited = now + tuning.crowd_time;
+        assert!(unseen.allows(waited, &classes, 200_000, tuning));
+        assert!(unseen.is_active(waited));
         let counted = QueueSignals {
             others: Others::Counted,
             ..queue

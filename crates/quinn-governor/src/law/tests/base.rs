@@ -66,6 +66,34 @@ fn slow_start_ends_when_the_queue_stood_for_a_round_trip_and_base_covers_the_cap
 }
 
 #[test]
+fn time_stands_still_for_base_only_where_our_own_limit_decides() {
+    let mut scene = Scene::new();
+    scene.engage(4_900);
+    scene.marks.capped = true;
+    scene.look_at_acks();
+    assert!(scene.law.stops_clock(scene.base));
+    scene.queue().room = Some(0);
+    scene.look_at_acks();
+    assert!(scene.law.hides_growth(scene.base));
+    assert!(!scene.law.stops_clock(scene.base), "the queue is full");
+}
+
+#[test]
+fn a_loss_elsewhere_is_answered_from_what_was_in_flight() {
+    let mut scene = Scene::new();
+    scene.engage(3_000);
+    let bound = |scene: &Scene| scene.law.reduces_under(scene.now, MTU);
+    assert_eq!(bound(&scene), u64::MAX, "the local queue stands");
+    scene.backlog(0);
+    scene.queue().drained += 1;
+    scene.look();
+    scene.wait(RTT);
+    scene.look();
+    assert_eq!(bound(&scene), 90_000, "of 100 datagrams");
+    assert_eq!(scene.law.reduces_under(scene.now, 0), u64::MAX, "a mark");
+}
+
+#[test]
 fn a_base_that_models_the_path_is_only_capped() {
     let mut scene = Scene::with(GovernorConfig::default(), BaseKind::ModelBased);
     scene.engage(3_000);
