@@ -6,4 +6,5 @@ mod containers;
 mod devices;
 mod hooks;
 mod link_local;
+mod random;
 mod shapers;
