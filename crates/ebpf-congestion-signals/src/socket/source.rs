@@ -22,12 +22,13 @@ use super::{capabilities, host};
 use crate::error::{EventsError, WatchError};
 use crate::event::EventStream;
 use crate::fanout::Fanout;
+use crate::flow_id::FlowId;
 use crate::observer::SocketObserver;
 use crate::sample::{
     Direction, DropClass, DropTable, DropsByReason, FlowSample, HostSample, LocalCongestion,
     PressureSample, QueueId, QueueSample, SendCounters, SourceKind,
 };
-use crate::source::{Capability, FlowId, FlowReader, SignalSource, Watch, WatchTarget};
+use crate::source::{Capability, FlowReader, SignalSource, Watch, WatchTarget};
 
 /// Signals from what a program may know of its own sockets: no privilege, no probes.
 ///
