@@ -7,6 +7,8 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use crate::baseline::Baseline;
+
 /// How congestion is controlled and by whose signals, and how to print the result.
 #[derive(Args, Clone, Debug)]
 pub struct Common {
@@ -59,6 +61,9 @@ pub struct Load {
         allow_negative_numbers = true
     )]
     pub reconnects: u16,
+    /// What else to do against a standing queue.
+    #[command(flatten)]
+    pub baseline: Baseline,
     /// Let each connection begin to send this much later than the one before.
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = parse_seconds)]
     pub stagger: Option<Duration>,
@@ -108,6 +113,7 @@ impl Load {
             rebind_after: None,
             half_open: 0,
             reconnects: 0,
+            baseline: Baseline::default(),
             stagger: None,
             download_first: None,
             bursts: None,
