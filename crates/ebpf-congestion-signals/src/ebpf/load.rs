@@ -21,7 +21,7 @@ use super::reason_table::ReasonTable;
 use super::reasons::Reasons;
 use super::{denial, memlock, recursion_misses, socket};
 use crate::btf::Btf;
-use crate::error::LoadError;
+use crate::error::{LoadError, with_causes};
 use crate::source::Capability;
 
 /// The probes, as `cargo xtask bpf` builds them.
@@ -109,7 +109,7 @@ pub(super) fn load(options: &EbpfOptions) -> Result<Loaded, LoadError> {
         // Kernels before 5.11 hold maps against the limit of locked memory, and refuse with the
         // error that a missing capability has.
         Err(EbpfError::MapError(MapError::CreateError { io_error, .. }))
-            if not_permitted(&io_error) && memlock::lift() =>
+            if denial::is_denied(&io_error) && memlock::lift() =>
         {
             make()
         }
@@ -181,13 +181,9 @@ fn is_core(reason: u32) -> bool {
     reason < CORE_REASONS
 }
 
-pub(super) fn not_permitted(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::PermissionDenied
-}
-
 fn not_loaded(error: EbpfError, layout: Layout) -> LoadError {
     let denied =
-        |error: &io::Error| not_permitted(error) || error.raw_os_error() == Some(libc::ENOSYS);
+        |error: &io::Error| denial::is_denied(error) || error.raw_os_error() == Some(libc::ENOSYS);
     let (refused, io_error) = match error {
         EbpfError::MapError(MapError::CreateError { io_error, .. }) if !denied(&io_error) => {
             return LoadError::Map {
@@ -210,20 +206,8 @@ fn not_loaded(error: EbpfError, layout: Layout) -> LoadError {
 
 fn object(error: &(dyn std::error::Error + 'static)) -> LoadError {
     LoadError::Object {
-        problem: chain(error),
+        problem: with_causes(error),
     }
-}
-
-/// An error with its causes in one line.
-pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map, LoadError> {
@@ -306,7 +290,7 @@ pub struct ProbeCost {
 fn recursion_misses_of(program: &Program) -> io::Result<Option<u64>> {
     let fd = program
         .fd()
-        .map_err(|error| io::Error::other(chain(&error)))?;
+        .map_err(|error| io::Error::other(with_causes(&error)))?;
     recursion_misses::runs(fd.as_fd())
 }
 
@@ -337,7 +321,7 @@ pub(super) fn costs(ebpf: &Ebpf) -> io::Result<Vec<ProbeCost>> {
                 recursion_misses: recursion_misses_of(program)?,
             }),
             Err(ProgramError::NotLoaded) => {}
-            Err(error) => return Err(io::Error::other(chain(&error))),
+            Err(error) => return Err(io::Error::other(with_causes(&error))),
         }
     }
     Ok(costs)

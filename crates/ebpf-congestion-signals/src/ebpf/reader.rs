@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::flows::Flow;
 use super::source::Shared;
+use crate::flow_id::FlowId;
 use crate::sample::{DropClass, FlowSample, LocalCongestion, SourceKind};
-use crate::source::{FlowId, FlowReader};
+use crate::source::FlowReader;
 
 /// Reads one flow's slot, and gives it back in the end.
 pub(super) struct Reader {

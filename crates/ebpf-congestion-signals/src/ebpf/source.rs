@@ -24,8 +24,9 @@ use super::{probes, socket};
 use crate::error::{EventsError, LoadError, WatchError};
 use crate::event::{Event, EventStream};
 use crate::fanout::Fanout;
+use crate::flow_id::FlowId;
 use crate::sample::{DropTable, DropsByReason, HostSample, KernelTime, SoftirqSample, SourceKind};
-use crate::source::{Capability, FlowId, SignalSource, Watch, WatchTarget};
+use crate::source::{Capability, SignalSource, Watch, WatchTarget};
 use crate::symbols::KernelSymbols;
 
 const UDP: [Socket; 2] = [Socket::Udp4, Socket::Udp6];
@@ -163,7 +164,7 @@ impl EbpfSource {
         let mut sample_every = self.shared.sample_every.lock();
         sample_every
             .set(0, one_in.get(), 0)
-            .map_err(|error| io::Error::other(load::chain(&error)))
+            .map_err(|error| io::Error::other(crate::error::with_causes(&error)))
     }
 
     /// Other sets of these probes that are loaded on this host: each process that loads its own adds

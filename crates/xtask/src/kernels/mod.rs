@@ -93,7 +93,7 @@ pub(crate) fn run(workspace: &Path, options: &Options) -> Result<()> {
             (_, None) => bail!("{series} was not prepared for"),
         }
         .with_context(|| format!("kernel {series}"));
-        // One kernel that cannot be had does not keep the others from being tested.
+        // One kernel that is not available does not keep the others from being tested.
         let outcome = outcome.unwrap_or_else(|error| Outcome::broken(format!("{error:#}")));
         outcome.tell();
         columns.push(Column {

@@ -176,7 +176,7 @@ pub(crate) fn run(workspace: &Path, options: &Options) -> Result<ExitCode> {
     }
     let plans = plan(options)?;
     if options.source == Signals::Socket {
-        // What is missing is told below.
+        // What is missing is reported below.
         drop(netlab::acquire_privilege());
     }
     if let Some(missing) = netlab::missing_privilege() {
