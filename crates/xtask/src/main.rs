@@ -4,6 +4,7 @@
 
 mod bpf;
 mod first_command;
+mod instructions;
 mod kernels;
 #[cfg(all(feature = "lab", target_os = "linux"))]
 mod lab;
@@ -51,6 +52,12 @@ enum Task {
         #[arg(long)]
         readme: bool,
     },
+    /// Count the instructions of the hot paths under valgrind; fail if they are not the committed ones.
+    Instructions {
+        /// Replace the committed figures.
+        #[arg(long)]
+        bless: bool,
+    },
     /// Run the privileged tests on Debian's kernels, and print which signals are right on which.
     Kernels(kernels::Options),
     /// Run scenarios on real queues: stock flows and governed ones in turn.
@@ -84,6 +91,7 @@ fn run(task: Task) -> Result<ExitCode> {
             (Err(incomplete), false) => return Err(incomplete.into()),
         },
         Task::FirstCommand { readme } => first_command::run(&workspace(), readme)?,
+        Task::Instructions { bless } => instructions::run(&workspace(), bless)?,
         Task::Kernels(options) => kernels::run(&workspace(), &options)?,
         #[cfg(all(feature = "lab", target_os = "linux"))]
         Task::Lab(options) => return lab::run(&workspace(), &options),
