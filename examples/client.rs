@@ -21,7 +21,7 @@ struct Args {
     #[arg(long, value_name = "FILE")]
     cert: Option<PathBuf>,
     /// Let the server send, which is then the one to be governed. Its report has the losses.
-    #[arg(long, conflicts_with_all = ["stagger", "download_first", "bytes", "detach_after", "trace", "record", "qlog"])]
+    #[arg(long, conflicts_with_all = ["stagger", "download_first", "Baseline", "bytes", "detach_after", "trace", "record", "qlog"])]
     download: bool,
     #[command(flatten)]
     load: Load,

@@ -7,6 +7,8 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use crate::baseline::Baseline;
+
 /// How congestion is controlled and by whose signals, and how to print the result.
 #[derive(Args, Clone, Debug)]
 pub struct Common {
@@ -32,21 +34,36 @@ pub struct Load {
     #[arg(long, default_value = "10", allow_negative_numbers = true, value_parser = parse_seconds)]
     pub seconds: Duration,
     /// Connections, each from a socket of its own unless --one-socket says otherwise.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=512))]
+    #[arg(long, default_value_t = 1, allow_negative_numbers = true,
+        value_parser = clap::value_parser!(u16).range(1..=512))]
     pub flows: u16,
     /// Make all connections from one socket.
     #[arg(long)]
     pub one_socket: bool,
     /// Go on from a new socket after this time, as after a change of the network.
-    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, conflicts_with = "one_socket")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = parse_seconds,
+        conflicts_with = "one_socket")]
     pub rebind_after: Option<Duration>,
     /// Before the first connection, begin this many more from other ports, and let nobody hear of
     /// them again: what a flood of made-up addresses looks like to a server.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
     pub half_open: u16,
     /// Before each connection, connect and close this often from the same socket.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
     pub reconnects: u16,
+    /// What else to do against a standing queue.
+    #[command(flatten)]
+    pub baseline: Baseline,
     /// Let each connection begin to send this much later than the one before.
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = parse_seconds)]
     pub stagger: Option<Duration>,
@@ -78,7 +95,7 @@ pub struct Bursts {
     /// Send bursts of so many bytes, with pauses between, and report how long each took to be
     /// acknowledged.
     #[arg(long = "burst", value_name = "BYTES", requires = "pause", required = false,
-        value_parser = clap::value_parser!(u32).range(1..))]
+        allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub bytes: u32,
     /// How long to pause after a burst.
     #[arg(long, value_name = "SECONDS", requires = "bytes", required = false,
@@ -96,6 +113,7 @@ impl Load {
             rebind_after: None,
             half_open: 0,
             reconnects: 0,
+            baseline: Baseline::default(),
             stagger: None,
             download_first: None,
             bursts: None,

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod args;
+pub mod baseline;
 pub mod certificate;
 pub mod comparison;
 mod connect;

@@ -236,7 +236,9 @@ impl fmt::Display for SenderReport {
             line(
                 "signals",
                 format!(
-                    "{drops} packets of these flows dropped here; {events} events of the host, {lost} more not recorded"
+                    "{} of these flows dropped here; {} of the host, {lost} more not recorded",
+                    counted(drops, "packet"),
+                    counted(events, "event")
                 ),
             )?;
         }

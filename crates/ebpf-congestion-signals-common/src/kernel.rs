@@ -8,7 +8,7 @@ pub const ABSENT: u32 = u32::MAX;
 /// an array of words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
-pub struct KernelFacts {
+pub struct KernelOffsets {
     /// `sk_buff.next`
     pub skb_next: u32,
     /// `sk_buff.sk`
@@ -142,11 +142,17 @@ pub struct KernelFacts {
     pub reason_congested: u32,
     /// [`Layout::cpus`](crate::Layout::cpus)
     pub cpus: u32,
+    /// Number of the reason `XDP`, or [`ABSENT`]
+    pub reason_xdp: u32,
+    /// `sock.__sk_common.skc_net.net`
+    pub sk_net: u32,
     /// Events that each CPU may write in a second
     pub events_per_second: u32,
+    /// 1: the packets of all sockets are counted, [`ABSENT`]: those of watched flows alone
+    pub counts_all: u32,
 }
 
-impl KernelFacts {
+impl KernelOffsets {
     /// A record that knows nothing: every field [`ABSENT`].
     pub const UNKNOWN: Self = Self {
         skb_next: ABSENT,
@@ -214,8 +220,11 @@ impl KernelFacts {
         reason_tap: ABSENT,
         reason_congested: ABSENT,
         cpus: ABSENT,
+        reason_xdp: ABSENT,
+        sk_net: ABSENT,
         events_per_second: ABSENT,
+        counts_all: ABSENT,
     };
 }
 
-const _: () = assert!(size_of::<KernelFacts>().is_multiple_of(4));
+const _: () = assert!(size_of::<KernelOffsets>().is_multiple_of(4));

@@ -102,11 +102,17 @@ pub fn read_from(sk: Sock) {
     if rmem != 0
         && let Some([length, truesize]) = sk.waiting()
     {
-        // SAFETY: fields of a slot.
-        unsafe {
-            set(&raw mut (*flow).buffers.received_payload, length);
-            set(&raw mut (*flow).buffers.received_truesize, truesize);
-        }
+        note_received(flow, length, truesize);
+    }
+}
+
+/// Takes what a packet in the receive buffer is charged for.
+#[inline(always)]
+pub fn note_received(flow: *mut FlowSlot, length: u32, truesize: u32) {
+    // SAFETY: fields of a slot.
+    unsafe {
+        set(&raw mut (*flow).buffers.received_payload, length);
+        set(&raw mut (*flow).buffers.received_truesize, truesize);
     }
 }
 

@@ -7,7 +7,7 @@ use ebpf_congestion_signals_common::{
 
 use crate::atomic::{add, set};
 use crate::kernel::{Skb, Sock, fact};
-use crate::maps::{self, REASON_CLASSES, REASONS, Transit};
+use crate::maps::{self, REASONS, Transit};
 
 use crate::owner::Owner;
 use crate::{buffers, events, in_queue, owner, packet, queue};
@@ -54,8 +54,8 @@ pub fn dropped(skb: Skb, location: u64, reason: u32, receiver: Sock) {
     if is_shell(transit, skb) {
         return;
     }
-    let direction = direction_of(skb, receiver);
-    let arriving = matches!(direction, Direction::Arriving);
+    let direction = direction_of(skb, receiver, reason);
+    let arriving = matches!(direction, Direction::Ingress);
     let reason = if arriving {
         reason
     } else {
@@ -76,7 +76,7 @@ pub fn dropped(skb: Skb, location: u64, reason: u32, receiver: Sock) {
         Direction::Forwarded => Owner::NONE,
         _ => owner::of_dropped(skb, arriving, receiver),
     };
-    let is_held = matches!(direction, Direction::Leaving)
+    let is_held = matches!(direction, Direction::Egress)
         && reason == fact!(reason_not_specified)
         && is_held(transit, skb, owner);
     let class = if is_held {
@@ -100,7 +100,7 @@ pub fn dropped(skb: Skb, location: u64, reason: u32, receiver: Sock) {
     count_flow(owner.socket, direction, class, because, &counters, now);
     count_flow(owner.peer, direction, class, because, &counters, now);
     if arriving {
-        observe_receiver(owner.socket, receiver);
+        observe_receiver(owner.socket, receiver, skb);
     } else if is_of_qdisc || is_held {
         leave_queue(transit, skb, owner, reason);
     }
@@ -146,24 +146,32 @@ fn is_no_drop(skb: Skb, reason: u32) -> bool {
 /// this host and the packet was not routed. What is in an intermediate functional block will be
 /// received again.
 #[inline(always)]
-fn direction_of(skb: Skb, receiver: Sock) -> Direction {
+fn direction_of(skb: Skb, receiver: Sock, reason: u32) -> Direction {
     let from = skb.iif();
     if from == 0 {
-        return Direction::Leaving;
+        // The far end's driver may drop before the packet counts as received (XDP), for a reason of
+        // its own or none. A queue has one.
+        let sk = skb.sk();
+        let is_silent = reason == fact!(reason_silent) || reason == fact!(reason_xdp);
+        return if is_silent && !sk.is_none() && sk.is_full() && skb.dev().is_far_end(sk) {
+            Direction::Ingress
+        } else {
+            Direction::Egress
+        };
     }
     if !receiver.is_none() {
-        return Direction::Arriving;
+        return Direction::Ingress;
     }
     let device = skb.dev();
     let at = device.ifindex_or_none();
     if at == 0 || at == from {
-        return Direction::Arriving;
+        return Direction::Ingress;
     }
     if !skb.sk().is_none() {
-        return Direction::Leaving;
+        return Direction::Egress;
     }
     if device.is_ifb() {
-        Direction::Arriving
+        Direction::Ingress
     } else {
         Direction::Forwarded
     }
@@ -172,11 +180,7 @@ fn direction_of(skb: Skb, receiver: Sock) -> Direction {
 /// The class of a reason, and whether queue disciplines drop for it.
 #[inline(always)]
 fn class_of(reason: u32) -> (u32, bool) {
-    // SAFETY: the value is read before the program ends.
-    let value = match unsafe { REASON_CLASSES.get(reason) } {
-        Some(value) => *value,
-        None => DropClass::Other as u32,
-    };
+    let value = maps::reason(reason).unwrap_or(DropClass::Other as u32);
     let class = value & (DropClass::COUNT as u32 - 1);
     (class, value & REASON_OF_QDISC != 0)
 }
@@ -211,9 +215,7 @@ fn recovered(transit: *mut Transit, skb: Skb, reason: u32) -> u32 {
     if reason == fact!(reason_qdisc_drop) {
         // SAFETY: this CPU's own record.
         let (refused, finer) = unsafe { ((*transit).refused, (*transit).refused_reason) };
-        // SAFETY: the value is not read.
-        let is_known = || unsafe { REASON_CLASSES.get(finer) }.is_some();
-        return if refused == skb.address() && is_known() {
+        return if refused == skb.address() && maps::reason(finer).is_some() {
             finer
         } else {
             reason
@@ -375,7 +377,7 @@ fn count_reason(whose: FlowRef, because: Because, counters: &DropCounters) {
 }
 
 #[inline(always)]
-fn observe_receiver(whose: FlowRef, receiver: Sock) {
+fn observe_receiver(whose: FlowRef, receiver: Sock, skb: Skb) {
     if receiver.is_none() {
         return;
     }
@@ -383,4 +385,8 @@ fn observe_receiver(whose: FlowRef, receiver: Sock) {
         return;
     };
     buffers::observe_receive(whose, flow, receiver.rmem_alloc(), receiver.rcvbuf());
+    // What is in the buffer is like what found no room.
+    if receiver.protocol() == packet::IPPROTO_UDP as u16 {
+        buffers::note_received(flow, skb.len(), skb.truesize());
+    }
 }

@@ -4,13 +4,13 @@
 //! verifier by type: loads through them are allowed, and read as zero where the memory is gone.
 
 use aya_ebpf::helpers::{bpf_probe_read_kernel, generated};
-use ebpf_congestion_signals_common::{ABSENT, KernelFacts, QDISC_NAME_BYTES};
+use ebpf_congestion_signals_common::{ABSENT, KernelOffsets, QDISC_NAME_BYTES};
 
 use crate::packet::IPPROTO_UDP;
 
 /// Set by the loader before the programs are verified.
 #[unsafe(no_mangle)]
-pub static KERNEL_FACTS: KernelFacts = KernelFacts::UNKNOWN;
+pub static KERNEL_FACTS: KernelOffsets = KernelOffsets::UNKNOWN;
 
 /// A field of [`KERNEL_FACTS`]. Volatile, so that the compiler does not take the value in the
 /// object for the one at load.
@@ -133,10 +133,13 @@ impl Skb {
         fact!(skb_pkt_type) != ABSENT && self.pkt_type_byte() & 7 == PACKET_OUTGOING
     }
 
-    /// Whether a tunnel has put its own headers before the packet's.
+    /// Whether a tunnel has put its own headers before the packet's. Where a packet was given more
+    /// headroom, the place of an inner header that it has not is a number too, before that of the
+    /// outer one.
     #[inline(always)]
     pub fn is_in_tunnel(self) -> bool {
-        self.inner_network_header() != 0
+        let inner = self.inner_network_header();
+        inner != 0 && inner > self.network_header()
     }
 
     /// Whether the packet lies in a UDP socket's queue: other things stand in the place of its
@@ -157,6 +160,7 @@ kernel_pointer! {
         cookie: u64 = sk_cookie,
         family: u16 = sk_family,
         state: u8 = sk_state,
+        net: *const u8 = sk_net,
         port: u16 = sk_num,
         protocol: u16 = sk_protocol,
         wmem_alloc: u32 = sk_wmem_alloc,
@@ -232,6 +236,9 @@ kernel_pointer! {
 /// `vxlan`, as eight bytes of a name.
 pub const VXLAN: u64 = u64::from_ne_bytes(*b"vxlan\0\0\0");
 
+/// `veth`, the same.
+const VETH: u64 = u64::from_ne_bytes(*b"veth\0\0\0\0");
+
 /// `ifb`, the same.
 const IFB: u64 = u64::from_ne_bytes(*b"ifb\0\0\0\0\0");
 
@@ -277,6 +284,15 @@ impl Device {
             at += 8;
         }
         word & mask
+    }
+
+    /// Whether this is an end of a cable between namespaces that lies in another one than the socket.
+    #[inline(always)]
+    pub fn is_far_end(self, sk: Sock) -> bool {
+        if fact!(sk_net) == ABSENT || fact!(dev_net) == ABSENT {
+            return false;
+        }
+        self.kind() == VETH && self.net() as u64 != sk.net() as u64
     }
 
     /// Whether packets come back from it as if they were received again (an intermediate functional

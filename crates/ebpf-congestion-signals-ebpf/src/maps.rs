@@ -5,9 +5,9 @@ use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_n
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, Queue, RingBuf};
 use ebpf_congestion_signals_common::{
-    COOKIE_PLACES, DropCounters, FlowRef, FlowSlot, HostSlot, LocalKey, PeerKey, QUEUE_PLACES,
-    QUEUE_SLOTS, QueueEntry, QueueSlot, ReasonKey, SLOT_BYTES, SocketEntry, cookie_place,
-    queue_place,
+    COOKIE_BUCKETS, CORE_REASONS, DropCounters, FlowRef, FlowSlot, HostSlot, LocalKey, PeerKey,
+    QUEUE_BUCKETS, QUEUE_SLOTS, QueueEntry, QueueSlot, ReasonKey, SLOT_BYTES, SocketEntry,
+    cookie_bucket, queue_bucket,
 };
 
 use crate::atomic::{get, set};
@@ -26,9 +26,9 @@ static SLOTS: Array<Slot> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static SAMPLE_EVERY: Array<u32> = Array::with_max_entries(1, 0);
 
-/// How many watched sockets have their place here, by [`cookie_place`]. Written by user space.
+/// How many watched sockets have their place here, by [`cookie_bucket`]. Written by user space.
 #[map]
-static WATCHED: Array<u32> = Array::with_max_entries(COOKIE_PLACES, 0);
+static WATCHED: Array<u32> = Array::with_max_entries(COOKIE_BUCKETS, 0);
 
 /// Watched sockets by cookie. Written by user space; the loader sets the size of this and the
 /// next two.
@@ -47,17 +47,21 @@ pub static LOCALS: HashMap<LocalKey, u64> = HashMap::with_max_entries(1, 0);
 #[map]
 pub static QUEUES: HashMap<u64, u32> = HashMap::with_max_entries(QUEUE_SLOTS, 0);
 
-/// The same where it can be seen without a hash table, by [`queue_place`].
+/// The same where it can be seen without a hash table, by [`queue_bucket`].
 #[map]
-static KNOWN_QUEUES: Array<QueueEntry> = Array::with_max_entries(QUEUE_PLACES, 0);
+static KNOWN_QUEUES: Array<QueueEntry> = Array::with_max_entries(QUEUE_BUCKETS, 0);
 
 /// Indices of queue slots that are free. Filled by user space.
 #[map]
 pub static FREE_QUEUES: Queue<u32> = Queue::with_max_entries(QUEUE_SLOTS, 0);
 
-/// Classes of the kernel's drop reasons. Written by user space before the probes are attached.
+/// Classes of the kernel's core drop reasons. Written by user space before the probes are attached.
 #[map]
-pub static REASON_CLASSES: HashMap<u32, u32> = HashMap::with_max_entries(1024, 0);
+static CORE_CLASSES: Array<u32> = Array::with_max_entries(CORE_REASONS, 0);
+
+/// Classes of the other reasons, the same.
+#[map]
+static REASON_CLASSES: HashMap<u32, u32> = HashMap::with_max_entries(1024, 0);
 
 /// Drops by owner and reason. The loader sets the size.
 #[map]
@@ -144,6 +148,18 @@ pub fn softirq(which: u32) -> Option<*mut SoftirqState> {
     SOFTIRQS.get_ptr_mut(which)
 }
 
+/// What user space knows of a drop reason: its class and flags; `None` for one that the kernel's type
+/// information does not name.
+#[inline(always)]
+pub fn reason(number: u32) -> Option<u32> {
+    if number < CORE_REASONS {
+        let value = *CORE_CLASSES.get(number)?;
+        return if value == 0 { None } else { Some(value) };
+    }
+    // SAFETY: the value is copied at once.
+    unsafe { REASON_CLASSES.get(number) }.copied()
+}
+
 /// The record of what goes on on this CPU.
 #[inline(always)]
 pub fn transit() -> Option<*mut Transit> {
@@ -200,7 +216,7 @@ pub fn watched(cookie: u64) -> Option<SocketEntry> {
     if cookie == 0 {
         return None;
     }
-    match WATCHED.get(cookie_place(cookie)) {
+    match WATCHED.get(cookie_bucket(cookie)) {
         Some(sockets) if *sockets != 0 => {}
         _ => return None,
     }
@@ -218,7 +234,7 @@ fn distance(pointer: u64) -> u64 {
 /// The index of a known queue among the queues.
 #[inline(always)]
 pub fn known_queue(qdisc: u64) -> Option<u32> {
-    let first = queue_place(distance(qdisc));
+    let first = queue_bucket(distance(qdisc));
     let entry = KNOWN_QUEUES.get(first)?;
     if entry.qdisc == qdisc {
         return Some(entry.index);
@@ -238,7 +254,7 @@ pub fn known_queue(qdisc: u64) -> Option<u32> {
 /// Makes a queue found by [`known_queue`].
 #[inline(always)]
 pub fn remember_queue(qdisc: u64, index: u32) {
-    let first = queue_place(distance(qdisc));
+    let first = queue_bucket(distance(qdisc));
     for place in [first, first ^ 1] {
         let Some(entry) = KNOWN_QUEUES.get_ptr_mut(place) else {
             return;
@@ -264,7 +280,7 @@ pub fn remember_queue(qdisc: u64, index: u32) {
 #[inline(always)]
 pub fn forget_queue(qdisc: u64) {
     let _ = QUEUES.remove(qdisc);
-    let first = queue_place(distance(qdisc));
+    let first = queue_bucket(distance(qdisc));
     for place in [first, first ^ 1] {
         let Some(entry) = KNOWN_QUEUES.get_ptr_mut(place) else {
             return;

@@ -21,6 +21,14 @@ impl Owner {
     };
 
     #[inline(always)]
+    fn of_socket(socket: FlowRef) -> Self {
+        Self {
+            socket,
+            peer: FlowRef::NONE,
+        }
+    }
+
+    #[inline(always)]
     pub fn is_none(self) -> bool {
         self.socket.is_none() && self.peer.is_none()
     }
@@ -84,28 +92,24 @@ pub struct Finding {
 }
 
 /// Of a packet that was dropped on its way out, or that came in from a device; `receiver` is the
-/// socket it was for, where known.
+/// socket it was for, where known. Its headers are read only if the answer needs them.
 #[inline(always)]
 pub fn of_dropped(skb: Skb, arriving: bool, receiver: Sock) -> Owner {
+    let sk = skb.sk();
+    let at_hand = if arriving { receiver } else { sk };
+    let mut cookie = 0;
+    if !at_hand.is_none() {
+        cookie = at_hand.cookie();
+        let Some(entry) = maps::watched(cookie) else {
+            return Owner::NONE;
+        };
+        if entry.peers == 0 {
+            return Owner::of_socket(entry.flow);
+        }
+    }
     let Some(work) = maps::finding() else {
         return Owner::NONE;
     };
-    let sk = skb.sk();
-    let mut cookie = 0;
-    if arriving {
-        if !receiver.is_none() {
-            cookie = receiver.cookie();
-            // A watched socket has a cookie.
-            if cookie == 0 {
-                return Owner::NONE;
-            }
-        }
-    } else if !sk.is_none() {
-        cookie = sk.cookie();
-        if maps::watched(cookie).is_none() {
-            return Owner::NONE;
-        }
-    }
     // SAFETY: this CPU's own record, which no other program uses, and this one does not interrupt
     // itself.
     unsafe {

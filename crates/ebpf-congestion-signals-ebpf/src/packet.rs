@@ -74,14 +74,14 @@ impl Parsing {
 #[inline(always)]
 pub fn parse(skb: Skb, work: *mut Parsing) -> bool {
     let protocol = u16::from_be(skb.protocol_be());
-    let inner = skb.inner_network_header();
-    let at = if inner == 0 {
-        skb.network_header()
+    let is_in_tunnel = skb.is_in_tunnel();
+    let at = if is_in_tunnel {
+        skb.inner_network_header()
     } else {
-        inner
+        skb.network_header()
     };
     let network = skb.head().wrapping_add(at as u64);
-    let is_v6 = if inner == 0 && (protocol == ETH_P_IP || protocol == ETH_P_IPV6) {
+    let is_v6 = if !is_in_tunnel && (protocol == ETH_P_IP || protocol == ETH_P_IPV6) {
         protocol == ETH_P_IPV6
     } else {
         let first: u8 = read(network).unwrap_or_default();

@@ -1,11 +1,11 @@
 //! What sockets hand to the kernel, and what the kernel hands to devices.
 
 use aya_ebpf::helpers::bpf_get_prandom_u32;
-use ebpf_congestion_signals_common::{FlowRef, SendCounters, Socket};
+use ebpf_congestion_signals_common::{ABSENT, FlowRef, SendCounters, Socket};
 
 use crate::atomic::{add, set};
 use crate::buffers;
-use crate::kernel::{Skb, Sock, VXLAN};
+use crate::kernel::{Skb, Sock, VXLAN, fact};
 use crate::maps;
 use crate::owner::{self, Owner};
 use crate::packet::{self, IPPROTO_TCP, IPPROTO_UDP};
@@ -142,7 +142,8 @@ pub fn device_takes(skb: Skb) {
     }
     // Counted once: where the packet comes to a device for the first time, not where another device
     // or a tunnel hands it on, nor where it was received from one by a bridge.
-    if !had_socket || skb.iif() != 0 {
+    let is_counted = fact!(counts_all) != ABSENT || !owner.is_none();
+    if !had_socket || !is_counted || skb.iif() != 0 {
         return;
     }
     let is_first = if is_stacked {
@@ -154,7 +155,9 @@ pub fn device_takes(skb: Skb) {
         return;
     }
     let Some(kind) = kind_of(sk) else { return };
-    if let Some(host) = maps::host() {
+    if fact!(counts_all) != ABSENT
+        && let Some(host) = maps::host()
+    {
         // SAFETY: a field of a slot.
         unsafe { add(&raw mut (*host).packets[kind as usize], packets as u64) };
     }

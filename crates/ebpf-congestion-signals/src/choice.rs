@@ -49,8 +49,10 @@ impl fmt::Display for Choice {
 /// permitted, else what a program may know of its own sockets (Linux), else none. Never fails; says
 /// once, through `tracing`, what was chosen and why not a better one.
 ///
-/// Loading probes takes some tenths of a second, and every process that loads them makes each
-/// packet of the host dearer: choose once, and share the source.
+/// Only the probes that governing needs are attached
+/// (`EbpfOptions::governing`). Loading them takes some tenths of a
+/// second, and every process that loads them makes each packet of the host dearer: choose once, and
+/// share the source.
 pub fn best_source() -> Choice {
     let mut refused = Vec::new();
     let source = probes(&mut refused).or_else(|| socket(&mut refused));
@@ -61,7 +63,8 @@ pub fn best_source() -> Choice {
 
 #[cfg(all(feature = "ebpf", target_os = "linux"))]
 fn probes(refused: &mut Vec<Refusal>) -> Option<Arc<dyn SignalSource>> {
-    match crate::EbpfSource::load() {
+    let options = crate::EbpfOptions::default().governing();
+    match crate::EbpfSource::load_with(&options) {
         Ok(source) => Some(Arc::new(source)),
         Err(error) => {
             let why = one_line(&error);

@@ -50,7 +50,7 @@ pub enum WatchError {
         /// Why.
         reason: String,
     },
-    /// The source may not watch this flow for the one who asks.
+    /// The source may not watch this flow for this caller.
     #[error("watching this flow is denied: {reason}")]
     Denied {
         /// Why, and what would change that.
@@ -86,7 +86,7 @@ pub enum EventsError {
         /// Why.
         reason: String,
     },
-    /// The source may not tell events to the one who asks.
+    /// The source may not give events to this reader.
     #[error("reading events is denied: {reason}")]
     Denied {
         /// Why, and what would change that.

@@ -39,7 +39,7 @@ pub struct DropEvent {
     pub packets: u32,
     /// Bytes of the batch.
     pub bytes: u32,
-    /// Kernel address behind the call that dropped it; its symbol stands in `/proc/kallsyms`,
+    /// Kernel address behind the call that dropped it; its symbol is in `/proc/kallsyms`,
     /// which shows addresses to privileged readers only. 0 where the source has none.
     pub location: u64,
 }

@@ -2,7 +2,7 @@
 //!
 //! A TCP socket learns in the same call that its own host dropped its segment or has a full queue.
 //! A transport over UDP does not: `sendmsg` answers success for a datagram that the queue behind
-//! it threw away. This crate tells it, from probes in the kernel that count into memory which the
+//! it threw away. This crate reports it, from probes in the kernel that count into memory which the
 //! program maps: reading is a few loads, without a system call, a lock or an allocation.
 //!
 //! ```no_run
@@ -29,7 +29,7 @@
 //! - [`Watch`] reads one flow: a UDP socket, or one remote address of it.
 //! - [`HostSample`] is the whole host; [`CongestionCollector`] gives it as plain numbers for an
 //!   interval.
-//! - [`EventStream`] tells edges as they happen: a drop, a buffer that fills.
+//! - [`EventStream`] reports edges as they happen: a drop, a buffer that fills.
 //!
 //! Loading probes needs the capabilities CAP_BPF and CAP_PERFMON, which [`LoadError`] says if they
 //! are missing; nothing afterwards does. A signal that the running kernel cannot have is absent
@@ -47,7 +47,7 @@
 //! enqueue and dequeue, in the same bytes, in up to four queues at a time. One packet of the flow
 //! is followed by its address: when it leaves, what is left of the flow is what came in behind it,
 //! so a miscount heals within the time that a packet waits. A device without a queue (loopback) has
-//! no backlog to tell.
+//! no backlog to report.
 //!
 //! A packet counts once, however many devices of this host it passes: bridges, tunnels, the host's
 //! side of a container's veth pair. A drop is reported to its sender wherever on this host it happens,

@@ -19,7 +19,7 @@ pub trait SignalSource: fmt::Debug + Send + Sync {
     /// Which kind of source this is.
     fn kind(&self) -> SourceKind;
 
-    /// What this source can tell here, and why not the rest: one entry each signal it knows of.
+    /// What this source reports here, and why not the rest: one entry for each signal it knows of.
     fn capabilities(&self) -> Vec<Capability>;
 
     /// The host's counters now. Reads memory and makes no system call but for the time; a source
@@ -31,7 +31,7 @@ pub trait SignalSource: fmt::Debug + Send + Sync {
     fn drops_by_reason(&self, flow: Option<FlowId>) -> Vec<DropsByReason>;
 
     /// Time in network softirqs, one entry each possible CPU, in the order of their numbers. Reads
-    /// memory. Empty where the source cannot tell.
+    /// memory. Empty where the source does not know.
     fn softirq_by_cpu(&self) -> Vec<SoftirqSample> {
         Vec::new()
     }
@@ -83,7 +83,7 @@ impl Capability {
     }
 }
 
-/// Tells the watched flows of a source apart. Not used again while the source lives.
+/// Identifies a watched flow of a source. Not used again while the source lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowId(u64);
 

@@ -45,7 +45,7 @@ impl GovernorConfig {
     }
 
     /// Whether to cap what this process keeps in the host's outgoing queue. On by default. Without
-    /// it slow start is not left early either, since it is the cap that tells when.
+    /// it slow start is not left early either, since the cap decides when.
     pub fn backlog_cap(&mut self, on: bool) -> &mut Self {
         self.backlog_cap = on;
         self

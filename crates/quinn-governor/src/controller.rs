@@ -22,7 +22,7 @@ use crate::report::{Counters, GovernorReport};
 use crate::seat::{self, Seat};
 use crate::shared::Shared;
 
-/// A controller under a base controller's window: what a [`Governor`](crate::Governor) builds.
+/// A controller under a base controller's window: what a [`Factory`](crate::Factory) builds.
 ///
 /// Reach a connection's with [`GovernedController::of`].
 pub struct GovernedController {

@@ -80,8 +80,8 @@ pub use base::BaseKind;
 pub use config::{ConfigError, GovernorConfig};
 pub use controller::GovernedController;
 pub use fallback::{Fallback, Fallbacks};
-pub use governor::{BaseFactory, Governor};
-pub use governors::{Governors, GovernorsBuilder, Socket};
+pub use governor::{BaseFactory, Factory};
+pub use governors::{Builder, Governors, Socket};
 #[cfg(feature = "tuning")]
 #[doc(hidden)]
 pub use law::constants::Tuning;
@@ -91,8 +91,8 @@ pub use qlog::DecisionLog;
 #[doc(hidden)]
 pub use receive::constants::ReceiveTuning;
 pub use receive::{
-    GovernedWindow, ReceiveGovernor, ReceiveLaw, ReceiveProgress, ReceiveSignals, ReceiveWindow,
-    Receiving,
+    ReceiveControl, ReceiveGovernor, ReceiveGuard, ReceiveProgress, ReceiveSignals, ReceiveWindow,
+    ReceivingConnection,
 };
 pub use report::GovernorReport;
 pub use socket::GovernedSocket;

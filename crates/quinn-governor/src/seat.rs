@@ -271,7 +271,7 @@ mod tests {
             packets: 1,
             bytes: 1242,
         };
-        flow.drop_packets(Direction::Leaving, DropClass::QueueFull, "QDISC_DROP", one);
+        flow.drop_packets(Direction::Egress, DropClass::QueueFull, "QDISC_DROP", one);
     }
 
     #[test]

@@ -51,6 +51,11 @@ const PHRASES: &[(&str, &str)] = &[
 const NAMES: &[(&str, &str)] = &[
     ("look", "sample, update"),
     ("looked", "sampled, updated"),
+    ("leaving", "egress"),
+    ("arriving", "ingress"),
+    ("place", "bucket, position"),
+    ("places", "buckets, positions"),
+    ("facts", "offsets"),
     ("stands", "is_standing"),
     ("told", "reported"),
     ("tells", "reports"),
@@ -83,8 +88,6 @@ const EXCEPT: &[(&str, &str)] = &[
     ("crates/quinn-governor/src/queue_limit/", ""),
     ("crates/quinn-governor/src/controller.rs", ""),
     ("crates/quinn-governor/src/base.rs", ""),
-    // To be rewritten with the probes, whose object has their lines in it.
-    ("crates/ebpf-congestion-signals-common/", ""),
 ];
 
 fn workspace() -> PathBuf {

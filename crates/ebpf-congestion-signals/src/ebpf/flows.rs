@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use aya::maps::MapError;
 use ebpf_congestion_signals_common::{
     FLOW_IS_SHARED, FlowRef, FlowSlot, Layout, LocalKey, PeerKey, SLOT_BYTES, SocketEntry,
-    cookie_place,
+    cookie_bucket,
 };
 
 use super::load::{Maps, Plain, SlotWords};
@@ -89,6 +89,8 @@ pub(super) struct Registry {
     free: VecDeque<FlowIndex>,
     /// How many flows have had each slot.
     generations: Vec<u32>,
+    /// The generation in which each slot is a watched flow's; 0: it is not.
+    live: Vec<u32>,
     sockets: HashMap<u64, Watched>,
     /// Watched sockets that share a local address (SO_REUSEPORT).
     locals: HashMap<LocalKey, Vec<u64>>,
@@ -102,6 +104,7 @@ impl Registry {
             layout,
             free: FlowIndex::all(layout).collect(),
             generations: vec![0; layout.slots() as usize],
+            live: vec![0; layout.slots() as usize],
             sockets: HashMap::new(),
             locals: HashMap::new(),
             flows: HashMap::new(),
@@ -167,6 +170,7 @@ impl Registry {
             self.free.push_back(index);
             return Err(error);
         }
+        self.live[index.slot() as usize] = flow.generation;
         let reader = reader(flow);
         let held = Held {
             flow,
@@ -177,7 +181,7 @@ impl Registry {
         Ok(reader)
     }
 
-    /// Writes the entries of a flow, from what the probes look at last to what they look at first.
+    /// Writes the entries of a flow, from what the probes read last to what they read first.
     /// What was written before a failure is taken back.
     fn register(
         &mut self,
@@ -271,24 +275,22 @@ impl Registry {
                 logged("SOCKETS", result);
             }
         }
+        self.live[flow.index.slot() as usize] = 0;
         self.free.push_back(flow.index);
     }
 
     /// Whether a slot in this generation is a watched flow's.
-    pub(super) fn live_slots(&self) -> HashMap<u32, u32> {
-        let flows = self.flows.values().map(|held| held.flow);
-        flows
-            .map(|flow| (flow.index.slot(), flow.generation))
-            .collect()
+    pub(super) fn is_live(&self, slot: u32, generation: u32) -> bool {
+        self.live.get(slot as usize) == Some(&generation)
     }
 
-    /// Counts a socket where the probes look first.
+    /// Counts a socket in the array that the probes read first.
     fn mark_watched(
         &mut self,
         cookie: u64,
         change: impl Fn(u32, u32) -> u32,
     ) -> Result<(), MapError> {
-        let place = cookie_place(cookie);
+        let place = cookie_bucket(cookie);
         let sockets = self.maps.watched.get(&place, 0)?;
         self.maps.watched.set(place, change(sockets, 1), 0)
     }
@@ -316,8 +318,8 @@ impl Registry {
         }
     }
 
-    /// Tells the probes which socket has a local address. Where several share it, none: a packet
-    /// that has lost its socket is better counted for nobody than for the wrong one.
+    /// Sets which socket has a local address, for the probes. Where several share it, none: a packet
+    /// that has lost its socket is better not counted than counted for the wrong one.
     fn publish_local(&mut self, local: &LocalKey) -> Result<(), WatchError> {
         match self.locals.get(local).map(Vec::as_slice) {
             Some([cookie]) => self

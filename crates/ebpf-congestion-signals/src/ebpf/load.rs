@@ -8,13 +8,14 @@ use aya::maps::{Array, HashMap as BpfHashMap, MapData, MapError, Queue, RingBuf}
 use aya::programs::{Program, ProgramError};
 use aya::{BtfError, Ebpf, EbpfError, EbpfLoader, Pod};
 use ebpf_congestion_signals_common::{
-    FlowRef, KernelFacts, Layout, LocalKey, PeerKey, QUEUE_SLOTS, SLOT_BYTES, SocketEntry,
+    ABSENT, CORE_REASONS, FlowRef, KernelOffsets, Layout, LocalKey, PeerKey, QUEUE_SLOTS,
+    SLOT_BYTES, SocketEntry,
 };
 
 use super::attach::attach;
 use super::facts::{self, Host};
 use super::mapped::Slots;
-use super::options::EbpfOptions;
+use super::options::{EbpfOptions, Signal};
 use super::probes::{NOTHING, PACKETS, PROBES};
 use super::reason_table::ReasonTable;
 use super::reasons::Reasons;
@@ -79,9 +80,14 @@ pub(super) fn load(options: &EbpfOptions) -> Result<Loaded, LoadError> {
         cpus: possible_cpus()?,
         flows: options.flows,
     };
-    let kernel = KernelFacts {
+    let kernel = KernelOffsets {
         cpus: layout.cpus,
         events_per_second: options.events_per_second,
+        counts_all: if options.has(Signal::Sends) {
+            1
+        } else {
+            ABSENT
+        },
         ..facts.kernel
     };
 
@@ -154,8 +160,12 @@ pub(super) fn load(options: &EbpfOptions) -> Result<Loaded, LoadError> {
 /// Gives the probes what they look up from the start.
 fn fill(ebpf: &mut Ebpf, reasons: &Reasons) -> Result<(), LoadError> {
     // Borrowed, not taken: a map that is closed before the programs are loaded is gone.
+    let mut core: Array<&mut MapData, u32> = borrowed(ebpf, "CORE_CLASSES")?;
+    for (reason, class) in reasons.classes().filter(|(reason, _)| is_core(*reason)) {
+        core.set(reason, class, 0).map_err(|error| object(&error))?;
+    }
     let mut classes: BpfHashMap<&mut MapData, u32, u32> = borrowed(ebpf, "REASON_CLASSES")?;
-    for (reason, class) in reasons.classes() {
+    for (reason, class) in reasons.classes().filter(|(reason, _)| !is_core(*reason)) {
         classes
             .insert(reason, class, 0)
             .map_err(|error| object(&error))?;
@@ -165,6 +175,10 @@ fn fill(ebpf: &mut Ebpf, reasons: &Reasons) -> Result<(), LoadError> {
         free.push(index, 0).map_err(|error| object(&error))?;
     }
     Ok(())
+}
+
+fn is_core(reason: u32) -> bool {
+    reason < CORE_REASONS
 }
 
 pub(super) fn not_permitted(error: &io::Error) -> bool {

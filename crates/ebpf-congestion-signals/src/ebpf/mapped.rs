@@ -175,9 +175,9 @@ impl Slots {
     }
 
     /// Packets of the flow that were dropped on their way out for reasons of this class.
-    pub(super) fn leaving_drops(&self, flow: FlowIndex, class: DropClass) -> u64 {
-        let (leaving, class) = (Direction::Leaving as usize, class as usize);
-        load!(self.flow(flow), drops[leaving][class].packets)
+    pub(super) fn egress_drops(&self, flow: FlowIndex, class: DropClass) -> u64 {
+        let (egress, class) = (Direction::Egress as usize, class as usize);
+        load!(self.flow(flow), drops[egress][class].packets)
     }
 
     pub(super) fn drops(&self, flow: FlowIndex) -> DropTable {
@@ -223,7 +223,7 @@ impl Slots {
 
     /// What a congestion controller needs of a flow.
     pub(super) fn congestion(&self, flow: FlowIndex, tells: &Tells, live: bool) -> LocalCongestion {
-        let drops = |class| tells.drops.then(|| self.leaving_drops(flow, class));
+        let drops = |class| tells.drops.then(|| self.egress_drops(flow, class));
         LocalCongestion {
             live,
             taken: None,
@@ -402,7 +402,7 @@ fn drop_table(drops: *const [Classes; 2]) -> DropTable {
     add_drops(
         &mut table,
         drops.cast(),
-        &[Direction::Leaving, Direction::Arriving],
+        &[Direction::Egress, Direction::Ingress],
     );
     table
 }

@@ -124,7 +124,7 @@ impl MemoryFlow {
 
     /// So many packets of the flow were dropped by a full queue so far.
     pub fn set_queue_drops(&self, packets: u64) {
-        const AT: (usize, usize) = (Direction::Leaving as usize, DropClass::QueueFull as usize);
+        const AT: (usize, usize) = (Direction::Egress as usize, DropClass::QueueFull as usize);
         put(store!(self.slot(), drops[AT.0][AT.1].packets), packets);
     }
 

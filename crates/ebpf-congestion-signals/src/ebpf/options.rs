@@ -39,6 +39,7 @@ pub struct EbpfOptions {
     pub(super) events_per_second: u32,
     pub(super) ring_bytes: u32,
     pub(super) off: Vec<Signal>,
+    pub(super) governing: bool,
     pub(super) send_sampling: u32,
     pub(super) function_probes: bool,
     pub(super) calibration: bool,
@@ -64,6 +65,7 @@ impl Default for EbpfOptions {
             events_per_second: DEFAULT_EVENTS_PER_SECOND,
             ring_bytes: DEFAULT_RING_BYTES,
             off: Vec::new(),
+            governing: false,
             send_sampling: 1,
             function_probes: false,
             calibration: false,
@@ -98,9 +100,11 @@ impl EbpfOptions {
         self
     }
 
-    /// Only what a governor of senders reads: drops, queues and packets seen, without the probes
-    /// that run with every call of a socket and every softirq.
-    pub fn governing(self) -> Self {
+    /// Only what governors read: drops, queues and packets seen, without the probes that run with
+    /// every call of a socket and every softirq. Of a socket's buffers a sample has what was so when
+    /// a packet of it last left a queue, or was dropped for a full receive buffer.
+    pub fn governing(mut self) -> Self {
+        self.governing = true;
         self.without(Signal::Sends)
             .without(Signal::Buffers)
             .without(Signal::Softirqs)

@@ -68,7 +68,7 @@ impl Slots {
         is_socket: bool,
     ) -> FlowSample {
         let slots = self;
-        let [send_pressure, receive_pressure] = if tells.buffers {
+        let [send_pressure, receive_pressure] = if tells.pressures {
             slots.pressures(index)
         } else {
             Default::default()

@@ -1,9 +1,9 @@
 //! Drops by reason, as the probes count them in a table of the kernel's.
 //!
 //! An entry belongs to a slot in one generation, so what an earlier flow of a slot has left is
-//! nobody's. It is removed now and then, not with each flow: to find it, the whole table is walked.
+//! nobody's. To find it the table is walked, a few entries at a time: each flow that is released does
+//! one step, so that no call takes long.
 
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
@@ -14,8 +14,11 @@ use parking_lot::Mutex;
 const MAP_LOOKUP_BATCH: libc::c_long = 24;
 const MAP_DELETE_BATCH: libc::c_long = 27;
 
-/// Entries that one call copies.
+/// Entries that one call copies where all are asked for.
 const BATCH: usize = 512;
+
+/// Entries that one step of a sweep looks at: some ten microseconds.
+const STEP: usize = 64;
 
 /// `union bpf_attr` for batches.
 #[repr(C)]
@@ -34,8 +37,26 @@ struct BatchAttributes {
 pub(super) struct ReasonTable {
     map: OwnedFd,
     entries: u32,
-    /// Flows with drops that were released since stale entries were last removed.
-    released: Mutex<u32>,
+    sweep: Mutex<Sweep>,
+}
+
+/// How far the removal of stale entries is.
+#[derive(Default)]
+struct Sweep {
+    /// Flows with drops that were released since the last pass began.
+    released: u32,
+    /// Where a pass that is under way goes on.
+    position: Option<Position>,
+}
+
+/// Between two entries, as the kernel numbers them.
+type Position = [u64; 2];
+
+/// A part of the table.
+struct Part {
+    entries: Vec<(ReasonKey, DropCounters)>,
+    /// Where the next part begins; `None`: this was the last.
+    next: Option<Position>,
 }
 
 impl ReasonTable {
@@ -49,7 +70,7 @@ impl ReasonTable {
         Ok(Self {
             map: map.as_fd().try_clone_to_owned()?,
             entries: Self::entries_for(flows),
-            released: Mutex::new(0),
+            sweep: Mutex::default(),
         })
     }
 
@@ -67,71 +88,84 @@ impl ReasonTable {
         found
     }
 
-    /// Notes that a flow with drops was released; whether it is time to [`sweep`](Self::sweep).
-    pub(super) fn note_release(&self) -> bool {
-        let mut released = self.released.lock();
-        *released += 1;
-        if *released < self.entries / 16 {
-            return false;
-        }
-        *released = 0;
-        true
-    }
-
-    /// Removes what belongs to flows that are gone; `live` has the generation of each slot that is a
-    /// watched flow's.
-    pub(super) fn sweep(&self, live: &HashMap<u32, u32>) {
-        let mut stale = Vec::new();
-        let walked = self.walk(|key, _| {
-            if key.slot != 0 && live.get(&key.slot) != Some(&key.generation) {
-                stale.push(key);
+    /// A flow with drops was released: does a step of a sweep, if one is due. A pass begins when a
+    /// few in a hundred of the table may be stale, and takes as many steps. `is_live` says whether a
+    /// slot in a generation is a watched flow's.
+    pub(super) fn on_release(&self, is_live: impl Fn(u32, u32) -> bool) {
+        let mut sweep = self.sweep.lock();
+        sweep.released += 1;
+        if sweep.position.is_none() {
+            if sweep.released < self.entries / 64 {
+                return;
             }
+            sweep.released = 0;
+        }
+        let part = self.part(sweep.position, STEP);
+        sweep.position = part.as_ref().ok().and_then(|part| part.next);
+        drop(sweep);
+        let removed = part.and_then(|part| {
+            let keys = part.entries.into_iter().map(|(key, _)| key);
+            let stale = keys.filter(|key| key.slot != 0 && !is_live(key.slot, key.generation));
+            self.remove(&mut stale.collect::<Vec<_>>())
         });
-        let removed = stale.chunks(BATCH).try_for_each(|keys| self.remove(keys));
-        if let Err(error) = walked.and(removed) {
+        if let Err(error) = removed {
             tracing::warn!(%error, "entries of released flows stay in the table of drop reasons");
         }
     }
 
     /// Visits every entry.
     fn walk(&self, mut visit: impl FnMut(ReasonKey, DropCounters)) -> io::Result<()> {
-        let mut position = [0u64; 2];
-        let mut is_first = true;
+        let mut position = None;
         loop {
-            let mut keys = [NO_KEY; BATCH];
-            let mut values = [DropCounters::default(); BATCH];
-            let mut next = [0u64; 2];
-            let mut attributes = BatchAttributes {
-                in_batch: if is_first { 0 } else { address(&mut position) },
-                out_batch: address(&mut next),
-                keys: address(&mut keys),
-                values: address(&mut values),
-                count: u32::try_from(BATCH).unwrap_or(u32::MAX),
-                map_fd: self.fd(),
-                elem_flags: 0,
-                flags: 0,
-            };
-            let result = call(MAP_LOOKUP_BATCH, &mut attributes);
-            let is_last = match result {
-                Ok(()) => false,
-                // No entries are left behind these.
-                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
-                Err(error) => return Err(error),
-            };
-            let count = (attributes.count as usize).min(BATCH);
-            for (key, counters) in keys.iter().zip(&values).take(count) {
-                visit(*key, *counters);
+            let part = self.part(position, BATCH)?;
+            for (key, counters) in part.entries {
+                visit(key, counters);
             }
-            if is_last {
+            position = part.next;
+            if position.is_none() {
                 return Ok(());
             }
-            position = next;
-            is_first = false;
         }
     }
 
-    fn remove(&self, keys: &[ReasonKey]) -> io::Result<()> {
-        let mut keys = keys.to_vec();
+    /// So many entries from a position on; from the first on where there is none.
+    fn part(&self, position: Option<Position>, most: usize) -> io::Result<Part> {
+        let mut from = position.unwrap_or_default();
+        let mut next = Position::default();
+        let mut keys = vec![NO_KEY; most];
+        let mut values = vec![DropCounters::default(); most];
+        let mut attributes = BatchAttributes {
+            in_batch: if position.is_some() {
+                address(&mut from)
+            } else {
+                0
+            },
+            out_batch: address(&mut next),
+            // The kernel writes through these numbers.
+            keys: keys.as_mut_ptr().expose_provenance() as u64,
+            values: values.as_mut_ptr().expose_provenance() as u64,
+            count: u32::try_from(most).unwrap_or(u32::MAX),
+            map_fd: self.fd(),
+            elem_flags: 0,
+            flags: 0,
+        };
+        let is_last = match call(MAP_LOOKUP_BATCH, &mut attributes) {
+            Ok(()) => false,
+            // No entries are left behind these.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+            Err(error) => return Err(error),
+        };
+        let count = attributes.count as usize;
+        Ok(Part {
+            entries: keys.into_iter().zip(values).take(count).collect(),
+            next: (!is_last).then_some(next),
+        })
+    }
+
+    fn remove(&self, keys: &mut [ReasonKey]) -> io::Result<()> {
+        if keys.is_empty() {
+            return Ok(());
+        }
         let mut attributes = BatchAttributes {
             in_batch: 0,
             out_batch: 0,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use ebpf_congestion_signals_common::REASON_OF_QDISC;
+use ebpf_congestion_signals_common::{REASON_IS_KNOWN, REASON_OF_QDISC};
 
 use crate::btf::{Btf, BtfError};
 use crate::drop_class;
@@ -46,7 +46,8 @@ impl Reasons {
         Ok(Self { names })
     }
 
-    /// Every reason's number and class, with [`REASON_OF_QDISC`] where that holds.
+    /// Every reason's number and class, with [`REASON_IS_KNOWN`], and [`REASON_OF_QDISC`] where that
+    /// holds.
     pub(super) fn classes(&self) -> impl Iterator<Item = (u32, u32)> {
         self.names.iter().map(|(number, name)| {
             let class = drop_class::class_of(name) as u32;
@@ -55,11 +56,11 @@ impl Reasons {
             } else {
                 0
             };
-            (*number, class | flag)
+            (*number, class | flag | REASON_IS_KNOWN)
         })
     }
 
-    /// Whether the kernel tells reasons at all.
+    /// Whether the kernel reports reasons at all.
     pub(super) fn is_empty(&self) -> bool {
         self.names.is_empty()
     }

@@ -45,7 +45,7 @@ impl Pump {
             .as_fd()
             .try_clone_to_owned()
             .map_err(EventsError::Register)?;
-        // Readers are told what happens from now on.
+        // Readers get what happens from now on.
         while ring.next().is_some() {}
         drop(ring);
         // SAFETY: an `OwnedFd` is open, and the same descriptor, for as long as it is owned.
@@ -135,7 +135,7 @@ fn decode(shared: &Shared, kind: EventKind, event: &RawEvent) -> Event {
             direction: Direction::ALL
                 .get(event.direction as usize)
                 .copied()
-                .unwrap_or(Direction::Leaving),
+                .unwrap_or(Direction::Egress),
             packets: event.packets,
             bytes: event.bytes,
             location: event.location,

@@ -75,6 +75,8 @@ pub(super) struct Tells {
     receive_buffers: bool,
     softirqs: bool,
     pub(super) buffers: bool,
+    /// Their occupancy over time.
+    pub(super) pressures: bool,
 }
 
 impl Tells {
@@ -99,7 +101,8 @@ impl Tells {
             softirqs: options.has(Signal::Softirqs)
                 && works("softirq_entry")
                 && works("softirq_exit"),
-            buffers: options.has(Signal::Buffers),
+            buffers: options.has(Signal::Buffers) || options.governing,
+            pressures: options.has(Signal::Buffers),
         }
     }
 }
@@ -118,11 +121,16 @@ impl Tells {
         receive_buffers: true,
         softirqs: true,
         buffers: true,
+        pressures: true,
     };
 }
 
 impl EbpfSource {
-    /// Loads the probes and attaches all that this kernel can have.
+    /// Loads the probes and attaches all that this kernel supports.
+    ///
+    /// Blocks while it reads the kernel's BTF and loads the programs: some tenths of a second, about
+    /// a second in a debug build. In an async program, call it before the runtime starts or in
+    /// `spawn_blocking`.
     pub fn load() -> Result<Self, LoadError> {
         Self::load_with(&EbpfOptions::default())
     }
@@ -159,7 +167,7 @@ impl EbpfSource {
         })
     }
 
-    /// Takes the probes out of the kernel. Counters stay readable and stand still; samples say
+    /// Takes the probes out of the kernel. Counters stay readable and no longer grow; samples say
     /// that they are no longer live. Detaching again does nothing.
     pub fn detach(&self) {
         self.shared.attached.store(false, Ordering::Relaxed);
@@ -272,12 +280,10 @@ impl Shared {
             return;
         }
         let had_drops = self.slots.drops(flow.index) != DropTable::default();
-        let mut registry = self.registry.lock();
-        registry.remove(flow);
-        let live = (had_drops && self.reason_table.note_release()).then(|| registry.live_slots());
-        drop(registry);
-        if let Some(live) = live {
-            self.reason_table.sweep(&live);
+        self.registry.lock().remove(flow);
+        if had_drops {
+            let is_live = |slot, generation| self.registry.lock().is_live(slot, generation);
+            self.reason_table.on_release(is_live);
         }
     }
 }

@@ -266,9 +266,9 @@ mod tests {
                 packets: 2,
                 bytes: 2400,
             };
-            let (leaving, full) = (Direction::Leaving, DropClass::QueueFull);
-            flows[1].drop_packets(leaving, full, "QDISC_DROP", dropped);
-            flows[1].drop_packets(leaving, DropClass::Policy, "NETFILTER_DROP", dropped);
+            let (egress, full) = (Direction::Egress, DropClass::QueueFull);
+            flows[1].drop_packets(egress, full, "QDISC_DROP", dropped);
+            flows[1].drop_packets(egress, DropClass::Policy, "NETFILTER_DROP", dropped);
             recorder.record().unwrap();
             source.advance(MS);
         }

@@ -2,7 +2,7 @@
 
 use crate::source::Capability;
 
-/// What only probes in the kernel tell.
+/// Why a signal is missing that only probes report.
 const NEEDS_PROBES: &str = "not available without privilege; probes (EbpfSource) report it";
 
 /// The signals. `queues` says why devices' queues cannot be looked at.

@@ -11,7 +11,7 @@ const KEPT_SENDS: usize = 4096;
 /// Measurements without a sign of split batches after which batches are taken to stay whole.
 const QUIET_MEASUREMENTS: u32 = 64;
 
-/// Tells the destinations of a ledger apart; which one is the caller's to know.
+/// Identifies a destination of a ledger; the caller assigns it.
 pub type Destination = u32;
 
 /// Sends of one socket, oldest first, and what of them the kernel still has.

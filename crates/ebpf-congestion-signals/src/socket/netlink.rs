@@ -1,4 +1,4 @@
-//! Queues and routes, as the kernel tells anybody over rtnetlink.
+//! Queues and routes, which rtnetlink reports without privilege.
 
 use std::io;
 use std::net::IpAddr;
@@ -23,7 +23,7 @@ const ANSWER_TIMEOUT_MS: i64 = 1000;
 /// More than the kernel puts into one part of an answer (`NLMSG_GOODSIZE` and a dump's 32 kB).
 const ANSWER_BYTES: usize = 65_536;
 
-/// A queue discipline, as told.
+/// A queue discipline, as reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Qdisc {
     /// Index of its device.

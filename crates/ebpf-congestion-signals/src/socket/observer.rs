@@ -34,7 +34,7 @@ impl Observer {
         }
     }
 
-    /// Looks at the socket's memory, if it is time to.
+    /// Reads the socket's memory use, if it is time to.
     fn look_if_due(&self, now: KernelTime) {
         if !self.state.is_due(now) {
             return;
@@ -65,7 +65,7 @@ impl Observer {
             flow: Some(self.state.flow.id),
             reason: Arc::from(reason),
             class,
-            direction: Direction::Leaving,
+            direction: Direction::Egress,
             packets: count(send.datagrams()),
             bytes: count(send.bytes),
             location: 0,
@@ -73,7 +73,7 @@ impl Observer {
     }
 }
 
-/// Looks at a socket's memory now.
+/// Reads a socket's memory use now.
 pub(super) fn look(shared: &Shared, state: &SocketState, descriptor: &OwnedFd) {
     let sequence = state.sequence();
     match kernel::memory(descriptor.as_fd()) {

@@ -30,7 +30,7 @@ pub(super) enum Order {
     OfArrival,
     /// Every flow waits for itself.
     Apart,
-    /// Not known: there are several queues, and which of them is a flow's is not told.
+    /// Not known: there are several queues, and which of them is a flow's is not reported.
     Unknown,
 }
 

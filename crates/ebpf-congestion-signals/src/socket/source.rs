@@ -33,7 +33,7 @@ use crate::source::{Capability, FlowId, FlowReader, SignalSource, Watch, WatchTa
 ///
 /// A flow is live while the code that sends on its socket reports to an observer
 /// ([`SignalSource::observe_socket`]): what the kernel took, and what it refused. Between these
-/// reports the source looks at the socket's memory, at most once in 200 us a socket and only while
+/// reports the source reads the socket's memory use, at most once in 200 us a socket and only while
 /// something was sent, so that a reader only loads what is known.
 ///
 /// What it cannot know is in [`capabilities`](SignalSource::capabilities): drops inside a queue,
@@ -48,7 +48,7 @@ pub(super) struct Shared {
     sockets: Mutex<HashMap<u64, Watched>>,
     /// Those that are observed, to find competing traffic of a socket.
     observed: RwLock<Vec<Weak<SocketState>>>,
-    /// Where in `observed` the next look begins.
+    /// Where in `observed` the next search begins.
     next: AtomicUsize,
     pub(super) queues: Queues,
     pub(super) network_errors: NetworkErrors,
@@ -69,7 +69,7 @@ struct Watched {
 }
 
 impl SocketSource {
-    /// A source, where this kernel tells what it needs (Linux 4.12): a socket is made and read to
+    /// A source, where this kernel reports what it needs (Linux 4.12): a socket is made and read to
     /// find out. The error says what is missing.
     pub fn probe() -> Result<Self, WatchError> {
         let failed = |operation| move |source| WatchError::Socket { operation, source };
@@ -140,7 +140,7 @@ impl Shared {
         company.into_iter().flatten()
     }
 
-    /// A socket waits: its queue is worth a look.
+    /// A socket waits: its queue is to be listed.
     pub(super) fn wake_poller(&self) {
         if let Some(Ok(poller)) = self.poller.get() {
             poller.wake();
@@ -350,13 +350,13 @@ impl FlowReader for Reader {
     fn sample(&self) -> FlowSample {
         let (calls, packets, bytes) = self.flow.sent();
         let mut drops = DropTable::default();
-        let leaving = Direction::Leaving;
-        drops.add(leaving, DropClass::QueueFull, self.flow.queue_full.get());
-        drops.add(leaving, DropClass::Policy, self.flow.policy.get());
+        let egress = Direction::Egress;
+        drops.add(egress, DropClass::QueueFull, self.flow.queue_full.get());
+        drops.add(egress, DropClass::Policy, self.flow.policy.get());
         let mut pressures = [PressureSample::default(); 2];
         if self.peer.is_none() {
             let received = self.state.receive_drops();
-            drops.add(Direction::Arriving, DropClass::ReceiveBuffer, received);
+            drops.add(Direction::Ingress, DropClass::ReceiveBuffer, received);
             pressures = [&self.state.send_pressure, &self.state.receive_pressure]
                 .map(super::pressure::Pressure::sample);
         }

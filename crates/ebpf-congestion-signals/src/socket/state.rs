@@ -19,7 +19,7 @@ use super::truesize::Weight;
 use crate::observer::SocketSend;
 use crate::sample::{BufferSample, KernelTime};
 
-/// Shortest time between two looks at a socket's memory.
+/// Shortest time between two readings of a socket's memory use.
 pub(super) const LOOK_INTERVAL: Duration = Duration::from_micros(200);
 
 /// How long a send buffer that was seen with something in it shows that there is a queue. Devices

@@ -266,7 +266,7 @@ fn a_flood_through_a_small_queue_is_counted_to_the_packet() -> TestResult {
     let mut dropped = 0;
     for index in 0..2 {
         let drops = watches[index].known_sample().drops;
-        let counted = drops.get(Direction::Leaving, class).packets;
+        let counted = drops.get(Direction::Egress, class).packets;
         println!(
             "socket {index}: {} sent, {} arrived, {counted} counted as dropped",
             sent[index], arrived[index]
@@ -335,7 +335,7 @@ fn a_flood_into_a_small_receive_buffer_is_counted_to_the_packet() -> TestResult 
     let table = rows.first().ok_or("the socket is in the table")?.drops;
     let errors = namespace.udp_counters(Family::V4)?.receive_buffer_errors;
     let drops = receiver.known_sample().drops;
-    let counted = drops.get(Direction::Arriving, class).packets;
+    let counted = drops.get(Direction::Ingress, class).packets;
     let all: u64 = sent.iter().sum();
     println!(
         "{all} sent, {read} read, {counted} counted as dropped; /proc/net/udp: {table}, \

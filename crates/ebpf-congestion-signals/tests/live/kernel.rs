@@ -5,7 +5,7 @@ use live_test::Skip;
 
 /// A kernel's version, as far as features are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Version(u32, u32);
+pub(crate) struct Version(pub(crate) u32, pub(crate) u32);
 
 /// Every capability with the first kernel that has what it needs. Distributions add features to
 /// older kernels, so an older one may have it; a newer one must.
@@ -106,7 +106,7 @@ fn missing(capabilities: &[Capability], name: &str) -> Option<String> {
     }
 }
 
-fn running() -> Version {
+pub(crate) fn running() -> Version {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("procfs is there");
     let mut numbers = release.split(|character: char| !character.is_ascii_digit());
     let mut number = || {

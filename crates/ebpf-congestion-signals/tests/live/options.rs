@@ -1,13 +1,17 @@
 //! Options of loading: signals switched off, sends sampled, functions probed.
 
+use std::collections::HashSet;
+use std::error::Error;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::num::NonZeroU32;
 
-use ebpf_congestion_signals::{EbpfOptions, EbpfSource, Signal, SignalSource, WatchTarget};
+use ebpf_congestion_signals::{
+    EbpfOptions, EbpfSource, Signal, SignalSource, WatchTarget, best_source,
+};
 
 use crate::known::Known;
 use crate::traffic::{PAYLOAD, send};
-use crate::{TestResult, bytes_sent, source_with};
+use crate::{TestResult, bytes_sent, source, source_with};
 use live_test::Skip;
 
 fn missing(source: &EbpfSource, name: &str) -> Option<String> {
@@ -77,6 +81,53 @@ fn a_signal_switched_off_is_absent_and_its_probes_are_not_attached() -> TestResu
         .into_iter()
         .fold(EbpfOptions::default(), EbpfOptions::without);
     assert_eq!(EbpfSource::load_with(&none)?.costs()?, []);
+    Ok(())
+}
+
+/// Programs that this process holds, by what the kernel calls them.
+fn held() -> Result<Vec<String>, Box<dyn Error>> {
+    let mut ids = HashSet::new();
+    for entry in std::fs::read_dir("/proc/self/fdinfo")? {
+        // The directory's own descriptor is gone when it is read.
+        let Ok(about) = std::fs::read_to_string(entry?.path()) else {
+            continue;
+        };
+        let id = about.lines().find_map(|line| line.strip_prefix("prog_id:"));
+        ids.extend(id.and_then(|id| id.trim().parse::<u32>().ok()));
+    }
+    let programs = aya::programs::loaded_programs().filter_map(Result::ok);
+    let ours = programs.filter(|program| ids.contains(&program.id()));
+    Ok(ours
+        .filter_map(|program| program.name_as_str().map(str::to_owned))
+        .collect())
+}
+
+#[test]
+fn the_best_source_attaches_only_what_governing_needs() -> TestResult {
+    const NEEDED: [&str; 3] = ["kfree_skb", "net_dev_queue", "qdisc_dequeue"];
+    const NOT_NEEDED: [&str; 7] = [
+        "softirq_raise",
+        "softirq_entry",
+        "softirq_exit",
+        "sock_send_length",
+        "sock_recv_length",
+        "udp_sendmsg",
+        "udp_recvmsg",
+    ];
+    source()?;
+    let count = |names: &[&str]| -> Result<Vec<usize>, Box<dyn Error>> {
+        let held = held()?;
+        // Fifteen bytes of a name are all that the kernel keeps.
+        let is = |held: &String, name: &str| held == &name[..name.len().min(15)];
+        let count = |name: &&str| held.iter().filter(|held| is(held, name)).count();
+        Ok(names.iter().map(count).collect())
+    };
+    let before = [count(&NEEDED)?, count(&NOT_NEEDED)?];
+    let choice = best_source();
+    assert_eq!(choice.name(), "ebpf", "{choice}");
+    assert_eq!(count(&NOT_NEEDED)?, before[1]);
+    let more: Vec<_> = before[0].iter().map(|programs| programs + 1).collect();
+    assert_eq!(count(&NEEDED)?, more);
     Ok(())
 }
 

@@ -2,8 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
-use ebpf_congestion_signals::{Direction, DropClass, SignalSource, WatchTarget};
-use nix::sys::socket::{setsockopt, sockopt};
+use ebpf_congestion_signals::{
+    Direction, DropClass, EbpfOptions, EbpfSource, SignalSource, WatchTarget,
+};
+use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 
 use crate::known::Known;
 use crate::traffic::{PAYLOAD, drain, send, send_batch};
@@ -36,7 +38,7 @@ fn overflow(receiver: IpAddr, sender: IpAddr) -> TestResult {
         (DropClass::Other, "UNKNOWN")
     };
     let drops = received.known_sample().drops;
-    assert_eq!(drops.get(Direction::Arriving, class).packets, dropped);
+    assert_eq!(drops.get(Direction::Ingress, class).packets, dropped);
     assert_eq!(drops.total().packets, dropped);
     let reasons = source.drops_by_reason(Some(received.id()));
     let [by] = reasons.as_slice() else {
@@ -110,11 +112,35 @@ fn a_batch_that_a_receiver_has_no_room_for_counts_every_segment() -> TestResult 
         }
         let dropped = BATCHES * SEGMENTS - read;
         assert!(dropped > 0, "a small buffer that nobody reads overflows");
-        let drops = watch.known_sample().drops.direction(Direction::Arriving);
+        let drops = watch.known_sample().drops.direction(Direction::Ingress);
         assert_eq!(
             drops.packets, dropped as u64,
             "takes batches: {takes_batches}"
         );
+    }
+    Ok(())
+}
+
+#[test]
+fn governing_probes_know_a_receive_buffer_that_overflows() -> TestResult {
+    source()?;
+    let source = EbpfSource::load_with(&EbpfOptions::default().governing())?;
+    let sink = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    setsockopt(&sink, sockopt::RcvBuf, &65_536)?;
+    let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let watch = source.watch(WatchTarget::socket(&sink))?;
+    send(&sender, sink.local_addr()?, DATAGRAMS)?;
+    let buffers = watch.known_sample().buffers.ok_or("it overflowed")?;
+    assert_eq!(buffers.rcvbuf as usize, getsockopt(&sink, sockopt::RcvBuf)?);
+    assert_eq!(watch.known_sample().receive_pressure.samples, 0);
+    let held = drain(&sink)? * PAYLOAD as u64;
+    match buffers.rmem_payload {
+        Some(told) => {
+            let told = u64::from(told);
+            assert!(told.abs_diff(held) <= held / 10, "{told} of {held}");
+        }
+        // Where a drop does not say whose it is, the buffer is seen, and no packet.
+        None => assert!(kernel::has(&source, "udp_fail_queue_rcv_skb")),
     }
     Ok(())
 }

@@ -100,3 +100,37 @@ fn a_flow_whose_reasons_many_have_had_before_tells_its_own() -> TestResult {
     assert_eq!(source.host().reasons_lost, 0);
     Ok(())
 }
+
+#[test]
+fn reasons_of_released_flows_make_room_for_others() -> TestResult {
+    crate::source()?;
+    let source = EbpfSource::load_with(&EbpfOptions::default().flows(2))?;
+    let (sink, sender) = overflowing()?;
+    let to = sink.local_addr()?;
+    // Watched throughout, with a drop to its name.
+    let (kept_sink, _) = overflowing()?;
+    let kept = source.watch(WatchTarget::socket(&kept_sink))?;
+    send(&sender, kept_sink.local_addr()?, 40)?;
+    let of_kept = source.drops_by_reason(Some(kept.id()));
+    assert!(!of_kept.is_empty());
+    send(&sender, to, 40)?;
+    // The table has 4,100 entries, of which each of these flows takes one.
+    for _ in 0..5000 {
+        let watch = source.watch(WatchTarget::socket(&sink))?;
+        send(&sender, to, 1)?;
+        drop(watch);
+    }
+    let last = source.watch(WatchTarget::socket(&sink))?;
+    send(&sender, to, 1)?;
+    let of_last: u64 = source
+        .drops_by_reason(Some(last.id()))
+        .iter()
+        .map(|by| by.drops.packets)
+        .sum();
+    assert_eq!(of_last, 1);
+    assert_eq!(source.host().reasons_lost, 0);
+    assert_eq!(source.drops_by_reason(Some(kept.id())), of_kept);
+    let arrived = drain(&sink)?;
+    assert!(arrived < 40, "it was full: {arrived}");
+    Ok(())
+}

@@ -107,7 +107,7 @@ impl Receiver {
         let nanos = now.since_start().as_nanos();
         let updated = KernelTime::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         self.signals.set(|sample| {
-            let (arriving, class) = (Direction::Arriving, DropClass::ReceiveBuffer);
+            let (arriving, class) = (Direction::Ingress, DropClass::ReceiveBuffer);
             let drops = sample.drops.get_or_insert_default();
             let told = drops.get(arriving, class);
             let more = DropCounters {

@@ -377,7 +377,7 @@ fn set(
             (DropClass::QueueFull, state.queue_drops),
             (DropClass::Policy, state.policy_drops),
         ] {
-            drops.add(Direction::Leaving, class, dropped);
+            drops.add(Direction::Egress, class, dropped);
         }
         sample.drops = Some(drops);
         sample.updated = Some(ebpf_congestion_signals::KernelTime::from_nanos(now.nanos()));

@@ -118,11 +118,18 @@ fn responses_beside_tcp() {
                 ours.len(),
                 theirs.len()
             ));
+            for (who, times) in [("stock", &theirs), ("governed", &ours)] {
+                let at = |percent| percentile(times, percent);
+                let (p10, p50, p90, p99) = (at(10), at(50), at(90), at(99));
+                table.note(format!(
+                    "{who}'s time {p10:.0} {p50:.0} {p90:.0} {p99:.0} ms"
+                ));
+            }
             for percent in [50, 99] {
                 let part = percentile(&ours, percent) / percentile(&theirs, percent);
-                // A stock sender takes most of the link from Linux's TCP, which keeps little in its
-                // queue; half of the link takes longer.
-                let most = if title == "linux" { 3.0 } else { 2.0 };
+                // A stock sender takes nine tenths of the link from Linux's TCP, which keeps little in
+                // its queue: 50 ms where half of the link alone takes 64 ms and a round trip.
+                let most = if title == "linux" { 2.5 } else { 1.5 };
                 let what = format!("p{percent} of stock's");
                 table.aims(&what, part, AtMost(1.2), AtMost(most));
             }
@@ -194,12 +201,19 @@ fn two_processes_beside_tcp() {
         for kind in KINDS {
             let mut table = Table::new(name("processes beside TCP", (title, kind)));
             let base = Base::cubic();
-            let scenario = scenarios::beside(kind, base.governed(), &[base.governed()]);
-            let outcome = traced(scenario.competitor(competitor())).run();
-            table.note(summary("governed", &outcome));
-            let share = shares(&outcome)[2];
+            let mut of_tcp = Vec::new();
+            for seed in 1..=5 {
+                let scenario = scenarios::beside(kind, base.governed(), &[base.governed()]);
+                let mut scenario = traced(scenario.competitor(competitor()));
+                scenario.seed = seed;
+                let outcome = scenario.run();
+                of_tcp.push(shares(&outcome)[2]);
+            }
+            table.note(format!("TCP's shares in five runs {of_tcp:.3?}"));
+            let mean = of_tcp.iter().sum::<f64>() / 5.0;
             let goal = Within(0.25, 0.42);
-            table.aims("TCP's share", share, goal, Within(0.25, 0.55));
+            // One that fills the queue drops less than is made room for it by two.
+            table.aims("TCP's mean share", mean, goal, Within(0.25, 0.5));
             table.finish();
         }
     }

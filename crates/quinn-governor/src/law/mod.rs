@@ -278,13 +278,15 @@ impl Law {
                 let outgrown = outgrows_bursts(&queue, used, self.mtu, self.srtt, tuning);
                 let standing = self.standing.look(now, &queue, self.srtt, tuning) || outgrown;
                 self.crowd.look(now, self.standing.time(now), tuning);
-                let besides = self.in_flight.saturating_sub(queue.own);
-                self.rounds.look(now, besides, self.srtt, tuning);
+                self.rounds
+                    .look(now, self.in_flight, queue.own, self.srtt, tuning);
                 self.most_besides = match self.kind {
                     BaseKind::LossBased if !base.slow_start => self.rounds.growth(tuning),
                     _ => u64::MAX,
                 };
-                let fits = self.rounds.refill(&queue, self.in_flight, outgrown);
+                let fits = self
+                    .rounds
+                    .refill(&queue, self.in_flight, self.app_limited, outgrown);
                 // A queue that overflows holds no burst of the pacer.
                 let fits = if self.overflows(now) { 0 } else { fits };
                 let kept = self

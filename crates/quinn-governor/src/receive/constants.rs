@@ -16,7 +16,7 @@ pub(super) const ANNOUNCED: u64 = 8;
 pub(super) const HEADERS: u64 = 16;
 
 tuning! {
-    /// The receiving law's numbers.
+    /// The receiving side's numbers.
     #[derive(Clone, Copy, Debug, PartialEq)]
     ReceiveTuning;
 

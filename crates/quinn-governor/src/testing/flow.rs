@@ -6,11 +6,11 @@ use ebpf_congestion_signals::{MockFlow, MockSource, QueueId, QueueSample};
 
 use super::Op;
 use super::link::Link;
-use crate::{Governor, Governors};
+use crate::{Factory, Governors};
 
 pub(super) struct Flow {
     mock: MockFlow,
-    pub(super) governor: Arc<Governor>,
+    pub(super) governor: Arc<Factory>,
     pub(super) link: Link,
     pub(super) deaf: bool,
     pub(super) live: bool,

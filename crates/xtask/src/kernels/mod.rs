@@ -52,7 +52,7 @@ pub(crate) struct Options {
     /// those between.
     series: Vec<Series>,
     /// Seconds that all tests of one kernel may take, its boot included; then it is killed.
-    #[arg(long, default_value_t = 600)]
+    #[arg(long, default_value_t = 600, allow_negative_numbers = true)]
     timeout: u64,
     /// Put the table into docs/signals.md, if all is right.
     #[arg(long)]

@@ -120,89 +120,89 @@ impl Default for Parameters {
 #[command(next_help_heading = "Parameters (default: the scenario's own)")]
 pub(super) struct Overrides {
     /// Rate of the bottleneck in Mbit/s, headers included.
-    #[arg(long, value_name = "MBITS")]
+    #[arg(long, value_name = "MBITS", allow_negative_numbers = true)]
     rate: Option<f64>,
     /// What may wait at the bottleneck, in kB.
-    #[arg(long, value_name = "KB")]
+    #[arg(long, value_name = "KB", allow_negative_numbers = true)]
     queue: Option<f64>,
     /// What may leave the bottleneck at once after idleness, in kB.
-    #[arg(long, value_name = "KB")]
+    #[arg(long, value_name = "KB", allow_negative_numbers = true)]
     bucket: Option<f64>,
     /// Where the bottleneck is.
     #[arg(long, value_enum)]
     bottleneck: Option<Place>,
     /// Round trip of the path when nothing waits, in ms.
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", allow_negative_numbers = true)]
     delay: Option<f64>,
     /// Random delay on top, in ms, half of it each way; order is kept.
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", allow_negative_numbers = true)]
     jitter: Option<f64>,
     /// Random loss on the way to the receiver, in percent.
-    #[arg(long, value_name = "PERCENT")]
+    #[arg(long, value_name = "PERCENT", allow_negative_numbers = true)]
     loss: Option<f64>,
     /// How long each run sends.
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     seconds: Option<f64>,
     /// Runs of stock, and as many governed, in turn.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     rounds: Option<u32>,
     /// Flows that are measured, each with a socket of its own.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     flows: Option<u16>,
     /// How much later each flow begins than the one before.
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     stagger: Option<f64>,
     /// Let the server send, from its one socket to so many peers; 0: let the client send.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     peers: Option<u16>,
     /// TCP Cubic flows on the same queue (iperf3).
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     tcp: Option<u8>,
     /// Stock QUIC flows on the same queue.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     rivals: Option<u16>,
     /// Rate in the middle third of the time, in Mbit/s.
-    #[arg(long, value_name = "MBITS")]
+    #[arg(long, value_name = "MBITS", allow_negative_numbers = true)]
     step: Option<f64>,
     /// What a packet filter of the sender's host drops, in percent.
-    #[arg(long, value_name = "PERCENT")]
+    #[arg(long, value_name = "PERCENT", allow_negative_numbers = true)]
     policy: Option<f64>,
     /// Receive buffer of the receiver's socket, in kB.
-    #[arg(long, value_name = "KB")]
+    #[arg(long, value_name = "KB", allow_negative_numbers = true)]
     receive_buffer: Option<f64>,
     /// Threads that keep processors busy meanwhile.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     busy: Option<u16>,
     /// Send bursts of so many kB instead of all the time.
-    #[arg(long, value_name = "KB")]
+    #[arg(long, value_name = "KB", allow_negative_numbers = true)]
     burst: Option<f64>,
     /// Pause between bursts, in ms.
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", allow_negative_numbers = true)]
     pause: Option<f64>,
     /// UDP that another program sends by the same queue, in Mbit/s, whatever is lost; until half a
     /// second before the end, or before what --download-first says.
-    #[arg(long, value_name = "MBITS")]
+    #[arg(long, value_name = "MBITS", allow_negative_numbers = true)]
     flood: Option<f64>,
     /// Download for this time before sending.
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     download_first: Option<f64>,
     /// Take the probes away after this share of the time, 0 to 1.
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     detach: Option<f64>,
     /// Make all flows, or all peers, from one socket.
     #[arg(long)]
     one_socket: bool,
     /// Connections that clients begin and forget before the others.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     half_open: Option<u16>,
     /// Connections that each client makes and closes before its own.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     reconnects: Option<u16>,
     /// What happens at a third of the time.
     #[arg(long, value_enum, value_name = "WHAT")]
     disturb: Option<Disturbance>,
     /// For how long it lasts.
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     disturb_seconds: Option<f64>,
 }
 

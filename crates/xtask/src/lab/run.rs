@@ -159,6 +159,21 @@ impl Bench<'_> {
         })
     }
 
+    /// TCP alone in the place of the flows.
+    pub(super) fn run_tcp(&self, congestion: &str) -> Result<(TcpReport, Option<QdiscStats>)> {
+        self.interrupt.check()?;
+        let ground = Ground::lay(self.parameters)?;
+        let path = ground.path().context("a single host has no path for TCP")?;
+        let _busy = BusyProcessors::start(self.parameters.busy.into(), 0)?;
+        let config = Iperf3Config {
+            congestion: congestion.to_owned(),
+            connections: u8::try_from(self.parameters.flows)?,
+            ..self.tcp_config()
+        };
+        let tcp = self.finish_tcp(Iperf3::start(path, &config)?)?;
+        Ok((tcp, Some(path.bottleneck_stats()?)))
+    }
+
     fn start(&self, namespace: &Namespace, program: &str, options: &str) -> Result<Process> {
         self.interrupt.check()?;
         Ok(Process::start(namespace, program, options)?)

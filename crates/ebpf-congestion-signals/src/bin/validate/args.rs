@@ -19,7 +19,7 @@ pub(crate) struct Args {
     pub(crate) load: LoadChoice,
     /// Payload of iperf3's datagrams in bytes; iperf3's own choice (as large as loopback carries)
     /// unless given. 1200 is what QUIC sends, and costs a probe's run for every 1200 bytes
-    #[arg(long, value_parser = clap::value_parser!(u16).range(16..=65_507))]
+    #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(16..=65_507))]
     pub(crate) datagram_bytes: Option<u16>,
     /// How long to measure, in seconds; at least one turn of five periods is measured
     #[arg(long, default_value = "30", allow_negative_numbers = true, value_parser = parse_seconds)]

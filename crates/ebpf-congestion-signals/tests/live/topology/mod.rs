@@ -4,4 +4,6 @@ mod bed;
 mod bystanders;
 mod containers;
 mod devices;
+mod hooks;
+mod link_local;
 mod shapers;

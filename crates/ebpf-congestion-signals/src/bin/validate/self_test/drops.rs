@@ -53,7 +53,7 @@ fn counted(source: &EbpfSource, watch: &Watch) -> u64 {
     // Without reasons, no kernel tells one class from another.
     if has(source, "skb_drop_reason") {
         drops
-            .get(Direction::Arriving, DropClass::ReceiveBuffer)
+            .get(Direction::Ingress, DropClass::ReceiveBuffer)
             .packets
     } else {
         drops.total().packets

@@ -1,4 +1,4 @@
-//! The law of the receiving side: how much all peers of a socket together may have on its way.
+//! The control law of the receiving side: how much all peers of a socket together may have on its way.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ impl ReceiveSignals {
     /// What a sample of a socket (not of a single peer) says.
     pub fn of(sample: &FlowSample) -> Self {
         let drops = sample.drops.unwrap_or_default();
-        let arriving = |class| drops.get(Direction::Arriving, class).packets;
+        let arriving = |class| drops.get(Direction::Ingress, class).packets;
         let buffers = sample.buffers.as_ref();
         Self {
             live: sample.congestion.live,
@@ -55,7 +55,7 @@ pub struct ReceiveProgress {
 /// How much all peers of a socket together may have on its way, so that what the socket's buffer
 /// cannot hold is not sent. No clock and no I/O.
 #[derive(Clone, Debug)]
-pub struct ReceiveLaw {
+pub struct ReceiveControl {
     tuning: &'static ReceiveTuning,
     most: u64,
     /// In force; `None`: nothing is held back.
@@ -82,8 +82,8 @@ struct Seen {
     received: u64,
 }
 
-impl ReceiveLaw {
-    /// A law that holds nothing back yet. `most` is what each connection's window is without it,
+impl ReceiveControl {
+    /// Holds nothing back yet. `most` is what each connection's window is without it,
     /// bytes.
     pub fn new(most: u64) -> Self {
         Self::with(most, &ReceiveTuning::STANDARD)
@@ -130,7 +130,7 @@ impl ReceiveLaw {
             self.round = None;
             return None;
         };
-        // Counters do not run backwards: what came before the first look is not ours either.
+        // Counters do not run backwards: what came before the first update is not ours either.
         let dropped = answered.is_some_and(|answered| signals.drops > answered);
         let capacity = payload(buffer, signals.payload_share, self.tuning);
         if self.in_round(now, progress) {
@@ -206,7 +206,7 @@ impl ReceiveLaw {
         let credit = granted.saturating_add(granted / HEADERS);
         let end = received.saturating_add(credit);
         self.round = Some((now + progress.round_trip, end));
-        // At first nobody knows how much of what was granted was used.
+        // At first it is unknown how much of what was granted was used.
         let level = granted.min(limit.saturating_mul(self.tuning.unknown_level));
         self.overflow = Some((level, now));
         self.stepped = Some(now);
