@@ -17,6 +17,7 @@ mod reasons;
 mod ring;
 mod socket;
 mod source;
+mod token_bucket;
 
 pub use load::ProbeCost;
 pub use options::{EbpfOptions, Signal};

@@ -57,6 +57,10 @@ impl FlowReader for Reader {
         };
         let counts_sends = tells.sends && !self.flow.is_peer();
         let (sent_bytes, sent_packets) = slots.sent(index);
+        let queue = slots.queue_state(index);
+        if queue.is_some_and(|queue| queue.limit.is_none() && queue.kind.as_str() == "tbf") {
+            self.shared.token_bucket.look_again();
+        }
         FlowSample {
             source: SourceKind::Ebpf,
             taken: super::source::now(),
@@ -65,7 +69,7 @@ impl FlowReader for Reader {
             sent_bytes: tells.packets.then_some(sent_bytes),
             sent_packets: tells.packets.then_some(sent_packets),
             send: counts_sends.then(|| slots.send(index)),
-            queue: slots.queue_state(index),
+            queue,
             sojourn: tells.queues.then(|| slots.sojourn(index)),
             buffers: slots.buffers(index).filter(|_| tells.buffers),
             send_pressure,
