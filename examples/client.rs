@@ -20,8 +20,8 @@ struct Args {
     /// --cert. Without it any server is taken.
     #[arg(long, value_name = "FILE")]
     cert: Option<PathBuf>,
-    /// Let the server send, which is then the one to be governed. Its report tells of losses.
-    #[arg(long, conflicts_with_all = ["stagger", "bytes", "detach_after", "trace", "record", "qlog"])]
+    /// Let the server send, which is then the one to be governed. Its report has the losses.
+    #[arg(long, conflicts_with_all = ["stagger", "download_first", "Baseline", "bytes", "detach_after", "trace", "record", "qlog"])]
     download: bool,
     #[command(flatten)]
     load: Load,

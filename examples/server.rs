@@ -11,9 +11,9 @@ use examples::program::{self, Session, print_drops};
 use examples::serve::{End, Server};
 use examples::{certificate, endpoint};
 
-/// Receives uploads until Ctrl-C and tells each sender what arrived; sends to those who ask for
+/// Receives uploads until Ctrl-C and reports to each sender what arrived; sends to those who ask for
 /// downloads. Each peer is a flow of its
-/// own: what the kernel drops of it is told apart, and what the server sends to it is governed.
+/// own: its drops are counted separately, and what the server sends to it is governed.
 #[derive(Debug, Parser)]
 #[command(name = "server")]
 struct Args {
@@ -28,11 +28,12 @@ struct Args {
     #[arg(long, allow_negative_numbers = true, value_parser = parse_seconds)]
     seconds: Option<Duration>,
     /// End after this many uploads and downloads.
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..))]
     flows: Option<u16>,
     /// Size of the socket's receive buffer in bytes; the system's default without it. A small one
     /// overflows where the receiver is busy.
-    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=1 << 30))]
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true,
+        value_parser = clap::value_parser!(u32).range(1..=1 << 30))]
     receive_buffer: Option<u32>,
     /// Have each peer prove its address (a QUIC Retry) before its connection is accepted.
     #[arg(long)]

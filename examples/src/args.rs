@@ -7,6 +7,8 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use crate::baseline::Baseline;
+
 /// How congestion is controlled and by whose signals, and how to print the result.
 #[derive(Args, Clone, Debug)]
 pub struct Common {
@@ -32,24 +34,42 @@ pub struct Load {
     #[arg(long, default_value = "10", allow_negative_numbers = true, value_parser = parse_seconds)]
     pub seconds: Duration,
     /// Connections, each from a socket of its own unless --one-socket says otherwise.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=512))]
+    #[arg(long, default_value_t = 1, allow_negative_numbers = true,
+        value_parser = clap::value_parser!(u16).range(1..=512))]
     pub flows: u16,
     /// Make all connections from one socket.
     #[arg(long)]
     pub one_socket: bool,
     /// Go on from a new socket after this time, as after a change of the network.
-    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, conflicts_with = "one_socket")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = parse_seconds,
+        conflicts_with = "one_socket")]
     pub rebind_after: Option<Duration>,
     /// Before the first connection, begin this many more from other ports, and let nobody hear of
     /// them again: what a flood of made-up addresses looks like to a server.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
     pub half_open: u16,
     /// Before each connection, connect and close this often from the same socket.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
     pub reconnects: u16,
+    /// What else to do against a standing queue.
+    #[command(flatten)]
+    pub baseline: Baseline,
     /// Let each connection begin to send this much later than the one before.
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = parse_seconds)]
     pub stagger: Option<Duration>,
+    /// Download for this time before each upload, over the same connection.
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = parse_seconds)]
+    pub download_first: Option<Duration>,
     /// Bursts and pauses, if not all the time.
     #[command(flatten)]
     pub bursts: Option<Bursts>,
@@ -75,7 +95,7 @@ pub struct Bursts {
     /// Send bursts of so many bytes, with pauses between, and report how long each took to be
     /// acknowledged.
     #[arg(long = "burst", value_name = "BYTES", requires = "pause", required = false,
-        value_parser = clap::value_parser!(u32).range(1..))]
+        allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub bytes: u32,
     /// How long to pause after a burst.
     #[arg(long, value_name = "SECONDS", requires = "bytes", required = false,
@@ -93,7 +113,9 @@ impl Load {
             rebind_after: None,
             half_open: 0,
             reconnects: 0,
+            baseline: Baseline::default(),
             stagger: None,
+            download_first: None,
             bursts: None,
             detach_after: None,
             trace: None,
@@ -102,8 +124,8 @@ impl Load {
         }
     }
 
-    /// Ends the program with advice, as for any wrong option, if what was asked for cannot be had
-    /// together.
+    /// Ends the program with advice, as for any wrong option, if options exclude one
+    /// another.
     pub fn check<Program: CommandFactory>(&self) {
         if let Some(advice) = self.advice() {
             let wrong = ErrorKind::ArgumentConflict;
@@ -113,10 +135,10 @@ impl Load {
 
     fn advice(&self) -> Option<&'static str> {
         let stagger = self.stagger.unwrap_or_default();
-        let last = stagger * u32::from(self.flows - 1);
+        let last = stagger * u32::from(self.flows - 1) + self.download_first.unwrap_or_default();
         (last >= self.seconds).then_some(
             "the last flow would begin after the end: give a longer --seconds or a shorter \
-             --stagger",
+             --stagger or --download-first",
         )
     }
 }

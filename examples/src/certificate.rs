@@ -22,15 +22,20 @@ pub enum Transfer {
     Upload,
     /// The server.
     Download,
+    /// First the server, then the client.
+    DownloadThenUpload,
 }
 
 impl Transfer {
+    const ALL: [Self; 3] = [Self::Upload, Self::Download, Self::DownloadThenUpload];
+
     /// Both ends must name the same protocol, so that nothing else is taken for it; and the server
     /// learns by it what the client wants.
     fn protocol(self) -> &'static [u8] {
         match self {
             Self::Upload => b"governed-upload/1",
             Self::Download => b"governed-download/1",
+            Self::DownloadThenUpload => b"governed-download-upload/1",
         }
     }
 
@@ -39,11 +44,10 @@ impl Transfer {
         let data = connection.handshake_data();
         let data = data.and_then(|data| data.downcast::<HandshakeData>().ok());
         let named = data.and_then(|data| data.protocol);
-        if named.as_deref() == Some(Self::Download.protocol()) {
-            Self::Download
-        } else {
-            Self::Upload
-        }
+        let wanted = Self::ALL
+            .into_iter()
+            .find(|transfer| named.as_deref() == Some(transfer.protocol()));
+        wanted.unwrap_or(Self::Upload)
     }
 }
 
@@ -100,8 +104,9 @@ pub fn generate() -> anyhow::Result<(CertificateDer<'static>, QuicServerConfig)>
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()
         .with_single_cert(vec![certificate.clone()], key.into())?;
-    let both = [Transfer::Upload, Transfer::Download];
-    tls.alpn_protocols = both.map(|transfer| transfer.protocol().to_vec()).into();
+    tls.alpn_protocols = Transfer::ALL
+        .map(|transfer| transfer.protocol().to_vec())
+        .into();
     Ok((certificate, QuicServerConfig::try_from(tls)?))
 }
 

@@ -41,7 +41,7 @@ impl Invention {
                 bytes: DATAGRAM,
             };
             self.flow.drop_packets(
-                Direction::Leaving,
+                Direction::Egress,
                 DropClass::QueueFull,
                 "QDISC_DROP",
                 dropped,

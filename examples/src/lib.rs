@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod args;
+pub mod baseline;
 pub mod certificate;
 pub mod comparison;
 mod connect;
@@ -29,7 +30,8 @@ pub mod trace;
 pub mod units;
 pub mod upload;
 
-/// The code in the README compiles.
+/// The code in the documents compiles.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
-pub struct Readme;
+#[doc = include_str!("../../docs/signals.md")]
+pub struct Documents;

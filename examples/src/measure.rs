@@ -11,10 +11,10 @@ use crate::units::micros;
 /// Digits that a histogram keeps.
 const DIGITS: u8 = 3;
 
-/// Longest round trip that is told from longer ones, in microseconds.
+/// Longest round trip that is recorded as it is, in microseconds.
 const LONGEST: u64 = 60_000_000;
 
-/// Widest window that is told from wider ones: a terabyte.
+/// Widest window that is recorded as it is: a terabyte.
 const WIDEST: u64 = 1 << 40;
 
 /// Distributions over time, sampled while the upload runs, all connections together.

@@ -1,4 +1,4 @@
-//! The server that a client is told to connect to.
+//! The server that a client connects to.
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};

@@ -9,7 +9,7 @@ use quinn::{Connection, ReadError, RecvStream, SendStream, VarInt};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-/// How often the sender is told. One small packet each: next to nothing beside acknowledgements.
+/// How often to report to the sender. One small packet each: next to nothing beside acknowledgements.
 const REPORT_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The code with which a receiver ends a stream: the time is over.
@@ -65,10 +65,22 @@ impl Receiving {
         connection: &Connection,
         mut stop: watch::Receiver<bool>,
     ) -> anyhow::Result<()> {
+        // An error says that nobody is left to stop it, which is the same.
+        let stopped = async move { drop(stop.wait_for(|stop| *stop).await) };
+        self.fetch_until(connection, stopped).await?;
+        connection.closed().await;
+        Ok(())
+    }
+
+    /// As [`fetch`](Self::fetch), until `stop` is ready, and the connection stays.
+    pub async fn fetch_until(
+        &self,
+        connection: &Connection,
+        stop: impl Future<Output = ()>,
+    ) -> anyhow::Result<()> {
         let (mut totals, mut data) = connection.open_bi().await?;
         tokio::select! {
-            // An error says that nobody is left to stop it, which is the same.
-            _ = stop.wait_for(|stop| *stop) => {}
+            () = stop => {}
             counted = self.count(Instant::now(), &mut data, &mut totals) => {
                 counted.context("the download broke off")?;
                 bail!("the server ended the download before its time");
@@ -77,7 +89,6 @@ impl Receiving {
         data.stop(TIME_IS_OVER)?;
         self.tell(&mut totals).await?;
         totals.finish()?;
-        connection.closed().await;
         Ok(())
     }
 

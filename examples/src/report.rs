@@ -46,12 +46,12 @@ pub struct SenderReport {
     pub per_flow_goodput_mbps: Vec<f64>,
     /// How long bursts took to be acknowledged; null for a sender that sent all the time.
     pub bursts_us: Option<BurstTimes>,
-    /// What the source told.
+    /// What the source reported.
     pub signals: SignalsReport,
     /// What the governor did.
     pub governor_actions: GovernorActions,
     /// Times that it found the signals untrue and let the base decide alone.
-    pub blind_periods: u64,
+    pub stale_periods: u64,
 }
 
 /// Times from the beginning of a burst until all of it was acknowledged, in microseconds.
@@ -141,12 +141,12 @@ impl SenderReport {
             bursts_us: BurstTimes::of(flows.iter().flat_map(|flow| flow.bursts.iter().copied())),
             signals: signals.unwrap_or_default(),
             governor_actions: control.report().into(),
-            blind_periods: control.report().blind_periods,
+            stale_periods: control.report().stale_periods,
         }
     }
 }
 
-/// What the source told of each sending flow.
+/// What the source reported of each sending flow.
 pub fn sender_totals(measured: &Measured, observation: &Observation) -> Vec<FlowTotals> {
     let watches = measured.flows.iter().zip(1..);
     watches
@@ -224,7 +224,7 @@ impl fmt::Display for SenderReport {
                     counted(actions.local_drop_reductions, "reduction"),
                     counted(actions.slow_start_exits, "slow start"),
                     actions.capped_ms,
-                    counted(self.blind_periods, "time")
+                    counted(self.stale_periods, "time")
                 ),
             )?;
         }
@@ -236,7 +236,9 @@ impl fmt::Display for SenderReport {
             line(
                 "signals",
                 format!(
-                    "{drops} packets of these flows dropped here; {events} events of the host, {lost} more not recorded"
+                    "{} of these flows dropped here; {} of the host, {lost} more not recorded",
+                    counted(drops, "packet"),
+                    counted(events, "event")
                 ),
             )?;
         }

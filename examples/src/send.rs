@@ -36,7 +36,7 @@ const TIME_IS_OVER: VarInt = VarInt::from_u32(0);
 #[derive(Clone, Debug)]
 pub struct Sending {
     connection: Connection,
-    /// Bytes that the receiver told of last.
+    /// Bytes that the receiver reported last.
     delivered: Arc<AtomicU64>,
     /// How long each burst took to be acknowledged.
     bursts: Arc<Mutex<Vec<Duration>>>,
@@ -120,9 +120,9 @@ impl Sending {
         let sent_for = began.elapsed();
         data.reset(TIME_IS_OVER)?;
         match timeout(TOTAL_TIMEOUT, follow).await {
-            Ok(followed) => followed.context("the server did not tell what it received")?,
+            Ok(followed) => followed.context("the server did not report what it received")?,
             Err(_) => bail!(
-                "the server did not tell what it received within {} s",
+                "the server did not report what it received within {} s",
                 TOTAL_TIMEOUT.as_secs()
             ),
         }
@@ -130,9 +130,16 @@ impl Sending {
         Ok(sent_for)
     }
 
-    /// Sends into the stream by which the peer asked for it until it wants no more; the time that
-    /// it sent. [`Sending::delivered`] is final when this returns.
-    pub async fn serve(
+    /// Sends into the stream by which the peer asked for it until it wants no more, and closes the
+    /// connection; the time that it sent. [`Sending::delivered`] is final when this returns.
+    pub async fn serve(&self, streams: (SendStream, RecvStream)) -> anyhow::Result<Duration> {
+        let sent_for = self.send_until_stopped(streams).await?;
+        self.connection.close(VarInt::from_u32(0), b"done");
+        Ok(sent_for)
+    }
+
+    /// As [`serve`](Self::serve), and the connection stays.
+    pub async fn send_until_stopped(
         &self,
         (mut data, totals): (SendStream, RecvStream),
     ) -> anyhow::Result<Duration> {
@@ -148,10 +155,8 @@ impl Sending {
                 _ => return Err(error).context("the download broke off"),
             }
         };
-        followed.context("the client did not tell what it received")?;
-        let sent_for = began.elapsed();
-        self.connection.close(VarInt::from_u32(0), b"done");
-        Ok(sent_for)
+        followed.context("the client did not report what it received")?;
+        Ok(began.elapsed())
     }
 
     /// Writes bursts, each into a stream of its own, until that fails.

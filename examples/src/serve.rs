@@ -23,6 +23,7 @@ use crate::interrupt;
 use crate::program::Session;
 use crate::receive::Receiving;
 use crate::report::{GovernorActions, SenderReport};
+use crate::send::Sending;
 use crate::served::{Download, Samples};
 use crate::signals::{FlowTotals, SignalsReport};
 use crate::units::{bytes, counted, megabits_per_second, rounded};
@@ -255,6 +256,13 @@ async fn serve(
     match Transfer::of(&connection) {
         Transfer::Upload => upload.receive(&connection).await,
         Transfer::Download => download.serve(connection).await,
+        Transfer::DownloadThenUpload => {
+            let asked = connection.accept_bi().await;
+            let streams = asked.context("no download was asked for")?;
+            let sending = Sending::over(connection.clone());
+            sending.send_until_stopped(streams).await?;
+            upload.receive(&connection).await
+        }
     }
 }
 
@@ -312,14 +320,14 @@ pub struct ServerReport {
     pub per_flow_goodput_mbps: Vec<f64>,
     /// What was downloaded, as its sender knows it; null when nothing was.
     pub downloads: Option<SenderReport>,
-    /// What the source told of the peers and the host.
+    /// What the source reported of the peers and the host.
     pub signals: SignalsReport,
     /// What the governor did.
     pub governor_actions: GovernorActions,
     /// Times that the window of what is received was reduced, because the socket's buffer
     /// overflowed.
     pub receive_reductions: u64,
-    /// What the source told of each peer.
+    /// What the source reported of each peer.
     #[serde(skip)]
     pub totals: Vec<FlowTotals>,
 }

@@ -52,7 +52,7 @@ impl Observation {
         self.collector.read_and_reset()
     }
 
-    /// What the source tells of a flow so far; nothing is forgotten while it is watched.
+    /// Totals of a flow so far; nothing is forgotten while it is watched.
     pub fn flow(&self, name: String, watch: &Watch) -> FlowTotals {
         let sample = watch.sample();
         FlowTotals {
@@ -128,7 +128,7 @@ impl Drop for Observation {
     }
 }
 
-/// What the source told of a flow.
+/// What the source reported of a flow.
 #[derive(Clone, Debug)]
 pub struct FlowTotals {
     name: String,
@@ -141,7 +141,7 @@ pub struct FlowTotals {
 impl FlowTotals {
     /// The drops by direction and class, those that happened.
     fn dropped(&self) -> impl Iterator<Item = (Direction, DropClass, DropCounters)> {
-        [Direction::Leaving, Direction::Arriving]
+        [Direction::Egress, Direction::Ingress]
             .into_iter()
             .flat_map(|direction| DropClass::ALL.map(|class| (direction, class)))
             .map(|(direction, class)| (direction, class, self.drops.get(direction, class)))
@@ -221,7 +221,7 @@ mod tests {
                 bytes: 1000,
             };
             flow.drop_packets(
-                Direction::Leaving,
+                Direction::Egress,
                 DropClass::QueueFull,
                 "QDISC_DROP",
                 dropped,

@@ -25,7 +25,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// The source of this choice. Fails only where probes were demanded and cannot be had.
+    /// The source of this choice. Fails only where a source was demanded that does not work here.
     pub fn choose(choice: SourceChoice) -> anyhow::Result<Self> {
         match choice {
             SourceChoice::Auto => Ok(Self::best()),

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::args::Load;
+use crate::baseline::Gate;
 use crate::certificate::{Transfer, Trust};
 use crate::connect;
 use crate::control::Control;
@@ -24,6 +25,7 @@ use crate::interrupt;
 use crate::invented::Invention;
 use crate::lines::{Now, Progress};
 use crate::measure::Distributions;
+use crate::receive::Receiving;
 use crate::send::Sending;
 use crate::signals::Observation;
 use crate::source::Source;
@@ -49,6 +51,7 @@ struct Flow {
     /// the same socket.
     watch: Option<Watch>,
     invention: Option<Invention>,
+    gate: Option<Gate>,
 }
 
 /// What was measured.
@@ -87,25 +90,38 @@ impl Uploads {
         load: Load,
         control: &Control,
     ) -> anyhow::Result<Self> {
-        let client = ClientConfig::new(Arc::new(trust.client(Transfer::Upload)?));
+        let transfer = match load.download_first {
+            Some(_) => Transfer::DownloadThenUpload,
+            None => Transfer::Upload,
+        };
+        let client = ClientConfig::new(Arc::new(trust.client(transfer)?));
         connect::half_open(server, &client, load.half_open).await?;
         let mut flows: Vec<Flow> = Vec::new();
         let mut log = load.qlog.as_deref().map(qlog).transpose()?;
         for _ in 0..load.flows {
             let shared = flows.first().filter(|_| load.one_socket);
-            let (endpoint, watch) = match shared {
-                Some(first) => (first.endpoint.clone(), None),
+            let (endpoint, watch, gate) = match shared {
+                Some(first) => (first.endpoint.clone(), None, None),
                 None => {
                     let socket = endpoint::bind_for(server)?;
+                    load.baseline.prepare(&socket)?;
                     let watch = control.watch(&socket, None);
-                    (control.endpoint(None, socket)?, watch)
+                    let gate = load.baseline.gate(&socket)?;
+                    (control.endpoint(None, socket)?, watch, gate)
                 }
             };
             let log = log.take();
             let mut config = client.clone();
-            config.transport_config(Arc::new(control.transport(log.as_ref())));
+            let mut transport = control.transport(log.as_ref());
+            if let Some(controller) = load.baseline.controller() {
+                transport.congestion_controller_factory(controller);
+            }
+            config.transport_config(Arc::new(transport));
             let (upload, _) = connect::connect(&endpoint, config, server, &load).await?;
-            flows.push(Flow::new(endpoint, watch, upload, control));
+            flows.push(Flow {
+                gate,
+                ..Flow::new(endpoint, watch, upload, control)
+            });
         }
         Ok(Self { flows, load })
     }
@@ -133,8 +149,17 @@ impl Uploads {
             let (upload, stopped) = (flow.upload.clone(), stopped.clone());
             let bursts = self.load.bursts;
             let wait = self.load.stagger.unwrap_or_default() * u32::try_from(index)?;
+            let download = self.load.download_first;
             sending.spawn(async move {
                 sleep(wait).await;
+                if let Some(time) = download {
+                    let downloaded = Receiving::default()
+                        .fetch_until(upload.connection(), sleep(time))
+                        .await;
+                    if let Err(error) = downloaded {
+                        return (index, Err(error));
+                    }
+                }
                 (index, upload.send(stopped, bursts).await)
             });
         }
@@ -178,6 +203,11 @@ impl Uploads {
                         recorder.record().context("cannot write the recording")?;
                     }
                     self.invent(began.elapsed());
+                    for flow in &mut self.flows {
+                        if let Some(gate) = &mut flow.gate {
+                            gate.follow(began.elapsed(), flow.upload.delivered())?;
+                        }
+                    }
                 }
                 () = &mut detach, if !detached => {
                     detached = true;
@@ -330,6 +360,7 @@ impl Flow {
             endpoint,
             watch,
             invention,
+            gate: None,
         }
     }
 

@@ -97,7 +97,7 @@ fn a_transfer_whose_probes_are_detached_ends_as_base_would() -> TestResult {
         detached.lost_first_half * 10 <= stock.lost,
         "governed at first"
     );
-    assert!(control.report().blind_periods > 0, "it noticed");
+    assert!(control.report().stale_periods > 0, "it noticed");
     // The processor is others' too; a sender that stalls would have half.
     assert!(detached.delivered * 10 >= stock.delivered * 9);
     // As base it fills the queue again, and loses what base loses; no burst beyond that.

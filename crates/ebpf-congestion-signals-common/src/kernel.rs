@@ -8,7 +8,7 @@ pub const ABSENT: u32 = u32::MAX;
 /// an array of words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
-pub struct KernelFacts {
+pub struct KernelOffsets {
     /// `sk_buff.next`
     pub skb_next: u32,
     /// `sk_buff.sk`
@@ -148,7 +148,7 @@ pub struct KernelFacts {
     pub counts_all: u32,
 }
 
-impl KernelFacts {
+impl KernelOffsets {
     /// A record that knows nothing: every field [`ABSENT`].
     pub const UNKNOWN: Self = Self {
         skb_next: ABSENT,
@@ -221,4 +221,4 @@ impl KernelFacts {
     };
 }
 
-const _: () = assert!(size_of::<KernelFacts>().is_multiple_of(4));
+const _: () = assert!(size_of::<KernelOffsets>().is_multiple_of(4));

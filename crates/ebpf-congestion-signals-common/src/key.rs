@@ -146,40 +146,40 @@ pub struct ReasonKey {
     pub location: u64,
 }
 
-/// Places that watched sockets are spread over: an empty one says that a socket is not watched,
-/// without a look into the table of those that are. Four times the flows of a source by default.
-pub const COOKIE_PLACES: u32 = 4096;
+/// Buckets that watched sockets are spread over: an empty one shows that a socket is not watched,
+/// without a look-up in the map of those that are. Four times the flows of a source by default.
+pub const COOKIE_BUCKETS: u32 = 4096;
 
-/// Where a socket has its place, by its cookie: the kernel counts them up.
+/// A socket's bucket, by its cookie: the kernel counts cookies up.
 #[inline(always)]
 #[expect(
     clippy::cast_possible_truncation,
     reason = "the low bits are what is wanted"
 )]
-pub const fn cookie_place(cookie: u64) -> u32 {
-    cookie as u32 % COOKIE_PLACES
+pub const fn cookie_bucket(cookie: u64) -> u32 {
+    cookie as u32 % COOKIE_BUCKETS
 }
 
-/// Places that known queues are spread over, each having two to choose from: four times as many
+/// Buckets that known queues are spread over, each having two to choose from: four times as many
 /// as there can be queues.
-pub const QUEUE_PLACES: u32 = 256;
+pub const QUEUE_BUCKETS: u32 = 256;
 
-/// The first place of a queue, by its address counted from anywhere; the other differs in the
+/// The first bucket of a queue, by its address counted from anywhere; the other differs in the
 /// lowest bit. The kernel aligns a `struct Qdisc` to 64 bytes.
 #[inline(always)]
 #[expect(
     clippy::cast_possible_truncation,
     reason = "the low bits are what is wanted"
 )]
-pub const fn queue_place(address: u64) -> u32 {
-    ((address >> 6) ^ (address >> 13)) as u32 % QUEUE_PLACES
+pub const fn queue_bucket(address: u64) -> u32 {
+    ((address >> 6) ^ (address >> 13)) as u32 % QUEUE_BUCKETS
 }
 
 /// A known queue, found by its address without a hash table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct QueueEntry {
-    /// Kernel address of the `struct Qdisc`; 0: the place is empty.
+    /// Kernel address of the `struct Qdisc`; 0: the bucket is empty.
     pub qdisc: u64,
     /// Index among the queue slots.
     pub index: u32,

@@ -20,13 +20,13 @@ mod pressure;
 mod slot;
 
 pub use event::{DecodeError, EVENT_BYTES, EventKind, RawEvent};
-pub use kernel::{ABSENT, KernelFacts};
+pub use kernel::{ABSENT, KernelOffsets};
 pub use key::{
-    COOKIE_PLACES, FLOW_IS_SHARED, FlowAddress, FlowRef, LocalKey, PeerKey, QUEUE_PLACES,
-    QueueEntry, ReasonKey, SocketEntry, cookie_place, queue_place,
+    COOKIE_BUCKETS, FLOW_IS_SHARED, FlowAddress, FlowRef, LocalKey, PeerKey, QUEUE_BUCKETS,
+    QueueEntry, ReasonKey, SocketEntry, cookie_bucket, queue_bucket,
 };
 pub use limiter::EventWindow;
-pub use pressure::{PRESSURE_ONE, Peak, Pressure, SPAN_SHIFT, SPANS, peak, place, span};
+pub use pressure::{PRESSURE_ONE, Peak, Pressure, SPAN_SHIFT, SPANS, peak, position, span};
 pub use slot::{
     BufferGauges, CORE_REASONS, Direction, DropClass, DropCounters, FLOW_QUEUES, FlowSlot,
     HostSlot, InQueue, Layout, QDISC_NAME_BYTES, QUEUE_SLOTS, QueueSlot, REASON_IS_KNOWN,

@@ -19,7 +19,7 @@ pub struct Peak {
     pub share: u32,
 }
 
-/// Occupancy of buffers over their limit, at each look at one. A share can exceed one: the kernel
+/// Occupancy of buffers over their limit, at each sample. A share can exceed one: the kernel
 /// admits the last packet whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -30,7 +30,7 @@ pub struct Pressure {
     pub samples: u64,
     /// Peaks of the last [`SPANS`] spans in which there was one, by the span's low bits.
     pub peaks: [Peak; SPANS],
-    /// The kernel's tick (`jiffies`) of the last look. For the probes alone.
+    /// The kernel's tick (`jiffies`) of the last sample. For the probes alone.
     pub tick: u32,
     /// The span that this tick lies in: the time is asked for once a tick. For the probes alone.
     pub span: u32,
@@ -46,9 +46,9 @@ pub const fn span(time_ns: u64) -> u32 {
     (time_ns >> SPAN_SHIFT) as u32
 }
 
-/// Where in [`Pressure::peaks`] a span has its place.
+/// The position of a span in [`Pressure::peaks`].
 #[inline(always)]
-pub const fn place(span: u32) -> usize {
+pub const fn position(span: u32) -> usize {
     span as usize % SPANS
 }
 
@@ -80,7 +80,7 @@ mod tests {
         let mut peaks = [Peak::default(); SPANS];
         for (time, share) in noted {
             let span = span(*time);
-            peaks[place(span)] = Peak {
+            peaks[position(span)] = Peak {
                 span,
                 share: *share,
             };

@@ -6,7 +6,7 @@ use crate::Pressure;
 /// index the array by a shift and no two slots share a cache line.
 pub const SLOT_BYTES: usize = 1024;
 
-/// Outgoing queues that can be told apart at a time. A host has as many as its network devices
+/// Outgoing queues that can be distinguished at a time. A host has as many as its network devices
 /// have transmit queues that watched flows leave by; beyond this number a flow's queue is unknown.
 pub const QUEUE_SLOTS: u32 = 64;
 
@@ -41,7 +41,7 @@ impl Layout {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum DropClass {
-    /// None of the others, or a kernel that tells no reason.
+    /// None of the others, or a kernel that reports no reason.
     Other = 0,
     /// A queue of this host was full, or a queue discipline signalled congestion by dropping.
     QueueFull = 1,
@@ -91,9 +91,9 @@ pub const CORE_REASONS: u32 = 512;
 #[repr(u32)]
 pub enum Direction {
     /// Sent by this host and not yet out of it.
-    Leaving = 0,
+    Egress = 0,
     /// Received from a network device (loopback is one), for a socket of this host.
-    Arriving = 1,
+    Ingress = 1,
     /// Received from a network device and on its way out by another: routed or bridged for others.
     Forwarded = 2,
 }
@@ -103,7 +103,7 @@ impl Direction {
     pub const COUNT: usize = 3;
 
     /// Every direction, in the order of its index.
-    pub const ALL: [Self; Self::COUNT] = [Self::Leaving, Self::Arriving, Self::Forwarded];
+    pub const ALL: [Self; Self::COUNT] = [Self::Egress, Self::Ingress, Self::Forwarded];
 }
 
 /// Dropped packets. Counters.
@@ -177,8 +177,8 @@ pub struct HostSlot {
     pub net_rx: SoftirqCounters,
     /// NET_TX softirq.
     pub net_tx: SoftirqCounters,
-    /// Packets handed to devices, by [`Socket`] kind: each segment of a batch is one. A device on
-    /// top of another (VLAN, bond, bridge) does not count.
+    /// Packets handed to devices, by [`Socket`] kind: each segment of a batch is one. An upper
+    /// device (VLAN, bond, bridge) does not count.
     pub packets: [u64; 4],
     /// Send buffers at successful sends.
     pub send_pressure: Pressure,
@@ -219,7 +219,7 @@ pub struct QueueSlot {
     pub shared_entered: u64,
     /// Bytes of those flows that came out, or were dropped after they went in. Counter.
     pub shared_left: u64,
-    /// The kernel's tick of the last look at what the queue is. For the probes alone.
+    /// The kernel's tick when the queue's kind was last read. For the probes alone.
     pub identified: u32,
     /// The queue discipline's count of packets that the device would not take. For the probes alone.
     pub requeues: u32,
@@ -370,14 +370,14 @@ pub struct FlowSlot {
     pub rmem_pressed: u32,
     /// Kernel time of the last crossing of a pressure threshold. For the probes alone.
     pub pressure_ns: u64,
-    /// The send buffer at each look.
+    /// The send buffer at each sample.
     pub send_pressure: Pressure,
-    /// The receive buffer at each look.
+    /// The receive buffer at each sample.
     pub receive_pressure: Pressure,
     /// Time in the queue.
     pub sojourn: SojournCounters,
-    /// Drops by [`DropClass`], of packets [leaving](Direction::Leaving) and
-    /// [arriving](Direction::Arriving): a forwarded packet is no flow's.
+    /// Drops by [`DropClass`], of packets [egress](Direction::Egress) and
+    /// [ingress](Direction::Ingress): a forwarded packet is no flow's.
     pub drops: [[DropCounters; DropClass::COUNT]; 2],
     /// Kernel time of the last drop; 0: none yet.
     pub last_drop_ns: u64,

@@ -55,7 +55,7 @@ pub fn dropped(skb: Skb, location: u64, reason: u32, receiver: Sock) {
         return;
     }
     let direction = direction_of(skb, receiver, reason);
-    let arriving = matches!(direction, Direction::Arriving);
+    let arriving = matches!(direction, Direction::Ingress);
     let reason = if arriving {
         reason
     } else {
@@ -76,7 +76,7 @@ pub fn dropped(skb: Skb, location: u64, reason: u32, receiver: Sock) {
         Direction::Forwarded => Owner::NONE,
         _ => owner::of_dropped(skb, arriving, receiver),
     };
-    let is_held = matches!(direction, Direction::Leaving)
+    let is_held = matches!(direction, Direction::Egress)
         && reason == fact!(reason_not_specified)
         && is_held(transit, skb, owner);
     let class = if is_held {
@@ -154,24 +154,24 @@ fn direction_of(skb: Skb, receiver: Sock, reason: u32) -> Direction {
         let sk = skb.sk();
         let is_silent = reason == fact!(reason_silent) || reason == fact!(reason_xdp);
         return if is_silent && !sk.is_none() && sk.is_full() && skb.dev().is_far_end(sk) {
-            Direction::Arriving
+            Direction::Ingress
         } else {
-            Direction::Leaving
+            Direction::Egress
         };
     }
     if !receiver.is_none() {
-        return Direction::Arriving;
+        return Direction::Ingress;
     }
     let device = skb.dev();
     let at = device.ifindex_or_none();
     if at == 0 || at == from {
-        return Direction::Arriving;
+        return Direction::Ingress;
     }
     if !skb.sk().is_none() {
-        return Direction::Leaving;
+        return Direction::Egress;
     }
     if device.is_ifb() {
-        Direction::Arriving
+        Direction::Ingress
     } else {
         Direction::Forwarded
     }

@@ -4,14 +4,14 @@
 //! verifier by type: loads through them are allowed, and read as zero where the memory is gone.
 
 use aya_ebpf::helpers::{bpf_probe_read_kernel, generated};
-use ebpf_congestion_signals_common::{ABSENT, KernelFacts, QDISC_NAME_BYTES};
+use ebpf_congestion_signals_common::{ABSENT, KernelOffsets, QDISC_NAME_BYTES};
 
 use crate::maps;
 use crate::packet::IPPROTO_UDP;
 
 /// Set by the loader before the programs are verified.
 #[unsafe(no_mangle)]
-pub static KERNEL_FACTS: KernelFacts = KernelFacts::UNKNOWN;
+pub static KERNEL_FACTS: KernelOffsets = KernelOffsets::UNKNOWN;
 
 /// A field of [`KERNEL_FACTS`]. Volatile, so that the compiler does not take the value in the
 /// object for the one at load.

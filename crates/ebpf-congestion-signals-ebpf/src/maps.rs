@@ -5,9 +5,9 @@ use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_n
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, Queue, RingBuf};
 use ebpf_congestion_signals_common::{
-    COOKIE_PLACES, CORE_REASONS, DropCounters, FlowRef, FlowSlot, HostSlot, LocalKey, PeerKey,
-    QUEUE_PLACES, QUEUE_SLOTS, QueueEntry, QueueSlot, ReasonKey, SLOT_BYTES, SocketEntry,
-    cookie_place, queue_place,
+    COOKIE_BUCKETS, CORE_REASONS, DropCounters, FlowRef, FlowSlot, HostSlot, LocalKey, PeerKey,
+    QUEUE_BUCKETS, QUEUE_SLOTS, QueueEntry, QueueSlot, ReasonKey, SLOT_BYTES, SocketEntry,
+    cookie_bucket, queue_bucket,
 };
 
 use crate::atomic::{get, set};
@@ -26,9 +26,9 @@ static SLOTS: Array<Slot> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static SAMPLE_EVERY: Array<u32> = Array::with_max_entries(1, 0);
 
-/// How many watched sockets have their place here, by [`cookie_place`]. Written by user space.
+/// How many watched sockets have their place here, by [`cookie_bucket`]. Written by user space.
 #[map]
-static WATCHED: Array<u32> = Array::with_max_entries(COOKIE_PLACES, 0);
+static WATCHED: Array<u32> = Array::with_max_entries(COOKIE_BUCKETS, 0);
 
 /// Watched sockets by cookie. Written by user space; the loader sets the size of this and the
 /// next two.
@@ -47,9 +47,9 @@ pub static LOCALS: HashMap<LocalKey, u64> = HashMap::with_max_entries(1, 0);
 #[map]
 pub static QUEUES: HashMap<u64, u32> = HashMap::with_max_entries(QUEUE_SLOTS, 0);
 
-/// The same where it can be seen without a hash table, by [`queue_place`].
+/// The same where it can be seen without a hash table, by [`queue_bucket`].
 #[map]
-static KNOWN_QUEUES: Array<QueueEntry> = Array::with_max_entries(QUEUE_PLACES, 0);
+static KNOWN_QUEUES: Array<QueueEntry> = Array::with_max_entries(QUEUE_BUCKETS, 0);
 
 /// Indices of queue slots that are free. Filled by user space.
 #[map]
@@ -228,7 +228,7 @@ pub fn watched(cookie: u64) -> Option<SocketEntry> {
     if cookie == 0 {
         return None;
     }
-    match WATCHED.get(cookie_place(cookie)) {
+    match WATCHED.get(cookie_bucket(cookie)) {
         Some(sockets) if *sockets != 0 => {}
         _ => return None,
     }
@@ -246,7 +246,7 @@ fn distance(pointer: u64) -> u64 {
 /// The index of a known queue among the queues.
 #[inline(always)]
 pub fn known_queue(qdisc: u64) -> Option<u32> {
-    let first = queue_place(distance(qdisc));
+    let first = queue_bucket(distance(qdisc));
     let entry = KNOWN_QUEUES.get(first)?;
     if entry.qdisc == qdisc {
         return Some(entry.index);
@@ -266,7 +266,7 @@ pub fn known_queue(qdisc: u64) -> Option<u32> {
 /// Makes a queue found by [`known_queue`].
 #[inline(always)]
 pub fn remember_queue(qdisc: u64, index: u32) {
-    let first = queue_place(distance(qdisc));
+    let first = queue_bucket(distance(qdisc));
     for place in [first, first ^ 1] {
         let Some(entry) = KNOWN_QUEUES.get_ptr_mut(place) else {
             return;
@@ -292,7 +292,7 @@ pub fn remember_queue(qdisc: u64, index: u32) {
 #[inline(always)]
 pub fn forget_queue(qdisc: u64) {
     let _ = QUEUES.remove(qdisc);
-    let first = queue_place(distance(qdisc));
+    let first = queue_bucket(distance(qdisc));
     for place in [first, first ^ 1] {
         let Some(entry) = KNOWN_QUEUES.get_ptr_mut(place) else {
             return;

@@ -1,7 +1,7 @@
 //! How full buffers are: sums for an average, and peaks of the last second.
 
 use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_ns};
-use ebpf_congestion_signals_common::{PRESSURE_ONE, Peak, Pressure, place, span};
+use ebpf_congestion_signals_common::{PRESSURE_ONE, Peak, Pressure, position, span};
 
 use crate::atomic::{add, get, set};
 
@@ -35,7 +35,9 @@ fn note_peak(pressure: *mut Pressure, share: u32) {
     let span = span_now(pressure);
     // SAFETY: a place is below the number of spans.
     unsafe {
-        let peak: *mut Peak = (&raw mut (*pressure).peaks).cast::<Peak>().add(place(span));
+        let peak: *mut Peak = (&raw mut (*pressure).peaks)
+            .cast::<Peak>()
+            .add(position(span));
         if get(&raw const (*peak).span) != span {
             set(&raw mut (*peak).share, share);
             set(&raw mut (*peak).span, span);

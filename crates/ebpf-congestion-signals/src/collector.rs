@@ -19,13 +19,15 @@ pub struct CongestionCollector {
 }
 
 impl CongestionCollector {
-    /// Loads the probes into the running kernel and attaches them.
+    /// Loads the probes into the running kernel and attaches them. Blocks, as
+    /// [`EbpfSource::load`](crate::EbpfSource::load) does.
     #[cfg(all(feature = "ebpf", target_os = "linux"))]
     pub fn load() -> Result<Self, crate::LoadError> {
         Ok(Self::new(Arc::new(crate::EbpfSource::load()?)))
     }
 
-    /// Collects from a source that others may read too.
+    /// Collects from a source that others may read too. The first interval begins now, or at
+    /// [`start_collection`](Self::start_collection).
     pub fn new(source: Arc<dyn SignalSource>) -> Self {
         let last = source.host();
         Self { source, last }
@@ -36,7 +38,7 @@ impl CongestionCollector {
         &self.source
     }
 
-    /// Begins the first interval now, and gives a stream of the source's events from now on, for
+    /// Begins an interval now, and gives a stream of the source's events from now on, for
     /// those who want them. Needs a tokio runtime.
     pub async fn start_collection(&mut self) -> Result<Box<dyn EventStream>, EventsError> {
         let events = self.source.events()?;
@@ -44,7 +46,8 @@ impl CongestionCollector {
         Ok(events)
     }
 
-    /// What happened since the last read, or since collection started. As
+    /// What happened since the last read; at first, since collection started, or without that since
+    /// the collector was made. As
     /// [`SignalSource::host`] is: with probes, no system call but for the time.
     pub fn read_and_reset(&mut self) -> CongestionSignals {
         let now = self.source.host();
@@ -59,6 +62,23 @@ mod tests {
     use super::*;
     use crate::MockSource;
     use crate::sample::SendCounters;
+
+    #[test]
+    fn a_read_without_a_start_counts_from_when_the_collector_was_made() {
+        let source = Arc::new(MockSource::new());
+        let sent = |bytes| {
+            source.set_host(|host| {
+                host.udp_send = Some(SendCounters {
+                    bytes,
+                    ..SendCounters::default()
+                });
+            });
+        };
+        sent(100);
+        let mut collector = CongestionCollector::new(source.clone());
+        sent(150);
+        assert_eq!(collector.read_and_reset().send_bytes, 50);
+    }
 
     #[tokio::test]
     async fn two_collectors_of_one_source_each_see_all_of_it() {

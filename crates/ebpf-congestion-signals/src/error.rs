@@ -50,7 +50,7 @@ pub enum WatchError {
         /// Why.
         reason: String,
     },
-    /// The source may not watch this flow for the one who asks.
+    /// The source may not watch this flow for this caller.
     #[error("watching this flow is denied: {reason}")]
     Denied {
         /// Why, and what would change that.
@@ -78,7 +78,7 @@ pub enum EventsError {
     #[error("the ring buffer cannot be waited on")]
     Register(#[source] io::Error),
     /// This source has no events.
-    #[error("this source tells no events: compare its counters instead")]
+    #[error("this source has no events: compare its counters instead")]
     Unsupported,
     /// The source has lost what it learns from.
     #[error("the source is no longer connected ({reason}): make a new one")]
@@ -86,7 +86,7 @@ pub enum EventsError {
         /// Why.
         reason: String,
     },
-    /// The source may not tell events to the one who asks.
+    /// The source may not give events to this reader.
     #[error("reading events is denied: {reason}")]
     Denied {
         /// Why, and what would change that.
@@ -159,4 +159,12 @@ pub enum LoadError {
         /// What it may be.
         limits: &'static str,
     },
+}
+
+/// An error and its causes.
+#[cfg(all(feature = "ebpf", target_os = "linux"))]
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let causes: Vec<String> = causes.map(ToString::to_string).collect();
+    causes.join(": ")
 }

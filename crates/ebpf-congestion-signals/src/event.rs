@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 
+use crate::flow_id::FlowId;
 use crate::sample::{Direction, DropClass, KernelTime};
-use crate::source::FlowId;
 
 /// Something that happened in the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub struct DropEvent {
     pub packets: u32,
     /// Bytes of the batch.
     pub bytes: u32,
-    /// Kernel address behind the call that dropped it; its symbol stands in `/proc/kallsyms`,
+    /// Kernel address behind the call that dropped it; its symbol is in `/proc/kallsyms`,
     /// which shows addresses to privileged readers only. 0 where the source has none.
     pub location: u64,
 }

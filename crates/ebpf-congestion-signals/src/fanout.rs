@@ -65,9 +65,9 @@ impl Fanout {
 
 struct Reader {
     receiver: broadcast::Receiver<Numbered>,
-    /// Events that were told, or told to be lost.
+    /// Events that were delivered, or reported as lost.
     told: u64,
-    /// What comes after the loss that was told last.
+    /// What comes after the loss that was reported last.
     next: Option<Event>,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A TCP socket learns in the same call that its own host dropped its segment or has a full queue.
 //! A transport over UDP does not: `sendmsg` answers success for a datagram that the queue behind
-//! it threw away. This crate tells it, from probes in the kernel that count into memory which the
+//! it threw away. This crate reports it, from probes in the kernel that count into memory which the
 //! program maps: reading is a few loads, without a system call, a lock or an allocation.
 //!
 //! ```no_run
@@ -29,7 +29,7 @@
 //! - [`Watch`] reads one flow: a UDP socket, or one remote address of it.
 //! - [`HostSample`] is the whole host; [`CongestionCollector`] gives it as plain numbers for an
 //!   interval.
-//! - [`EventStream`] tells edges as they happen: a drop, a buffer that fills.
+//! - [`EventStream`] reports edges as they happen: a drop, a buffer that fills.
 //!
 //! Loading probes needs the capabilities CAP_BPF and CAP_PERFMON, which [`LoadError`] says if they
 //! are missing; nothing afterwards does. A signal that the running kernel cannot have is absent
@@ -40,17 +40,17 @@
 //! The probes are BTF tracepoints. Where structures lie and what numbers mean is read from the
 //! running kernel's BTF when they load, so one object serves every kernel. A watched socket is
 //! found by its cookie; a packet that has lost its socket (a segment of a split batch, a packet
-//! that arrives) by its addresses. Sockets that share a local address (SO_REUSEPORT) cannot be told
-//! apart then, and such packets are counted for none of them.
+//! that arrives) by its addresses. Sockets that share a local address (SO_REUSEPORT) cannot be
+//! distinguished then, and such packets are counted for none of them.
 //!
 //! What a queue holds is the queue discipline's own figure. What a flow has in it is counted at
 //! enqueue and dequeue, in the same bytes, in up to four queues at a time. One packet of the flow
 //! is followed by its address: when it leaves, what is left of the flow is what came in behind it,
 //! so a miscount heals within the time that a packet waits. A device without a queue (loopback) has
-//! no backlog to tell.
+//! no backlog to report.
 //!
 //! A packet counts once, however many devices of this host it passes: bridges, tunnels, the host's
-//! side of a container's veth pair. A drop is told to its sender wherever on this host it happens,
+//! side of a container's veth pair. A drop is reported to its sender wherever on this host it happens,
 //! as long as the packet keeps its sender's socket. It loses it where another network namespace
 //! routes it, or a firewall looks at bridged packets (`bridge-nf-call-iptables`): such a drop is the
 //! host's alone ([`Direction::Forwarded`]), and what it had queued there is not in `own`.
@@ -78,6 +78,7 @@ mod ebpf;
 mod error;
 mod event;
 mod fanout;
+mod flow_id;
 mod mock;
 mod observer;
 #[cfg(feature = "recording")]
@@ -102,6 +103,7 @@ pub use ebpf::{CostAccounting, EbpfOptions, EbpfSource, ProbeCost, Signal};
 pub use error::LoadError;
 pub use error::{EventsError, WatchError};
 pub use event::{Buffer, Crossing, DropEvent, Event, EventStream, PressureEvent};
+pub use flow_id::FlowId;
 pub use mock::{MockFlow, MockSource};
 pub use observer::{AfterSend, SendOutcome, SocketObserver, SocketSend};
 #[cfg(feature = "recording")]
@@ -114,7 +116,7 @@ pub use sample::{
 pub use signals::CongestionSignals;
 #[cfg(target_os = "linux")]
 pub use socket::{NetworkError, SocketSource};
-pub use source::{Capability, FlowId, FlowReader, SignalSource, Watch, WatchTarget};
+pub use source::{Capability, FlowReader, SignalSource, Watch, WatchTarget};
 pub use symbols::KernelSymbols;
 
 /// Share of a buffer's limit at which a [`PressureEvent`] is reported on the way up.
@@ -123,3 +125,8 @@ pub const PRESSURE_HIGH: f64 = 0.75;
 /// Share of a buffer's limit at which a [`PressureEvent`] is reported on the way down, lower than
 /// [`PRESSURE_HIGH`] so that a buffer around one value reports one crossing.
 pub const PRESSURE_LOW: f64 = 0.5;
+
+/// The example in this package's README compiles.
+#[cfg(all(doctest, unix))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,4 +1,4 @@
-//! A source that says what a test tells it to.
+//! A source that reports what a test scripts.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,14 +12,15 @@ use parking_lot::Mutex;
 use crate::error::{EventsError, WatchError};
 use crate::event::{Event, EventStream};
 use crate::fanout::Fanout;
+use crate::flow_id::FlowId;
 use crate::observer::{AfterSend, SendOutcome, SocketObserver, SocketSend};
 use crate::sample::{
     Direction, DropClass, DropCounters, DropTable, DropsByReason, FlowSample, HostSample,
     KernelTime, LocalCongestion, QueueSample, SendCounters, SourceKind,
 };
-use crate::source::{Capability, FlowId, FlowReader, SignalSource, Watch, WatchTarget};
+use crate::source::{Capability, FlowReader, SignalSource, Watch, WatchTarget};
 
-/// A source that says what a test tells it to, on a clock of its own: at once through a
+/// A source that reports what a test scripts, on a clock of its own: at once through a
 /// [`MockFlow`], or at a time through a script. Nothing moves unless the test moves it.
 ///
 /// ```
@@ -336,13 +337,13 @@ impl MockFlow {
         self.source.lock().script.push(step);
     }
 
-    /// Says what stands in the queue; `None`: no queue is known.
+    /// Scripts the backlog of the queue; `None`: no queue is known.
     pub fn set_queue(&self, queue: Option<QueueSample>) {
         self.set(|sample| sample.congestion.queue = queue);
     }
 
-    /// Counts packets as seen on their way out: without this, a governor that sends holds the
-    /// source for blind. A socket that reports to the source
+    /// Counts packets as seen on their way out: without this, a governor that sends takes the
+    /// source's signals for stale. A socket that reports to the source
     /// ([`SignalSource::observe_socket`]) does so itself.
     pub fn observe_sent(&self, packets: u64, bytes: u64) {
         self.flow.observe_sent(packets, bytes);
@@ -361,8 +362,8 @@ impl MockFlow {
             let drops = sample.drops.get_or_insert_default();
             drops.add(direction, class, dropped);
             let counter = match (direction, class) {
-                (Direction::Leaving, DropClass::QueueFull) => &mut sample.congestion.queue_drops,
-                (Direction::Leaving, DropClass::Policy) => &mut sample.congestion.policy_drops,
+                (Direction::Egress, DropClass::QueueFull) => &mut sample.congestion.queue_drops,
+                (Direction::Egress, DropClass::Policy) => &mut sample.congestion.policy_drops,
                 _ => return,
             };
             *counter.get_or_insert_default() += dropped.packets;
@@ -408,12 +409,7 @@ mod tests {
             packets: 3,
             bytes: 3600,
         };
-        ours.drop_packets(
-            Direction::Leaving,
-            DropClass::QueueFull,
-            "QDISC_DROP",
-            three,
-        );
+        ours.drop_packets(Direction::Egress, DropClass::QueueFull, "QDISC_DROP", three);
 
         assert_eq!(ours.watch().congestion().queue_drops, Some(3));
         assert_eq!(other.watch().congestion().queue_drops, Some(0));
@@ -432,7 +428,7 @@ mod tests {
             bytes: 3600,
         };
         flow.observe_sent(5, 6000);
-        for direction in [Direction::Leaving, Direction::Arriving] {
+        for direction in [Direction::Egress, Direction::Ingress] {
             flow.drop_packets(direction, DropClass::Policy, "NETFILTER_DROP", three);
         }
         let congestion = flow.watch().congestion();

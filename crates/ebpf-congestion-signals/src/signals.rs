@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::sample::{HostSample, PressurePeaks, PressureSample};
 
-/// What happened on the host in an interval. A signal that the source cannot tell stands as zero
-/// here; [`SignalSource::host`](crate::SignalSource::host) tells absent from zero.
+/// What happened on the host in an interval. A signal that the source does not know is zero
+/// here; [`SignalSource::host`](crate::SignalSource::host) distinguishes absent from zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct CongestionSignals {
@@ -23,7 +23,7 @@ pub struct CongestionSignals {
     /// when the receive had ended, 0.0 to 1.0; 0.0 when nothing was received.
     pub avg_rmem_pressure: f64,
     /// Time in network softirqs, summed over CPUs, nanoseconds; in all softirqs where the source does
-    /// not tell the network's from others (`SocketSource`).
+    /// not separate the network's (`SocketSource`).
     pub softirq_ns: u64,
     /// That time as a share of the interval: 1.0 is one CPU's whole time.
     pub softirq_share: f64,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::error::{EventsError, WatchError};
 use crate::event::EventStream;
+use crate::flow_id::FlowId;
 use crate::observer::SocketObserver;
 use crate::sample::{
     DropsByReason, FlowSample, HostSample, LocalCongestion, SoftirqSample, SourceKind,
@@ -19,7 +20,7 @@ pub trait SignalSource: fmt::Debug + Send + Sync {
     /// Which kind of source this is.
     fn kind(&self) -> SourceKind;
 
-    /// What this source can tell here, and why not the rest: one entry each signal it knows of.
+    /// What this source reports here, and why not the rest: one entry for each signal it knows of.
     fn capabilities(&self) -> Vec<Capability>;
 
     /// The host's counters now. Reads memory and makes no system call but for the time; a source
@@ -31,7 +32,7 @@ pub trait SignalSource: fmt::Debug + Send + Sync {
     fn drops_by_reason(&self, flow: Option<FlowId>) -> Vec<DropsByReason>;
 
     /// Time in network softirqs, one entry each possible CPU, in the order of their numbers. Reads
-    /// memory. Empty where the source cannot tell.
+    /// memory. Empty where the source does not know.
     fn softirq_by_cpu(&self) -> Vec<SoftirqSample> {
         Vec::new()
     }
@@ -43,8 +44,8 @@ pub trait SignalSource: fmt::Debug + Send + Sync {
     /// Makes system calls. The work does not grow with the number of flows.
     fn watch(&self, target: WatchTarget<'_>) -> Result<Watch, WatchError>;
 
-    /// Asks to be told what a program's own UDP socket sends and receives, for a source that learns
-    /// from that; `None` from a source that has no need of it. A peer in `socket` is ignored.
+    /// The observer that a program's own UDP socket must notify of what it sends and receives, for a
+    /// source that learns from that; `None` from a source that does not need it. A peer in `socket` is ignored.
     ///
     /// May change options of the socket: see [`SocketObserver`] for how it then has to be used.
     fn observe_socket(
@@ -80,22 +81,6 @@ impl Capability {
             gives: gives.into(),
             missing,
         }
-    }
-}
-
-/// Tells the watched flows of a source apart. Not used again while the source lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FlowId(u64);
-
-impl FlowId {
-    /// The identifier of this number.
-    pub const fn from_u64(id: u64) -> Self {
-        Self(id)
-    }
-
-    /// Its number.
-    pub const fn as_u64(self) -> u64 {
-        self.0
     }
 }
 

@@ -28,7 +28,7 @@ impl KernelSymbols {
     }
 
     /// The names of these addresses, in their order: symbol and offset, as in a stack trace; the
-    /// address itself where no symbol can be had. Reads a file of the kernel's for names that are
+    /// address itself where there is no symbol. Reads a file of the kernel's for names that are
     /// new: takes some tens of milliseconds then.
     pub fn names(&self, addresses: &[u64]) -> Vec<Arc<str>> {
         let mut known = self.known.lock();

@@ -93,7 +93,7 @@ fn check(ended: &Ended) -> Value {
         ends.all(|end| (end < target) == within)
     });
     let (verdict, code) = match (is_sure, within) {
-        (false, _) => ("cannot tell", 2),
+        (false, _) => ("inconclusive", 2),
         (true, true) => ("passed", 0),
         (true, false) => ("failed", 1),
     };
@@ -161,13 +161,16 @@ fn a_load_of_iperf3_is_measured_by_its_work() -> TestResult {
 }
 
 #[test]
-fn too_short_a_measurement_cannot_tell() -> TestResult {
+fn too_short_a_measurement_is_inconclusive() -> TestResult {
     privileged()?;
     let ended = run(validate(), "--seconds 1 --period 0.1 --json");
     let report = check(&ended);
-    assert_eq!(report["verdict"], "cannot tell", "{report}");
+    assert_eq!(report["verdict"], "inconclusive", "{report}");
     assert_eq!(ended.status.code(), Some(2));
-    assert!(ended.stderr.contains("less than 95% sure"), "{ended:?}");
+    assert!(
+        ended.stderr.contains("less than 95% confidence"),
+        "{ended:?}"
+    );
     Ok(())
 }
 
@@ -204,7 +207,10 @@ fn an_interrupt_ends_it_with_the_verdict_of_what_was_measured() -> TestResult {
     stdout.read_to_string(&mut rest).expect("it is text");
     let status = child.wait().expect("it is our child");
     // Too few pairs to be sure of anything.
-    assert!(rest.contains("Verdict: cannot tell, interrupted"), "{rest}");
+    assert!(
+        rest.contains("Verdict: inconclusive, interrupted"),
+        "{rest}"
+    );
     assert_eq!(status.code(), Some(2));
     Ok(())
 }

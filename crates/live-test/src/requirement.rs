@@ -1,8 +1,8 @@
 use std::error::Error;
 use std::{env, fmt};
 
-/// The environment variable by which whoever runs the tests promises the privilege and the
-/// programs that they need: with the value `1`, a test that lacks one fails.
+/// The environment variable that promises the privilege and the programs that the tests
+/// need: with the value `1`, a test that lacks one fails.
 pub const REQUIRE_PRIVILEGE: &str = "NETLAB_REQUIRE_PRIVILEGE";
 
 /// Debian's packages of the programs that tests use.

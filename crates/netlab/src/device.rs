@@ -100,6 +100,12 @@ impl<'a> Device<'a> {
         self.change(message, "silence")
     }
 
+    /// Removes it, and of a veth pair the other end too.
+    pub(crate) fn remove(&self) -> Result<(), Error> {
+        let request = RouteNetlinkMessage::DelLink(self.message());
+        self.request(request, 0, || format!("remove {}", self.name))
+    }
+
     pub(crate) fn set_mtu(&self, mtu: u32) -> Result<(), Error> {
         let mut message = self.message();
         message.attributes.push(LinkAttribute::Mtu(mtu));
@@ -192,7 +198,7 @@ impl<'a> Device<'a> {
         })
     }
 
-    /// Says for good which link-layer address a neighbour has.
+    /// Sets a permanent link-layer address of a neighbour.
     pub(crate) fn set_neighbour(&self, neighbour: IpAddr, address: [u8; 6]) -> Result<(), Error> {
         let mut message = NeighbourMessage::default();
         message.header.family = family(neighbour);

@@ -13,7 +13,7 @@ use std::{
 pub(crate) enum Door {
     /// A TUN device: IP packets.
     Tun(File),
-    /// A socket for the datagrams of one peer: of whoever sends first.
+    /// A socket for the datagrams of one peer: the first that sends.
     Entrance {
         socket: UdpSocket,
         peer: OnceLock<SocketAddr>,

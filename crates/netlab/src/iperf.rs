@@ -75,6 +75,8 @@ pub struct TcpInterval {
     /// Payload that was written to the sockets, in bits per second: what the send buffers took
     /// included.
     pub rate: f64,
+    /// Smoothed round trip at its end, the mean of the connections; microseconds.
+    pub rtt: f64,
 }
 
 /// A running competitor: an iperf3 receiver and sender at the ends of a [`Path`]. Both are
@@ -208,7 +210,12 @@ fn parse(json: &str) -> Result<TcpReport, String> {
     }
     #[derive(Deserialize)]
     struct Interval {
+        streams: Vec<Stream>,
         sum: IntervalSum,
+    }
+    #[derive(Deserialize)]
+    struct Stream {
+        rtt: f64,
     }
     #[derive(Deserialize)]
     struct IntervalSum {
@@ -238,12 +245,18 @@ fn parse(json: &str) -> Result<TcpReport, String> {
         retransmits: end.sum_sent.retransmits,
         intervals: intervals
             .into_iter()
-            .map(|Interval { sum }| TcpInterval {
+            .map(|Interval { streams, sum }| TcpInterval {
                 end: sum.end,
                 rate: sum.bits_per_second,
+                rtt: mean(streams.iter().map(|stream| stream.rtt)),
             })
             .collect(),
     })
+}
+
+fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
+    let count = u32::try_from(values.len().max(1)).unwrap_or(u32::MAX);
+    values.sum::<f64>() / f64::from(count)
 }
 
 /// With -J, iperf3 tells what went wrong inside its JSON.
@@ -262,7 +275,7 @@ mod tests {
 
     #[test]
     fn goodput_is_what_arrived_not_what_was_sent() {
-        let json = r#"{"start":{},"intervals":[{"streams":[],
+        let json = r#"{"start":{},"intervals":[{"streams":[{"rtt":21000},{"rtt":23000}],
             "sum":{"start":0,"end":0.25,"seconds":0.25,"bytes":25,"bits_per_second":900.0}}],"end":{"streams":[],
             "sum_sent":{"bytes":200,"seconds":1.0,"bits_per_second":1600.0,"retransmits":3},
             "sum_received":{"bytes":100,"seconds":1.0,"bits_per_second":800.5}}}"#;
@@ -274,6 +287,7 @@ mod tests {
             intervals: vec![TcpInterval {
                 end: 0.25,
                 rate: 900.0,
+                rtt: 22_000.0,
             }],
         };
         assert_eq!(parse(json), Ok(expected));

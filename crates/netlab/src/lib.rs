@@ -52,6 +52,8 @@ mod door;
 #[cfg(target_os = "linux")]
 mod error;
 #[cfg(target_os = "linux")]
+mod flood;
+#[cfg(target_os = "linux")]
 mod iperf;
 #[cfg(target_os = "linux")]
 mod namespace;
@@ -80,6 +82,8 @@ pub use busy::BusyProcessors;
 pub use datagram_relay::DatagramRelay;
 #[cfg(target_os = "linux")]
 pub use error::Error;
+#[cfg(target_os = "linux")]
+pub use flood::UdpFlood;
 #[cfg(target_os = "linux")]
 pub use iperf::{Iperf3, Iperf3Config, TcpInterval, TcpReport};
 #[cfg(target_os = "linux")]

@@ -77,7 +77,7 @@ impl Namespace {
         })?
     }
 
-    /// Moves the calling thread into this namespace, for good.
+    /// Moves the calling thread into this namespace, permanently.
     ///
     /// For threads that work there all their life, such as the workers of an async runtime (from
     /// its hook for a thread's start). Everything else wants [`Namespace::run`].

@@ -71,6 +71,8 @@ pub enum Bottleneck {
 pub struct PathConfig {
     /// The narrow place.
     pub bottleneck: Bottleneck,
+    /// A token bucket one hop on, besides a local bottleneck. Needs a relay.
+    pub next_hop: Option<TokenBucket>,
     /// Delay, jitter and loss. Without it the two namespaces are joined by a cable alone, and
     /// every packet that leaves the bottleneck arrives.
     pub relay: Option<RelayConfig>,
@@ -85,6 +87,7 @@ impl Default for PathConfig {
     fn default() -> Self {
         Self {
             bottleneck: Bottleneck::None,
+            next_hop: None,
             relay: None,
             mtu: 1500,
             second_peer: false,
@@ -93,7 +96,7 @@ impl Default for PathConfig {
 }
 
 impl PathConfig {
-    /// The path that figures are told of when nothing else is said: 50 Mbit/s at the sender's own
+    /// The path of figures that name no other: 50 Mbit/s at the sender's own
     /// device, where 24 ms can wait, and 20 ms there and back.
     #[must_use]
     pub fn local_queue() -> Self {
@@ -134,6 +137,13 @@ impl Path {
         if matches!(config.bottleneck, Bottleneck::Remote(_)) && config.relay.is_none() {
             return Err(Error::Config("a remote bottleneck needs a relay"));
         }
+        if config.next_hop.is_some()
+            && (config.relay.is_none() || !matches!(config.bottleneck, Bottleneck::Local(_)))
+        {
+            return Err(Error::Config(
+                "a bucket at the next hop needs a relay and a local bottleneck",
+            ));
+        }
         if config.mtu < 1280 {
             return Err(Error::Config("IPv6 needs an MTU of at least 1,280"));
         }
@@ -160,6 +170,9 @@ impl Path {
         path.address(&path.receiver, receiver_device, End::Receiver)?;
         if let Some((namespace, device, bucket)) = path.bottleneck() {
             bucket.install(Device::find(namespace, device)?)?;
+        }
+        if let (Some(bucket), Some(router)) = (config.next_hop, &path.router) {
+            bucket.install(Device::find(router, RELAY)?)?;
         }
         Ok(path)
     }
@@ -218,6 +231,34 @@ impl Path {
     pub fn change_bottleneck(&self, bucket: TokenBucket) -> Result<(), Error> {
         let (namespace, device, _) = self.bottleneck().ok_or(NO_BOTTLENECK)?;
         bucket.install(Device::find(namespace, device)?)
+    }
+
+    /// Removes the sender's device, with all that belongs to it: addresses, routes and the queue.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel refuses.
+    pub fn remove_cable(&self) -> Result<(), Error> {
+        Device::find(&self.sender, EGRESS)?.remove()
+    }
+
+    /// Makes the sender's device again, as it was when the path was laid.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel refuses; also while the device is there.
+    pub fn restore_cable(&self) -> Result<(), Error> {
+        self.lay_cable()?;
+        if let Some(router) = &self.router {
+            self.lead_back(router)?;
+        } else {
+            self.address(&self.receiver, INGRESS, End::Receiver)?;
+        }
+        self.address(&self.sender, EGRESS, End::Sender)?;
+        if let Bottleneck::Local(bucket) = self.config.bottleneck {
+            bucket.install(Device::find(&self.sender, EGRESS)?)?;
+        }
+        Ok(())
     }
 
     /// What the relay did so far.
@@ -298,14 +339,21 @@ impl Path {
                 )
             })?;
         }
-        for (ends, device) in [(End::Sender, INGRESS), (End::Receiver, RELAY)] {
-            let device = Device::find(router, device)?;
-            for family in Family::ALL {
-                device.add_route(ends.network(family), None)?;
-            }
+        let relay = Device::find(router, RELAY)?;
+        for family in Family::ALL {
+            relay.add_route(End::Receiver.network(family), None)?;
         }
-        self.introduce(router, INGRESS, End::Sender)?;
+        self.lead_back(router)?;
         Ok(devices)
+    }
+
+    /// Tells the router the way to the sender.
+    fn lead_back(&self, router: &Namespace) -> Result<(), Error> {
+        let device = Device::find(router, INGRESS)?;
+        for family in Family::ALL {
+            device.add_route(End::Sender.network(family), None)?;
+        }
+        self.introduce(router, INGRESS, End::Sender)
     }
 
     /// Gives a namespace its addresses and the routes to the other end's.

@@ -1,4 +1,4 @@
-//! What the kernel tells of a namespace under /proc/net.
+//! Counters of a namespace under /proc/net.
 
 use crate::{error::Error, namespace::Namespace, path::Family};
 

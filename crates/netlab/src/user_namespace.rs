@@ -1,4 +1,4 @@
-//! The privilege to make network namespaces, for whoever has it not.
+//! The privilege to make network namespaces, from a user namespace.
 
 use std::{fs, sync::OnceLock};
 

@@ -1,6 +1,6 @@
 //! Ties a connection's controller to the socket and the peer that it sends to.
 //!
-//! quinn tells a factory of controllers no address, and a connection can change its socket
+//! quinn passes no address to a factory of controllers, and a connection can change its socket
 //! (`Endpoint::rebind`) and its peer's address (migration) without a word to its controller. But
 //! quinn sends what it has built at once: on one thread, [`Controller::on_sent`] is followed by
 //! the socket's `poll_writable` and `try_send`, with no other connection in between. So the
@@ -26,7 +26,7 @@ thread_local! {
     static SENDING: RefCell<Option<Arc<Binding>>> = const { RefCell::new(None) };
 }
 
-/// What a controller and its socket tell each other.
+/// Shared by a controller and its socket.
 #[derive(Debug, Default)]
 pub(crate) struct Binding {
     /// Set after `next` was: the controller's only load while nothing changes.

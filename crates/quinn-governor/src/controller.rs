@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use ebpf_congestion_signals::Watch;
@@ -17,12 +17,13 @@ use crate::decisions::{Decisions, State, Trigger};
 use crate::governor::Governed;
 use crate::law::constants::WIRE_OVERHEAD;
 use crate::law::{self, Heard, Law, Marks, Occasion, Report, Verdict};
+use crate::mechanism::Mechanism;
 use crate::queue_limit::Observation;
 use crate::report::{Counters, GovernorReport};
 use crate::seat::{self, Seat};
 use crate::shared::Shared;
 
-/// A controller under a base controller's window: what a [`Governor`](crate::Governor) builds.
+/// A controller under a base controller's window: what a [`Factory`](crate::Factory) builds.
 ///
 /// Reach a connection's with [`GovernedController::of`].
 pub struct GovernedController {
@@ -154,7 +155,7 @@ impl GovernedController {
     /// queue, if there is a flow to go by.
     fn look(&mut self, now: Instant, occasion: Occasion) -> Option<(u64, Option<usize>)> {
         self.follow(now);
-        self.seat.follow();
+        self.seat.follow(self.law.waits(now));
         let signals = self.seat.signals(self.law.mtu())?;
         self.seat.on_sample(&signals);
         let marks = self.marks.load();
@@ -167,7 +168,7 @@ impl GovernedController {
                 .count(|counters| counters.capped_for(decision.capped_for));
         }
         if decision.went_blind && self.seat.shared().is_enabled() {
-            self.seat.count(Counters::blind_period);
+            self.seat.count(Counters::stale_period);
             self.decisions.note(now, self.state(), Trigger::SignalsLost);
         }
         let governed = self.seat.flow()?;
@@ -185,7 +186,6 @@ impl GovernedController {
                 drained: queue.drained,
                 ran_dry: decision.ran_dry,
                 decides: decision.limit_decides,
-                acks: occasion != Occasion::Other,
                 holds: decision.limit_holds,
                 overflowed: decision.overflowed,
                 srtt: self.law.srtt(),
@@ -319,7 +319,9 @@ impl Controller for GovernedController {
                 let packets = seat::observed(&governed.watch.congestion());
                 governed.flow.observed(packets)
             };
-            if let Some(answer) = self.law.on_ack(sent, bytes, rtt.get(), observed) {
+            if let Some(answer) = self.law.on_ack(sent, bytes, rtt.get(), observed)
+                && self.seat.shared().config.has(Mechanism::Forgetting)
+            {
                 governed.on_answer(answer);
             }
             self.look_for_sight(now, sent);
@@ -338,7 +340,8 @@ impl Controller for GovernedController {
     ) {
         self.begin_acks(now, app_limited);
         let hidden = self.hides_growth();
-        self.clock.on_acks(now, hidden);
+        let stops = self.law.stops_clock(self.base_state());
+        self.clock.on_acks(now, stops);
         self.base.on_end_acks(
             self.clock.time(now),
             in_flight,
@@ -368,7 +371,9 @@ impl Controller for GovernedController {
             persistent: is_persistent_congestion,
             lost_bytes,
         };
-        let (time, sent) = match self.law.on_report(now, &report) {
+        let bound = self.law.reduces_under(now, lost_bytes);
+        let heard = self.law.on_report(now, &report);
+        let (time, sent) = match heard {
             Heard::Not => return,
             _ if self.clock.is_true() => (now, sent),
             // The wrapped controller would ignore it, if it had the right time.
@@ -380,6 +385,11 @@ impl Controller for GovernedController {
         };
         self.base
             .on_congestion_event(time, sent, is_persistent_congestion, lost_bytes);
+        let mut window = u64::MAX;
+        while heard == Heard::New && (bound..window).contains(&self.base.window()) {
+            window = self.base.window();
+            self.reduce(now);
+        }
     }
 
     fn on_mtu_update(&mut self, new_mtu: u16) {
@@ -440,36 +450,30 @@ impl fmt::Debug for GovernedController {
     }
 }
 
-/// [`Marks`] that `window(&self)` can leave.
+/// [`Marks`] that `window(&self)` can leave: 0 for none, 1 for a cap, and from 2 on the queue's
+/// `drained`, whose limit held something back.
 #[derive(Debug, Default)]
-struct AtomicMarks {
-    capped: AtomicBool,
-    /// The queue's `drained` plus one; 0 for none.
-    held_by_limit: AtomicU64,
-}
+struct AtomicMarks(AtomicU64);
 
 impl AtomicMarks {
     fn load(&self) -> Marks {
+        let marks = self.0.load(Ordering::Relaxed);
         Marks {
-            capped: self.capped.load(Ordering::Relaxed),
-            held_by_limit: self.held_by_limit.load(Ordering::Relaxed).checked_sub(1),
+            capped: marks > 0,
+            held_by_limit: marks.checked_sub(2),
         }
     }
 
     fn note(&self, verdict: &Verdict) {
-        if verdict.capped {
-            self.capped.store(true, Ordering::Relaxed);
-        }
-        if let Some(drained) = verdict.held_by_limit
-            && self.held_by_limit.load(Ordering::Relaxed) == 0
-        {
-            let mark = drained.saturating_add(1);
-            self.held_by_limit.store(mark, Ordering::Relaxed);
+        let held = verdict
+            .held_by_limit
+            .map(|drained| drained.saturating_add(2));
+        if verdict.capped && self.0.load(Ordering::Relaxed) < 2 {
+            self.0.store(held.unwrap_or(1), Ordering::Relaxed);
         }
     }
 
     fn clear(&self) {
-        self.capped.store(false, Ordering::Relaxed);
-        self.held_by_limit.store(0, Ordering::Relaxed);
+        self.0.store(0, Ordering::Relaxed);
     }
 }

@@ -44,7 +44,7 @@ impl Trigger {
     }
 }
 
-/// The decisions of one connection. Without the feature `qlog` nobody is told of them.
+/// The decisions of one connection. Without the feature `qlog` they are not recorded.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Decisions {
     state: State,

@@ -51,8 +51,8 @@ impl Governors {
 
     /// As [`quinn::Endpoint::server`], governed: an endpoint for incoming and outgoing connections.
     ///
-    /// The incoming ones are governed, each peer as a flow of its own where the source tells peers
-    /// apart. `config.transport` is changed to that end, unless it is shared with another `Arc`:
+    /// The incoming ones are governed, each peer as a flow of its own where the source distinguishes
+    /// peers. `config.transport` is changed to that end, unless it is shared with another `Arc`:
     /// then [`Governors::govern`] has to be called on it before. Fails exactly where quinn's
     /// function does.
     ///
@@ -142,10 +142,10 @@ impl Governors {
     }
 
     /// Has this transport's connections governed: sets its factory of congestion controllers.
-    /// The controller under the governor is that of [`GovernorsBuilder::base`], not the one that
+    /// The controller under the governor is that of [`Builder::base`], not the one that
     /// was set before.
     ///
-    /// [`GovernorsBuilder::base`]: crate::GovernorsBuilder::base
+    /// [`Builder::base`]: crate::Builder::base
     pub fn govern<'a>(&self, transport: &'a mut TransportConfig) -> &'a mut TransportConfig {
         if let Some(window) = self
             .shared()

@@ -1,4 +1,4 @@
-//! Why connections go without a governor of their own, counted and told.
+//! Why connections have no governor of their own: counted, and logged.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};

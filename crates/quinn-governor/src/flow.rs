@@ -58,7 +58,7 @@ impl Flow {
             .saturating_sub(observed)
     }
 
-    /// What was observed was sent, whoever sent it (quinn does not report its MTU probes).
+    /// What was observed was sent, also what quinn does not report (its MTU probes).
     pub(crate) fn on_observed(&self, observed: u64) {
         let sent = self.sent_packets.fetch_max(observed, Ordering::Relaxed);
         let more = observed.saturating_sub(sent);
@@ -106,7 +106,7 @@ impl Flow {
     }
 
     /// Claims the drops up to `counted` for the caller; false when another controller of the flow
-    /// did. The source cannot tell whose datagram of a shared socket was dropped: one of them
+    /// did. The source does not know whose datagram of a shared socket was dropped: one of them
     /// reacts, not all.
     pub(crate) fn answer_drops(&self, counted: u64) -> bool {
         self.drops_answered.fetch_max(counted, Ordering::Relaxed) < counted

@@ -23,7 +23,7 @@ pub type BaseFactory = Arc<dyn ControllerFactory + Send + Sync>;
 /// have [`Governors::govern`](crate::Governors::govern) do that.
 ///
 /// [`TransportConfig::congestion_controller_factory`]: quinn_proto::TransportConfig::congestion_controller_factory
-pub struct Governor {
+pub struct Factory {
     base: BaseFactory,
     by: By,
     decisions: Decisions,
@@ -34,13 +34,13 @@ pub struct Governor {
 enum By {
     /// Nothing: they are the base's, not even wrapped.
     Nothing,
-    /// What the socket tells them that their connection sends by.
+    /// The flow that their connection's socket gives them.
     Socket(Arc<Shared>),
     /// One flow.
     Flow(Arc<Governed>),
 }
 
-impl Governor {
+impl Factory {
     /// A factory without signals: its controllers are those of `base`, not even wrapped.
     pub fn ungoverned(base: BaseFactory) -> Arc<Self> {
         Self::new(base, By::Nothing)
@@ -106,7 +106,7 @@ impl Governor {
     }
 }
 
-impl ControllerFactory for Governor {
+impl ControllerFactory for Factory {
     fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
         let base = Arc::clone(&self.base).build(now, current_mtu);
         let (shared, flow) = match &self.by {
@@ -126,9 +126,9 @@ impl ControllerFactory for Governor {
     }
 }
 
-impl fmt::Debug for Governor {
+impl fmt::Debug for Factory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Governor")
+        f.debug_struct("Factory")
             .field("watch", &self.watch())
             .field("report", &self.report())
             .finish_non_exhaustive()

@@ -9,7 +9,7 @@ use quinn_proto::VarInt;
 use quinn_proto::congestion::CubicConfig;
 
 use crate::config::{ConfigError, GovernorConfig};
-use crate::governor::{BaseFactory, Governor};
+use crate::governor::{BaseFactory, Factory};
 use crate::receive::ReceiveGovernor;
 use crate::report::GovernorReport;
 use crate::shared::Shared;
@@ -55,7 +55,7 @@ impl Governors {
 
     /// Governors over quinn's Cubic, with everything switched on.
     pub fn new(source: Arc<dyn SignalSource>) -> Self {
-        let GovernorsBuilder {
+        let Builder {
             source,
             base,
             config,
@@ -64,8 +64,8 @@ impl Governors {
     }
 
     /// Governors over another base controller or with another configuration.
-    pub fn builder(source: Arc<dyn SignalSource>) -> GovernorsBuilder {
-        GovernorsBuilder {
+    pub fn builder(source: Arc<dyn SignalSource>) -> Builder {
+        Builder {
             source,
             base: Arc::new(CubicConfig::default()),
             config: GovernorConfig::default(),
@@ -85,11 +85,11 @@ impl Governors {
     /// [`client`](Self::client), [`server`](Self::server), [`endpoint`](Self::endpoint),
     /// [`runtime`](Self::runtime) and [`wrap_socket`](Self::wrap_socket) make. Over another socket
     /// they do what the base controller does. [`govern`](Self::govern) sets it.
-    pub fn factory(&self) -> Arc<Governor> {
+    pub fn factory(&self) -> Arc<Factory> {
         let base = Arc::clone(&self.base);
         match &self.signals {
-            Signals::Source(shared) => Governor::by_socket(base, Arc::clone(shared)),
-            Signals::Absent(_) => Governor::ungoverned(base),
+            Signals::Source(shared) => Factory::by_socket(base, Arc::clone(shared)),
+            Signals::Absent(_) => Factory::ungoverned(base),
         }
     }
 
@@ -98,7 +98,7 @@ impl Governors {
     ///
     /// The connections share what is known of the socket. Fails where the source cannot watch it:
     /// [`factory`](Self::factory) then still builds the base controller.
-    pub fn socket(&self, socket: &impl Socket) -> Result<Arc<Governor>, WatchError> {
+    pub fn socket(&self, socket: &impl Socket) -> Result<Arc<Factory>, WatchError> {
         require_udp(socket)?;
         self.watch_target(WatchTarget::socket(socket).sharing())
     }
@@ -109,24 +109,24 @@ impl Governors {
         &self,
         socket: &impl Socket,
         remote: SocketAddr,
-    ) -> Result<Arc<Governor>, WatchError> {
+    ) -> Result<Arc<Factory>, WatchError> {
         require_udp(socket)?;
         self.watch_target(WatchTarget::socket(socket).peer(remote).sharing())
     }
 
     /// A governor for a flow that is watched already: a mock's, in a test.
-    pub fn watch(&self, watch: Watch) -> Arc<Governor> {
+    pub fn watch(&self, watch: Watch) -> Arc<Factory> {
         let base = Arc::clone(&self.base);
         match &self.signals {
-            Signals::Source(shared) => Governor::by_flow(base, shared.watched(watch)),
-            Signals::Absent(_) => Governor::ungoverned(base),
+            Signals::Source(shared) => Factory::by_flow(base, shared.watched(watch)),
+            Signals::Absent(_) => Factory::ungoverned(base),
         }
     }
 
     /// A factory that uses no signals, over the same base: its connections run exactly as they
     /// would without this crate.
-    pub fn ungoverned(&self) -> Arc<Governor> {
-        Governor::ungoverned(Arc::clone(&self.base))
+    pub fn ungoverned(&self) -> Arc<Factory> {
+        Factory::ungoverned(Arc::clone(&self.base))
     }
 
     /// What holds back the peers of a bound UDP socket while its receive buffer overflows. `window`
@@ -148,7 +148,7 @@ impl Governors {
     }
 
     /// Turns governing off or on again, for all connections, while they run. Off, they run under
-    /// their base controllers: caps are let go as when signals are lost, growing by an eighth a
+    /// their base controllers: caps are let go as when signals are lost, growing by a sixteenth a
     /// round trip.
     pub fn set_enabled(&self, on: bool) {
         if let Signals::Source(shared) = &self.signals {
@@ -193,11 +193,11 @@ impl Governors {
         }
     }
 
-    fn watch_target(&self, target: WatchTarget<'_>) -> Result<Arc<Governor>, WatchError> {
+    fn watch_target(&self, target: WatchTarget<'_>) -> Result<Arc<Factory>, WatchError> {
         let base = Arc::clone(&self.base);
         match &self.signals {
-            Signals::Source(shared) => Ok(Governor::by_flow(base, shared.flow(target)?)),
-            Signals::Absent(_) => Ok(Governor::ungoverned(base)),
+            Signals::Source(shared) => Ok(Factory::by_flow(base, shared.flow(target)?)),
+            Signals::Absent(_) => Ok(Factory::ungoverned(base)),
         }
     }
 
@@ -221,13 +221,13 @@ impl fmt::Debug for Governors {
 }
 
 /// Sets up [`Governors`].
-pub struct GovernorsBuilder {
+pub struct Builder {
     source: Arc<dyn SignalSource>,
     base: BaseFactory,
     config: GovernorConfig,
 }
 
-impl GovernorsBuilder {
+impl Builder {
     /// The controller whose window is capped: any of quinn's or your own. Cubic by default.
     #[must_use]
     pub fn base(mut self, base: BaseFactory) -> Self {
@@ -249,9 +249,9 @@ impl GovernorsBuilder {
     }
 }
 
-impl fmt::Debug for GovernorsBuilder {
+impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GovernorsBuilder")
+        f.debug_struct("Builder")
             .field("source", &self.source)
             .field("config", &self.config)
             .finish_non_exhaustive()

@@ -35,8 +35,8 @@
 //! # When it does nothing
 //!
 //! - Where the bottleneck is elsewhere: the window is the base controller's.
-//! - Where signals are missing or stale: the cap is released, growing by an eighth a round trip
-//!   ([`GovernorReport::blind_periods`]).
+//! - Where signals are missing or stale: the cap is released, growing by a sixteenth a round trip
+//!   ([`GovernorReport::stale_periods`]).
 //! - Where the queue is unknown (loopback has none): drops count, there is no cap.
 //! - Where a firewall drops: that is not congestion.
 //! - Where something fails: a socket or a peer that cannot be watched has its connections run under
@@ -59,6 +59,7 @@ mod flow;
 mod governor;
 mod governors;
 mod law;
+mod mechanism;
 mod poller;
 #[cfg(feature = "qlog")]
 mod qlog;
@@ -80,19 +81,27 @@ pub use base::BaseKind;
 pub use config::{ConfigError, GovernorConfig};
 pub use controller::GovernedController;
 pub use fallback::{Fallback, Fallbacks};
-pub use governor::{BaseFactory, Governor};
-pub use governors::{Governors, GovernorsBuilder, Socket};
+pub use governor::{BaseFactory, Factory};
+pub use governors::{Builder, Governors, Socket};
 #[cfg(feature = "tuning")]
 #[doc(hidden)]
 pub use law::constants::Tuning;
+#[cfg(feature = "tuning")]
+#[doc(hidden)]
+pub use mechanism::Mechanism;
 #[cfg(feature = "qlog")]
 pub use qlog::DecisionLog;
 #[cfg(feature = "tuning")]
 #[doc(hidden)]
 pub use receive::constants::ReceiveTuning;
 pub use receive::{
-    GovernedWindow, ReceiveGovernor, ReceiveLaw, ReceiveProgress, ReceiveSignals, ReceiveWindow,
-    Receiving,
+    ReceiveControl, ReceiveGovernor, ReceiveGuard, ReceiveProgress, ReceiveSignals, ReceiveWindow,
+    ReceivingConnection,
 };
 pub use report::GovernorReport;
 pub use socket::GovernedSocket;
+
+/// The example in this package's README compiles.
+#[cfg(all(doctest, feature = "ring"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

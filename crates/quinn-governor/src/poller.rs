@@ -13,7 +13,8 @@ use quinn::{AsyncTimer, Runtime, UdpPoller};
 
 use crate::binding::Binding;
 
-/// So often in a row a socket may be called writable and not be before that is no longer believed.
+/// How many times in a row a socket may be reported writable without being so before the report is
+/// distrusted.
 /// By chance, and where connections share a socket, it happens once.
 const CONTRADICTIONS: u32 = 4;
 
@@ -39,7 +40,7 @@ impl FullBuffers {
 ///
 /// tokio takes a socket to which the network has reported an error (an ICMP message, under
 /// `IP_RECVERR`) for closed to writing, and calls it writable from then on even when its send
-/// buffer is full: whoever waits for room would not wait at all, and keep a processor busy. So a
+/// buffer is full: a task that waits for room would not wait at all, and keep a processor busy. So a
 /// socket that is called writable and is not, several times in a row, is left alone for a while.
 pub(crate) struct Poller {
     inner: Pin<Box<dyn UdpPoller>>,
@@ -82,7 +83,7 @@ impl Poller {
             return writable;
         }
         if paused {
-            // Believed once; if that is wrong too, the next pause comes at once.
+            // Trusted once; if that is wrong too, the next pause comes at once.
             return writable;
         }
         self.seen = full;

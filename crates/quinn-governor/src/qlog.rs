@@ -22,14 +22,14 @@ use crate::decisions::{State, Trigger};
 /// | `base` | the base controller's |
 /// | `capped` | bounded by what this host's queue holds |
 ///
-/// | `recovery` | reduced by the base, which was told of a drop in this host's queue |
+/// | `recovery` | reduced by the base, for a drop in this host's queue |
 ///
 /// with what made it so in `trigger`: `local_queue`, `local_drop`, or `signals_lost` where the
-/// governor no longer believes its signals.
+/// signals are stale.
 ///
 /// Writing happens where quinn's own does, in the connection's path: it is for looking into a
 /// connection, not for all of a busy server's. One log is for one connection: the events carry no
-/// connection ID, which a controller is not told.
+/// connection ID, which a controller does not know.
 #[derive(Clone)]
 pub struct DecisionLog {
     shared: Arc<Shared>,

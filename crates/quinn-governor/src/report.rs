@@ -28,7 +28,7 @@ pub struct GovernorReport {
     /// Times that a controller found the signals stale or missing and let the base controller
     /// decide alone. Healthy: 0, or one for each connection when a device, a route or an address
     /// changed.
-    pub blind_periods: u64,
+    pub stale_periods: u64,
     /// Times that what connections of a socket may receive was reduced, because the socket's receive
     /// buffer overflowed. One or two a minute are healthy where the receiver is the bottleneck.
     pub receive_reductions: u64,
@@ -51,7 +51,7 @@ pub(crate) struct Counters {
     local_drop_reductions: AtomicU64,
     slow_start_exits: AtomicU64,
     capped_nanos: AtomicU64,
-    blind_periods: AtomicU64,
+    stale_periods: AtomicU64,
     refused: AtomicU64,
     receive_reductions: AtomicU64,
 }
@@ -63,7 +63,7 @@ impl Counters {
             local_drop_reductions: self.local_drop_reductions.load(Ordering::Relaxed),
             slow_start_exits: self.slow_start_exits.load(Ordering::Relaxed),
             capped: Duration::from_nanos(self.capped_nanos.load(Ordering::Relaxed)),
-            blind_periods: self.blind_periods.load(Ordering::Relaxed),
+            stale_periods: self.stale_periods.load(Ordering::Relaxed),
             receive_reductions: self.receive_reductions.load(Ordering::Relaxed),
             refused_datagrams: self.refused.load(Ordering::Relaxed),
             fallbacks: Fallbacks::default(),
@@ -98,8 +98,8 @@ impl Counters {
         self.capped_nanos.load(Ordering::Relaxed) > 0
     }
 
-    pub(crate) fn blind_period(&self) {
-        self.blind_periods.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn stale_period(&self) {
+        self.stale_periods.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn refused(&self, datagrams: u64) {

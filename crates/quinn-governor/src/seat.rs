@@ -7,6 +7,7 @@ use ebpf_congestion_signals::{LocalCongestion, QueueId, QueueSample, QueueState,
 use crate::governor::Governed;
 use crate::law::constants::WIRE_OVERHEAD;
 use crate::law::{Others, QueueSignals, Signals};
+use crate::mechanism::Mechanism;
 use crate::queue_limit::{QueueLimit, Sharing};
 use crate::report::Counters;
 use crate::shared::Shared;
@@ -29,6 +30,8 @@ pub(crate) struct Seat {
     /// The queue at the last sample, and what its kind says of others in it.
     queue: Option<QueueId>,
     others: Others,
+    /// Others in the same tree of queues are in front of the flow.
+    waits: bool,
 }
 
 impl Seat {
@@ -43,6 +46,7 @@ impl Seat {
             drops: 0,
             queue: None,
             others: Others::default(),
+            waits: false,
         }
     }
 
@@ -51,6 +55,10 @@ impl Seat {
         let mut copy = Self::new(Arc::clone(&self.shared), self.flow.clone());
         (copy.counted_drops, copy.drops) = (self.counted_drops, self.drops);
         copy
+    }
+
+    fn has(&self, mechanism: Mechanism) -> bool {
+        self.shared.config.has(mechanism)
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -129,12 +137,16 @@ impl Seat {
             let own = queue.own?;
             let shared = queue.shared.unwrap_or(own).max(own);
             let whole = queue.total.zip(queue.drained);
-            let whole = whole.filter(|_| self.others == Others::Counted);
+            let whole = whole.filter(|_| match self.others {
+                Others::Classes => self.waits || !self.has(Mechanism::Classes),
+                others => others == Others::Counted,
+            });
             let others = match (whole, self.others) {
+                (Some(_), _) => Others::Counted,
                 (None, Others::Counted) => Others::Unknown,
-                (_, others) => others,
+                (None, others) => others,
             };
-            let dry = self.queue(queue.id.index()).dry();
+            let dry = self.queue(queue.id.index()).dry(shared);
             let (total, drained) = whole.unwrap_or((shared, dry));
             let datagram = mtu + WIRE_OVERHEAD;
             let id = queue.id.index();
@@ -154,13 +166,23 @@ impl Seat {
                 total,
                 others,
                 drained,
-                room: whole.and_then(|_| room(&queue, on_its_way)),
+                room: whole
+                    .filter(|_| self.has(Mechanism::Room))
+                    .and_then(|_| room(&queue, on_its_way)),
                 limit: limit.limit(&self.shared.config, datagram),
-                boost: limit.boost(),
+                boost: if self.has(Mechanism::Balance) {
+                    limit.boost()
+                } else {
+                    0
+                },
                 others_share: limit
                     .sharers()
                     .saturating_sub(u32::from(self.sharing.is_at(id))),
-                mean_rate: limit.mean_rate(),
+                mean_rate: if self.has(Mechanism::Weights) {
+                    limit.mean_rate()
+                } else {
+                    0
+                },
             })
         });
         Some(Signals {
@@ -174,8 +196,10 @@ impl Seat {
     }
 
     /// Takes note of new drops, and of the queue's kind when it is another than before. Call before
-    /// [`Seat::signals`] is shown to the law.
-    pub(crate) fn follow(&mut self) {
+    /// [`Seat::signals`] is shown to the law, with whether the flow `waits` for others that it is not
+    /// known to be behind.
+    pub(crate) fn follow(&mut self, waits: bool) {
+        self.waits = waits;
         let Some(flow) = &self.flow else { return };
         let sample = flow.watch.congestion();
         let counted = sample.queue_drops.unwrap_or_default();
@@ -222,8 +246,7 @@ fn others_in(queue: Option<&QueueState>) -> Others {
     };
     match queue.kind.as_str() {
         "fq" | "fq_codel" | "fq_pie" | "cake" | "sfq" => Others::Apart,
-        // Of a queue with classes too: others are matched, although they may be in other classes. Not
-        // to match them where they are in the same one would starve.
+        "drr" | "ets" | "hfsc" | "htb" | "prio" | "qfq" => Others::Classes,
         _ => Others::Counted,
     }
 }
@@ -263,7 +286,7 @@ mod tests {
             packets: 1,
             bytes: 1242,
         };
-        flow.drop_packets(Direction::Leaving, DropClass::QueueFull, "QDISC_DROP", one);
+        flow.drop_packets(Direction::Egress, DropClass::QueueFull, "QDISC_DROP", one);
     }
 
     #[test]
@@ -278,7 +301,7 @@ mod tests {
         let peer = shared.peer(target.peer(remote), Some(Arc::clone(&whole)));
         let mut seat = Seat::new(Arc::clone(&shared), Some(whole));
         let mut told = || {
-            seat.follow();
+            seat.follow(false);
             seat.signals(1200).unwrap().drops
         };
         let before = told();

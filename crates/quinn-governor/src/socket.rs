@@ -19,7 +19,7 @@ use crate::shared::Shared;
 use crate::sockets::SocketFlows;
 
 /// A UDP socket for quinn that knows to whom each datagram goes and what the kernel answers, and
-/// tells the governed connections.
+/// informs the governed connections.
 ///
 /// It sends through quinn-udp (GSO, ECN) and leaves waiting and receiving (GRO, ECN) to the socket
 /// that the endpoint's runtime makes: with connections that are not governed it does what that

@@ -11,7 +11,7 @@ use ebpf_congestion_signals::{
 };
 use quinn_governor::testing::rtt_estimator;
 use quinn_governor::{
-    BaseKind, ConfigError, GovernedController, Governor, GovernorConfig, Governors,
+    BaseKind, ConfigError, Factory, GovernedController, GovernorConfig, Governors,
 };
 use quinn_proto::RttEstimator;
 use quinn_proto::congestion::{Controller, ControllerFactory, CubicConfig};
@@ -36,7 +36,7 @@ fn drop_one(flow: &MockFlow) {
         packets: 1,
         bytes: 1242,
     };
-    flow.drop_packets(Direction::Leaving, DropClass::QueueFull, "QDISC_DROP", one);
+    flow.drop_packets(Direction::Egress, DropClass::QueueFull, "QDISC_DROP", one);
 }
 
 /// A queue that nobody else uses.
@@ -216,14 +216,14 @@ fn a_standing_queue_caps_the_window_until_the_source_dies() {
 
     flow.set(|sample| sample.congestion.live = false);
     let mut now = start + RTT;
-    for round in 0..17 {
+    for round in 0..33 {
         controller.on_ack(now, start, 36_000, false, &rtt);
         controller.on_end_acks(now, 36_000, false, Some(round));
         now += RTT;
     }
     assert_eq!(controller.window(), 100_000);
     let report = governor.report();
-    assert_eq!(report.blind_periods, 1);
+    assert_eq!(report.stale_periods, 1);
     assert!(report.capped > Duration::ZERO);
     assert_eq!(events.load(Ordering::Relaxed), 0);
 }
@@ -248,7 +248,7 @@ fn a_clone_is_for_a_new_path_and_governs_like_the_first() {
 
 #[test]
 fn a_governor_without_signals_builds_its_base_and_nothing_around_it() {
-    let governor = Governor::ungoverned(Arc::new(CubicConfig::default()));
+    let governor = Factory::ungoverned(Arc::new(CubicConfig::default()));
     assert!(!governor.is_governed());
     assert_eq!(governor.report(), quinn_governor::GovernorReport::default());
     let controller = governor.build(now(), 1200).into_any();
@@ -286,7 +286,7 @@ fn a_socket_asked_for_twice_has_one_flow() {
     let (_, _, governors) = setup();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let remote: SocketAddr = "192.0.2.1:4433".parse().unwrap();
-    let id = |governor: Arc<Governor>| governor.watch().unwrap().id();
+    let id = |governor: Arc<Factory>| governor.watch().unwrap().id();
     let first = governors.socket(&socket).unwrap();
     assert_eq!(
         id(governors.socket(&socket).unwrap()),

@@ -24,6 +24,9 @@ fn op() -> impl Strategy<Value = Op> {
         counter(),
     );
     prop_oneof![
+        4 => any::<u8>().prop_map(Op::Turn),
+        1 => Just(Op::Open),
+        1 => Just(Op::Close),
         8 => (0..200u16).prop_map(Op::Wait),
         1 => any::<u16>().prop_map(Op::Wait),
         12 => any::<u8>().prop_map(Op::Send),

@@ -8,7 +8,9 @@ use ebpf_congestion_signals::{
     BufferSample, Direction, DropClass, DropCounters, KernelTime, MockFlow, MockSource,
 };
 use proptest::prelude::*;
-use quinn_governor::{ReceiveGovernor, ReceiveLaw, ReceiveProgress, ReceiveSignals, Receiving};
+use quinn_governor::{
+    ReceiveControl, ReceiveGovernor, ReceiveProgress, ReceiveSignals, ReceivingConnection,
+};
 use quinn_proto::VarInt;
 
 const WINDOW: u32 = 1 << 20;
@@ -31,7 +33,7 @@ impl Connection {
     }
 }
 
-impl Receiving for Connection {
+impl ReceivingConnection for Connection {
     fn received(&self) -> u64 {
         self.state.0.load(Ordering::Relaxed)
     }
@@ -84,7 +86,7 @@ impl Setup {
         };
         let class = DropClass::ReceiveBuffer;
         self.flow
-            .drop_packets(Direction::Arriving, class, "SOCKET_RCVBUFF", some);
+            .drop_packets(Direction::Ingress, class, "SOCKET_RCVBUFF", some);
     }
 
     /// Time goes by, in which each connection receives so much, and the kernel sees it.
@@ -246,7 +248,7 @@ fn a_guard_that_is_dropped_lets_the_connection_go() {
 fn on_a_long_path_the_window_stays_above_what_the_path_holds() {
     #[expect(clippy::disallowed_methods, reason = "a zero for virtual time")]
     let start = Instant::now();
-    let mut law = ReceiveLaw::new(64 << 20);
+    let mut law = ReceiveControl::new(64 << 20);
     let mut signals = ReceiveSignals {
         live: true,
         buffer: Some(212_992),
@@ -308,7 +310,7 @@ proptest! {
     ) {
         #[expect(clippy::disallowed_methods, reason = "a zero for virtual time")]
         let mut now = Instant::now();
-        let mut law = ReceiveLaw::new(most);
+        let mut law = ReceiveControl::new(most);
         for (millis, signals, progress) in steps {
             now += Duration::from_millis(millis);
             let before = law.limit();

@@ -170,7 +170,7 @@ fn a_source_that_dies_costs_less_than_two_round_trips() {
         toy.signals = false;
         let share = toy.run(SECOND)[0];
         assert!(share >= 0.96, "{base:?}: {share}");
-        assert_eq!(toy.governors.report().blind_periods, 1, "{base:?}");
+        assert_eq!(toy.governors.report().stale_periods, 1, "{base:?}");
     }
 }
 

@@ -12,6 +12,9 @@ use crate::toolchain::{TARGET, Toolchain, without_outer_build};
 const PROBES: &str = "crates/ebpf-congestion-signals-ebpf";
 const OBJECT: &str = "crates/ebpf-congestion-signals/probes.bpf.o";
 
+/// The object's SHA-256 as `sha256sum` writes it, for those who have the package alone.
+const CHECKSUM: &str = "crates/ebpf-congestion-signals/probes.bpf.o.sha256";
+
 /// Where the toolchain of the probes works, apart from the other crates' builds.
 const TARGET_DIRECTORY: &str = "target/bpf";
 
@@ -33,6 +36,7 @@ pub(crate) fn build(workspace: &Path, tools: &Toolchain) -> Result<()> {
     if changed {
         fs::write(&path, &built).with_context(|| format!("writing {}", path.display()))?;
     }
+    write_checksum(workspace)?;
     let verb = if changed { "written" } else { "unchanged" };
     println!(
         "{OBJECT}: {verb}, {} bytes, {COMMENT}{}",
@@ -51,11 +55,34 @@ pub(crate) fn check(workspace: &Path, tools: &Toolchain) -> Result<()> {
     if committed != built {
         bail!("{}", difference(&committed, &built));
     }
+    let recorded = fs::read_to_string(workspace.join(CHECKSUM)).unwrap_or_default();
+    ensure!(
+        recorded == checksum(workspace)?,
+        "{CHECKSUM} is not the object's: `cargo xtask bpf` writes it"
+    );
     println!(
         "{OBJECT} is what the sources build, {COMMENT}{}",
         tools.versions()
     );
     Ok(())
+}
+
+/// Brings the object's checksum up to date.
+fn write_checksum(workspace: &Path) -> Result<()> {
+    fs::write(workspace.join(CHECKSUM), checksum(workspace)?).context(CHECKSUM)
+}
+
+/// The line that `sha256sum` prints of the object.
+fn checksum(workspace: &Path) -> Result<String> {
+    let object = workspace.join(OBJECT);
+    let mut command = Command::new("sha256sum");
+    if let (Some(directory), Some(name)) = (object.parent(), object.file_name()) {
+        command.current_dir(directory).arg(name);
+    }
+    let output = command.stderr(Stdio::inherit()).output();
+    let output = output.context("starting sha256sum")?;
+    ensure!(output.status.success(), "sha256sum: {}", output.status);
+    String::from_utf8(output.stdout).context("reading what sha256sum wrote")
 }
 
 /// Runs the toolchain's clippy over the probes.
@@ -111,7 +138,7 @@ fn recorded_versions(object: &[u8]) -> Option<&str> {
     std::str::from_utf8(&rest[..end]).ok()
 }
 
-/// The object's bytes: BTF and line information kept, DWARF left out.
+/// The object's bytes: BTF and line information kept, without DWARF.
 fn object(workspace: &Path, tools: &Toolchain) -> Result<Vec<u8>> {
     let directory = workspace.join(TARGET_DIRECTORY);
     fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
@@ -241,6 +268,14 @@ fn run(command: &mut Command) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_checksum_names_the_object_as_the_package_does() {
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let line = checksum(&workspace).expect("every system with coreutils has sha256sum");
+        assert_eq!(line.len(), 64 + "  probes.bpf.o\n".len());
+        assert!(line.ends_with("  probes.bpf.o\n"), "{line}");
+    }
 
     #[test]
     fn an_object_tells_the_toolchain_that_built_it() {

@@ -17,6 +17,9 @@ const MARKS: [&str; 2] = [
 /// What is drawn.
 const PICTURE: &str = "docs/first-command.svg";
 
+/// How the line above the first plot begins.
+const PLOTS: &str = "  round trip  stock";
+
 /// The command as README.md shows it.
 const SHOWN: &str = "cargo run --release --example loopback";
 
@@ -44,9 +47,10 @@ pub(crate) fn run(workspace: &Path, into_readme: bool) -> Result<()> {
     Ok(())
 }
 
-/// The command with its output, as a block of Markdown.
+/// The command with its output, as a block of Markdown, up to the plots: the picture shows the same.
 fn block(printed: &str) -> String {
-    let shown = printed.lines().filter(|line| !line.starts_with("drawn: "));
+    let lines = printed.lines();
+    let shown = lines.take_while(|line| !line.starts_with(PLOTS) && !line.starts_with("drawn: "));
     let shown: Vec<&str> = shown.collect();
     format!(
         "```console\n$ {SHOWN}\n{}\n```",
@@ -59,9 +63,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_block_has_the_command_and_all_but_where_the_picture_is() {
-        let block = block("signals: ebpf\n\n  a table\n\ndrawn: docs/x.svg\n");
+    fn a_block_has_the_command_and_all_that_is_printed_before_the_plots() {
         let expected = format!("```console\n$ {SHOWN}\nsignals: ebpf\n\n  a table\n```");
-        assert_eq!(block, expected);
+        for rest in [
+            "drawn: docs/x.svg",
+            "  round trip  stock     governed\n 43.0 ms |#",
+        ] {
+            let printed = format!("signals: ebpf\n\n  a table\n\n{rest}\n");
+            assert_eq!(block(&printed), expected);
+        }
     }
 }

@@ -14,7 +14,7 @@ pub(crate) struct Options {
 }
 
 /// Becomes cargo, which builds this program again, with the lab and optimised, and becomes that:
-/// one process for whoever started it or wants to stop it.
+/// one process to wait for or to stop.
 #[cfg(target_os = "linux")]
 pub(crate) fn run(workspace: &Path, options: &Options) -> Result<()> {
     use std::os::unix::process::CommandExt;

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod ablation;
 mod bpf;
 mod first_command;
 mod kernels;
@@ -51,6 +52,9 @@ enum Task {
         #[arg(long)]
         readme: bool,
     },
+    /// Switch off each mechanism of the control law, and say which bounds of the simulator's
+    /// scenarios no longer hold.
+    Ablation(ablation::Options),
     /// Run the privileged tests on Debian's kernels, and print which signals are right on which.
     Kernels(kernels::Options),
     /// Run scenarios on real queues: stock flows and governed ones in turn.
@@ -84,6 +88,7 @@ fn run(task: Task) -> Result<ExitCode> {
             (Err(incomplete), false) => return Err(incomplete.into()),
         },
         Task::FirstCommand { readme } => first_command::run(&workspace(), readme)?,
+        Task::Ablation(options) => ablation::run(&workspace(), &options)?,
         Task::Kernels(options) => kernels::run(&workspace(), &options)?,
         #[cfg(all(feature = "lab", target_os = "linux"))]
         Task::Lab(options) => return lab::run(&workspace(), &options),

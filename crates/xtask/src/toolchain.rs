@@ -42,7 +42,7 @@ pub(crate) struct Incomplete {
 }
 
 impl Toolchain {
-    /// Looks for every tool and tells of everything that is missing at once.
+    /// Looks for every tool; the error lists all that are missing.
     pub(crate) fn find() -> Result<Self, Incomplete> {
         let mut incomplete = Incomplete::default();
         let rustc = env::var_os(RUSTC_VARIABLE).map_or_else(|| RUSTC_DEFAULT.into(), PathBuf::from);
@@ -246,7 +246,7 @@ fn existing(path: PathBuf) -> Option<PathBuf> {
     path.is_file().then_some(path)
 }
 
-/// What `tool` prints, or why it can't be told.
+/// What `tool` prints, or why it cannot be run.
 fn output(tool: impl AsRef<OsStr>, args: &[&str]) -> Result<String, String> {
     let tool = tool.as_ref();
     let mut command = Command::new(tool);

@@ -32,6 +32,18 @@ fn wrong_arguments_are_named_with_what_would_be_right() {
         ),
         ("loopback", "--seconds -1", "more than 0"),
         ("loopback", "--rate -1", "0.5 to 1000 Mbit/s"),
+        ("loopback", "--flows -1", "1..=512"),
+        (
+            "client",
+            "--connect 127.0.0.1:9 --rebind-after -1",
+            "more than 0",
+        ),
+        (
+            "client",
+            "--connect 127.0.0.1:9 --burst -1 --pause 1",
+            "1..=4294967295",
+        ),
+        ("server", "--listen [::1]:4433 --flows -1", "1..=65535"),
         ("client", "--seconds 1", "--connect <HOST:PORT>"),
         ("client", "--connect nowhere", "such as example.org:4433"),
         ("server", "--listen [::1]:4433 --seconds -1", "more than 0"),

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 /// The variants fall into three groups: the file could not be read ([`Missing`](Self::Missing) to
 /// [`Read`](Self::Read)), its contents are not BTF this reader understands
 /// ([`NotBtf`](Self::NotBtf) to [`Cyclic`](Self::Cyclic)), and sound BTF that lacks what was asked
-/// for (the rest; [`is_absence`](Self::is_absence) tells these apart from the others).
+/// for (the rest; [`is_absence`](Self::is_absence) is true of these alone).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BtfError {
@@ -130,7 +130,7 @@ pub enum BtfError {
     },
     /// The path goes on behind a member that is neither struct nor union.
     #[error(
-        "in {struct_name}.{path} what stands before {segment:?} is neither struct nor union: end \
+        "in {struct_name}.{path} the part before {segment:?} is neither struct nor union: end \
          the path there (it cannot lead through a pointer or an array)"
     )]
     NotAStruct {

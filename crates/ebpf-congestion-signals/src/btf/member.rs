@@ -3,7 +3,7 @@
 use super::error::BtfError;
 use super::raw::{Kind, Raw, Steps, Type, damaged};
 
-/// Size of every pointer. BTF does not tell it; the kernels supported are 64-bit ones.
+/// Size of every pointer. BTF does not have it; the kernels supported are 64-bit ones.
 const POINTER_SIZE: u32 = 8;
 
 /// Where a member of a struct or union lies.

@@ -3,7 +3,7 @@
 //! The probes need to know where members lie, what number an enum's variant has, and which
 //! arguments a tracepoint hands over. All of that differs from kernel to kernel, and is asked of
 //! the running one when probes load. So this reads what is asked for, and nothing else: parsing
-//! walks over all types once and notes where they are, and names are compared where they stand.
+//! walks over all types once and notes where they are, and names are compared in place.
 //!
 //! Nothing in the data is trusted: whatever the bytes, parsing and look-ups end with an answer or
 //! an error, after a bounded number of steps.
@@ -78,7 +78,7 @@ impl Btf {
     /// # Errors
     ///
     /// When the file cannot be read, which [`Missing`](BtfError::Missing),
-    /// [`PermissionDenied`](BtfError::PermissionDenied) and [`Read`](BtfError::Read) tell apart,
+    /// [`PermissionDenied`](BtfError::PermissionDenied) and [`Read`](BtfError::Read) distinguish,
     /// and as [`parse`](Self::parse).
     pub fn from_file(path: &Path) -> Result<Self, BtfError> {
         Self::parse(read(path)?)
@@ -247,7 +247,7 @@ impl Btf {
     /// exists with the same types. It does for `kfree_skb`: skb, location, reason, `rx_sk` on 6.18.
     /// It does not for tracepoints that share a class under another name, which are many:
     /// `net_dev_queue` (class `net_dev_template`) and `softirq_entry` (class `softirq`), for
-    /// example. So decide by types, with names at most to tell two of one type apart.
+    /// example. So decide by types, with names at most to distinguish two of one type.
     ///
     /// # Errors
     ///
@@ -302,7 +302,7 @@ impl Btf {
             .map(|named| self.raw.type_by_id(named.id))
     }
 
-    /// Where the name stands, and the value, of each variant.
+    /// The offset of the name, and the value, of each variant.
     fn variants<'a>(&'a self, ty: Type<'a>) -> impl Iterator<Item = (u32, u64)> + 'a {
         let is_wide = ty.kind == Kind::Enum64;
         ty.rest

@@ -3,7 +3,7 @@
 use super::error::BtfError;
 use super::raw::{Raw, damaged};
 
-/// One blob of both: the module numbers its types, and counts where its names stand, on from the
+/// One blob of both: the module numbers its types, and offsets its names, on from the
 /// kernel's last.
 pub(super) fn join(kernel: &[u8], module: &[u8]) -> Result<Vec<u8>, BtfError> {
     let kernel = Raw::kernel_sections(kernel.to_vec())?;

@@ -11,7 +11,7 @@ const NAME_LIMIT: usize = 512;
 
 /// Header up to and with the string section; all of it before Linux 7.1.
 const HEADER_LEN: usize = 24;
-/// Header with the layout section, which tells how long records of each kind are.
+/// Header with the layout section, which has the length of each kind's records.
 const HEADER_LEN_WITH_LAYOUT: usize = 32;
 /// `struct btf_type`, with which every record begins.
 pub(super) const RECORD_LEN: usize = 12;
@@ -92,7 +92,7 @@ impl Kind {
 pub(super) struct Type<'a> {
     pub(super) id: u32,
     pub(super) kind: Kind,
-    /// Where its name stands in the string section; 0 for none.
+    /// The offset of its name in the string section; 0 for none.
     pub(super) name: u32,
     /// Its size or the type it refers to, depending on the kind.
     pub(super) size_or_type: u32,
@@ -149,7 +149,7 @@ impl Raw {
         Ok(raw)
     }
 
-    /// Checks the header of BTF that stands alone.
+    /// Checks the header of base BTF.
     pub(super) fn kernel_sections(data: Vec<u8>) -> Result<Self, BtfError> {
         let raw = Self::with_sections(data)?;
         match (raw.strings().first(), raw.strings().last()) {

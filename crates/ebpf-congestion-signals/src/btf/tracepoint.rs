@@ -14,7 +14,7 @@ pub struct Arg<'a> {
     /// `struct`, `const` and the like: `sk_buff`, `skb_drop_reason`, `int`, `void`, `gfp_t`. Empty
     /// for a type without a name, a function for example.
     pub type_name: &'a str,
-    /// How many `*` stand between the argument and that type: 0 for a plain value.
+    /// How many `*` are between the argument and that type: 0 for a plain value.
     pub pointers: u32,
 }
 

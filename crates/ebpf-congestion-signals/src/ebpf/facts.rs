@@ -1,12 +1,12 @@
 //! Asks the running kernel's BTF what the probes have to know of it.
 
-use ebpf_congestion_signals_common::{ABSENT, KernelFacts};
+use ebpf_congestion_signals_common::{ABSENT, KernelOffsets};
 
 use crate::btf::{Btf, BtfError};
 
 /// What BTF told, and what it could not tell.
 pub(super) struct Facts {
-    pub(super) kernel: KernelFacts,
+    pub(super) kernel: KernelOffsets,
     /// Members that this kernel lacks; a probe that needs one of them will be rejected.
     pub(super) missing: Vec<String>,
 }
@@ -32,7 +32,7 @@ pub(super) fn read(btf: &Btf, host: &Host) -> Result<Facts, BtfError> {
         }
         Err(damage) => Err(damage),
     };
-    let kernel = KernelFacts {
+    let kernel = KernelOffsets {
         skb_next: at("sk_buff", "next")?,
         skb_sk: at("sk_buff", "sk")?,
         skb_dev: at("sk_buff", "dev")?,
@@ -93,7 +93,7 @@ pub(super) fn read(btf: &Btf, host: &Host) -> Result<Facts, BtfError> {
         qdisc_requeues: at("Qdisc", "qstats.requeues")?,
         kfree_skb_reason: ABSENT,
         kfree_skb_rx_sk: ABSENT,
-        ..KernelFacts::UNKNOWN
+        ..KernelOffsets::UNKNOWN
     };
     let kfree_skb = match btf.tracepoint_args("kfree_skb") {
         Ok(args) => args,
@@ -120,7 +120,7 @@ pub(super) fn read(btf: &Btf, host: &Host) -> Result<Facts, BtfError> {
             btf.enum_value("qdisc_drop_reason", "QDISC_DROP_CONGESTED")
                 .map(|_| 0),
         )? == 0;
-    let kernel = KernelFacts {
+    let kernel = KernelOffsets {
         netdev_queue_bytes: optional(btf.size("netdev_queue"))?,
         reason_purge: reason("QUEUE_PURGE")?,
         reason_xdp: reason("XDP")?,
@@ -153,8 +153,8 @@ pub(super) fn read(btf: &Btf, host: &Host) -> Result<Facts, BtfError> {
 }
 
 /// The record as the words that the loader writes into the object.
-pub(super) fn words(facts: &KernelFacts) -> Vec<u32> {
-    const WORDS: usize = size_of::<KernelFacts>() / size_of::<u32>();
+pub(super) fn words(facts: &KernelOffsets) -> Vec<u32> {
+    const WORDS: usize = size_of::<KernelOffsets>() / size_of::<u32>();
     // SAFETY: the record is `repr(C)` and has no fields but `u32`, so it is an array of them.
     let words: [u32; WORDS] = unsafe { std::mem::transmute(*facts) };
     words.to_vec()

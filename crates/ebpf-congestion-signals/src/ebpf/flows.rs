@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use aya::maps::MapError;
 use ebpf_congestion_signals_common::{
     FLOW_IS_SHARED, FlowRef, FlowSlot, Layout, LocalKey, PeerKey, SLOT_BYTES, SocketEntry,
-    cookie_place,
+    cookie_bucket,
 };
 
 use super::load::{Maps, Plain, SlotWords};
@@ -15,7 +15,7 @@ use super::mapped::FlowIndex;
 use super::reader::Reader;
 use super::socket::Identity;
 use crate::error::WatchError;
-use crate::source::FlowId;
+use crate::flow_id::FlowId;
 
 /// What is watched: a socket by its cookie, or one remote address of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -181,7 +181,7 @@ impl Registry {
         Ok(reader)
     }
 
-    /// Writes the entries of a flow, from what the probes look at last to what they look at first.
+    /// Writes the entries of a flow, from what the probes read last to what they read first.
     /// What was written before a failure is taken back.
     fn register(
         &mut self,
@@ -284,13 +284,13 @@ impl Registry {
         self.live.get(slot as usize) == Some(&generation)
     }
 
-    /// Counts a socket where the probes look first.
+    /// Counts a socket in the array that the probes read first.
     fn mark_watched(
         &mut self,
         cookie: u64,
         change: impl Fn(u32, u32) -> u32,
     ) -> Result<(), MapError> {
-        let place = cookie_place(cookie);
+        let place = cookie_bucket(cookie);
         let sockets = self.maps.watched.get(&place, 0)?;
         self.maps.watched.set(place, change(sockets, 1), 0)
     }
@@ -318,8 +318,8 @@ impl Registry {
         }
     }
 
-    /// Tells the probes which socket has a local address. Where several share it, none: a packet
-    /// that has lost its socket is better counted for nobody than for the wrong one.
+    /// Sets which socket has a local address, for the probes. Where several share it, none: a packet
+    /// that has lost its socket is better not counted than counted for the wrong one.
     fn publish_local(&mut self, local: &LocalKey) -> Result<(), WatchError> {
         match self.locals.get(local).map(Vec::as_slice) {
             Some([cookie]) => self

@@ -9,8 +9,8 @@ use aya::maps::{Array, HashMap as BpfHashMap, MapData, MapError, Queue, RingBuf}
 use aya::programs::{Program, ProgramError};
 use aya::{BtfError, Ebpf, EbpfError, EbpfLoader, Pod};
 use ebpf_congestion_signals_common::{
-    ABSENT, CORE_REASONS, FlowRef, KernelFacts, Layout, LocalKey, PeerKey, QUEUE_SLOTS, SLOT_BYTES,
-    SocketEntry,
+    ABSENT, CORE_REASONS, FlowRef, KernelOffsets, Layout, LocalKey, PeerKey, QUEUE_SLOTS,
+    SLOT_BYTES, SocketEntry,
 };
 
 use super::attach::attach;
@@ -21,9 +21,9 @@ use super::probes::{NOTHING, PACKETS, PROBES};
 use super::reason_table::ReasonTable;
 use super::reasons::Reasons;
 use super::token_bucket::TokenBucket;
-use super::{denial, left_out, memlock, socket};
+use super::{denial, memlock, recursion_misses, socket};
 use crate::btf::Btf;
-use crate::error::LoadError;
+use crate::error::{LoadError, with_causes};
 use crate::source::Capability;
 
 /// The probes, as `cargo xtask bpf` builds them.
@@ -82,7 +82,7 @@ pub(super) fn load(options: &EbpfOptions) -> Result<Loaded, LoadError> {
         cpus: possible_cpus()?,
         flows: options.flows,
     };
-    let kernel = KernelFacts {
+    let kernel = KernelOffsets {
         cpus: layout.cpus,
         events_per_second: options.events_per_second,
         counts_all: if options.has(Signal::Sends) {
@@ -111,7 +111,7 @@ pub(super) fn load(options: &EbpfOptions) -> Result<Loaded, LoadError> {
         // Kernels before 5.11 hold maps against the limit of locked memory, and refuse with the
         // error that a missing capability has.
         Err(EbpfError::MapError(MapError::CreateError { io_error, .. }))
-            if not_permitted(&io_error) && memlock::lift() =>
+            if denial::is_denied(&io_error) && memlock::lift() =>
         {
             make()
         }
@@ -185,13 +185,9 @@ fn is_core(reason: u32) -> bool {
     reason < CORE_REASONS
 }
 
-pub(super) fn not_permitted(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::PermissionDenied
-}
-
 fn not_loaded(error: EbpfError, layout: Layout) -> LoadError {
     let denied =
-        |error: &io::Error| not_permitted(error) || error.raw_os_error() == Some(libc::ENOSYS);
+        |error: &io::Error| denial::is_denied(error) || error.raw_os_error() == Some(libc::ENOSYS);
     let (refused, io_error) = match error {
         EbpfError::MapError(MapError::CreateError { io_error, .. }) if !denied(&io_error) => {
             return LoadError::Map {
@@ -214,20 +210,8 @@ fn not_loaded(error: EbpfError, layout: Layout) -> LoadError {
 
 fn object(error: &(dyn std::error::Error + 'static)) -> LoadError {
     LoadError::Object {
-        problem: chain(error),
+        problem: with_causes(error),
     }
-}
-
-/// An error with its causes in one line.
-pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map, LoadError> {
@@ -301,17 +285,17 @@ pub struct ProbeCost {
     pub runs: u64,
     /// Time in it, summed over CPUs. Counter.
     pub time: Duration,
-    /// Times that the kernel left it out, because it was running on that CPU already: interrupted,
+    /// Times that the kernel did not run it, because it was running on that CPU already: interrupted,
     /// or, since Linux 7.0, preempted. What happened then is in no counter. Counted without
     /// accounting too; `None` on kernels that do not count it. Counter.
-    pub left_out: Option<u64>,
+    pub recursion_misses: Option<u64>,
 }
 
-fn runs_left_out(program: &Program) -> io::Result<Option<u64>> {
+fn recursion_misses_of(program: &Program) -> io::Result<Option<u64>> {
     let fd = program
         .fd()
-        .map_err(|error| io::Error::other(chain(&error)))?;
-    left_out::runs(fd.as_fd())
+        .map_err(|error| io::Error::other(with_causes(&error)))?;
+    recursion_misses::runs(fd.as_fd())
 }
 
 /// Sets of these probes that are loaded on this host; `None` where this process may not ask.
@@ -338,10 +322,10 @@ pub(super) fn costs(ebpf: &Ebpf) -> io::Result<Vec<ProbeCost>> {
                 name,
                 runs: info.run_count(),
                 time: info.run_time(),
-                left_out: runs_left_out(program)?,
+                recursion_misses: recursion_misses_of(program)?,
             }),
             Err(ProgramError::NotLoaded) => {}
-            Err(error) => return Err(io::Error::other(chain(&error))),
+            Err(error) => return Err(io::Error::other(with_causes(&error))),
         }
     }
     Ok(costs)

@@ -174,9 +174,9 @@ impl Slots {
     }
 
     /// Packets of the flow that were dropped on their way out for reasons of this class.
-    pub(super) fn leaving_drops(&self, flow: FlowIndex, class: DropClass) -> u64 {
-        let (leaving, class) = (Direction::Leaving as usize, class as usize);
-        load!(self.flow(flow), drops[leaving][class].packets)
+    pub(super) fn egress_drops(&self, flow: FlowIndex, class: DropClass) -> u64 {
+        let (egress, class) = (Direction::Egress as usize, class as usize);
+        load!(self.flow(flow), drops[egress][class].packets)
     }
 
     pub(super) fn drops(&self, flow: FlowIndex) -> DropTable {
@@ -388,7 +388,7 @@ fn drop_table(drops: *const [Classes; 2]) -> DropTable {
     add_drops(
         &mut table,
         drops.cast(),
-        &[Direction::Leaving, Direction::Arriving],
+        &[Direction::Egress, Direction::Ingress],
     );
     table
 }

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use crate::error::LoadError;
 
-/// What the probes can tell, as far as it can be switched off.
+/// A group of signals that can be switched off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Signal {
@@ -16,8 +16,8 @@ pub enum Signal {
     Buffers,
     /// Time in network softirqs.
     Softirqs,
-    /// What stands in outgoing queues. Without it, a drop that a kernel before 6.14 tells no reason
-    /// for at dequeue (CoDel's) counts as [`DropClass::Other`](crate::DropClass::Other).
+    /// The backlog of outgoing queues. Without it, a drop at dequeue for which a kernel before 6.14
+    /// has no reason (CoDel's) counts as [`DropClass::Other`](crate::DropClass::Other).
     Queues,
 }
 
@@ -93,7 +93,7 @@ impl EbpfOptions {
         self
     }
 
-    /// Does without a signal: what only that one needs is not attached, and what it would tell is
+    /// Does without a signal: what only that one needs is not attached, and its figures are
     /// absent.
     pub fn without(mut self, signal: Signal) -> Self {
         self.off.push(signal);
@@ -110,7 +110,7 @@ impl EbpfOptions {
             .without(Signal::Softirqs)
     }
 
-    /// Looks at one in so many sends only, at random, and counts it for all of them: for hosts
+    /// Samples one in so many sends, at random, and counts it for all of them: for hosts
     /// where a few tens of nanoseconds a call matter. 1, the default, counts exactly. It can be
     /// changed later: [`EbpfSource::sample_sends`](crate::EbpfSource::sample_sends).
     pub fn sample_sends(mut self, one_in: NonZeroU32) -> Self {
@@ -127,8 +127,8 @@ impl EbpfOptions {
     }
 
     /// Attaches a program that does nothing too, which [`EbpfSource::costs`] lists as `nothing`:
-    /// what the kernel accounts to it is the cost of accounting, which stands in every other's
-    /// too.
+    /// what the kernel accounts to it is the cost of accounting, which every other program's figure
+    /// includes.
     ///
     /// [`EbpfSource::costs`]: crate::EbpfSource::costs
     pub fn calibration(mut self, calibration: bool) -> Self {

@@ -19,7 +19,7 @@ pub(super) enum Hook {
         /// First kernel that has it with the arguments that the probe reads.
         since: &'static str,
     },
-    /// A BTF tracepoint that is of use where `kfree_skb` does not tell the receiving socket, before
+    /// A BTF tracepoint that is of use where `kfree_skb` does not have the receiving socket, before
     /// 6.11.
     WithoutReceiver,
     /// The exit of a function with so many arguments, where a tracepoint is missing.
@@ -90,7 +90,7 @@ pub(super) const PROBES: [Probe; 20] = [
     tracepoint(
         "qdisc_drop",
         "Linux 7.1",
-        "a queue discipline's own reason to drop; before, it is the drop's",
+        "the queue discipline's own drop reason",
         &[Signal::Drops],
     ),
     tracepoint(

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::flows::Flow;
 use super::source::Shared;
+use crate::flow_id::FlowId;
 use crate::sample::{DropClass, FlowSample, LocalCongestion, SourceKind};
-use crate::source::{FlowId, FlowReader};
+use crate::source::FlowReader;
 
 /// Reads one flow's slot, and gives it back in the end.
 pub(super) struct Reader {
@@ -36,7 +37,7 @@ impl FlowReader for Reader {
     fn congestion(&self) -> LocalCongestion {
         let (slots, index) = (&self.shared.slots, self.flow.index);
         let tells = self.shared.tells;
-        let drops = |class| tells.drops.then(|| slots.leaving_drops(index, class));
+        let drops = |class| tells.drops.then(|| slots.egress_drops(index, class));
         LocalCongestion {
             live: self.shared.is_attached(),
             taken: None,

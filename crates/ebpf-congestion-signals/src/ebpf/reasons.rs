@@ -15,7 +15,7 @@ const ENUMS: [(&str, &str, &str); 2] = [
     ("qdisc_drop_reason", "QDISC_DROP_", "QDISC_"),
 ];
 
-/// What each number means on this kernel; empty where it tells no reasons (before 5.17).
+/// What each number means on this kernel; empty where it does not report reasons (before 5.17).
 #[derive(Debug, Default)]
 pub(super) struct Reasons {
     names: HashMap<u32, Arc<str>>,
@@ -60,7 +60,7 @@ impl Reasons {
         })
     }
 
-    /// Whether the kernel tells reasons at all.
+    /// Whether the kernel reports reasons at all.
     pub(super) fn is_empty(&self) -> bool {
         self.names.is_empty()
     }

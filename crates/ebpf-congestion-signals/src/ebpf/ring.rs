@@ -1,4 +1,4 @@
-//! Carries events from the ring buffer to whoever listens.
+//! Carries events from the ring buffer to their readers.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -45,7 +45,7 @@ impl Pump {
             .as_fd()
             .try_clone_to_owned()
             .map_err(EventsError::Register)?;
-        // Readers are told what happens from now on.
+        // Readers get what happens from now on.
         while ring.next().is_some() {}
         drop(ring);
         // SAFETY: an `OwnedFd` is open, and the same descriptor, for as long as it is owned.
@@ -67,7 +67,7 @@ impl Drop for Pump {
     }
 }
 
-/// How soon a loss is told that no event follows: those that come over the limit wake nobody.
+/// How soon a loss is reported that no event follows: those that come over the limit wake nobody.
 const LOSS_DELAY: Duration = Duration::from_millis(250);
 
 async fn pump(
@@ -135,7 +135,7 @@ fn decode(shared: &Shared, kind: EventKind, event: &RawEvent) -> Event {
             direction: Direction::ALL
                 .get(event.direction as usize)
                 .copied()
-                .unwrap_or(Direction::Leaving),
+                .unwrap_or(Direction::Egress),
             packets: event.packets,
             bytes: event.bytes,
             location: event.location,

@@ -72,11 +72,11 @@ pub(super) fn address(address: SocketAddr) -> FlowAddress {
     }
 }
 
-/// The cookie of the socket's network namespace; `None` before Linux 5.14, which cannot tell.
+/// The cookie of the socket's network namespace; `None` before Linux 5.14.
 pub(super) fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<Option<u64>> {
     let mut cookie = 0u64;
     let mut length: libc::socklen_t = 8;
-    // SAFETY: `cookie` and `length` are valid for the kernel to write, and sized as told.
+    // SAFETY: `cookie` and `length` are valid for the kernel to write, and `length` is its size.
     let answer = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),

@@ -25,8 +25,9 @@ use super::{probes, socket};
 use crate::error::{EventsError, LoadError, WatchError};
 use crate::event::{Event, EventStream};
 use crate::fanout::Fanout;
+use crate::flow_id::FlowId;
 use crate::sample::{DropTable, DropsByReason, HostSample, KernelTime, SoftirqSample, SourceKind};
-use crate::source::{Capability, FlowId, SignalSource, Watch, WatchTarget};
+use crate::source::{Capability, SignalSource, Watch, WatchTarget};
 use crate::symbols::KernelSymbols;
 
 const UDP: [Socket; 2] = [Socket::Udp4, Socket::Udp6];
@@ -110,7 +111,11 @@ impl Tells {
 }
 
 impl EbpfSource {
-    /// Loads the probes and attaches all that this kernel can have.
+    /// Loads the probes and attaches all that this kernel supports.
+    ///
+    /// Blocks while it reads the kernel's BTF and loads the programs: some tenths of a second, about
+    /// a second in a debug build. In an async program, call it before the runtime starts or in
+    /// `spawn_blocking`.
     pub fn load() -> Result<Self, LoadError> {
         Self::load_with(&EbpfOptions::default())
     }
@@ -148,21 +153,21 @@ impl EbpfSource {
         })
     }
 
-    /// Takes the probes out of the kernel. Counters stay readable and stand still; samples say
+    /// Takes the probes out of the kernel. Counters stay readable and no longer grow; samples say
     /// that they are no longer live. Detaching again does nothing.
     pub fn detach(&self) {
         self.shared.attached.store(false, Ordering::Relaxed);
         drop(self.shared.ebpf.lock().take());
     }
 
-    /// From now on, looks at one in so many sends only and counts it for all of them; 1 counts
-    /// each. See [`EbpfOptions::sample_sends`]. What was estimated so is told by
+    /// From now on, samples one in so many sends and counts it for all of them; 1 counts
+    /// each. See [`EbpfOptions::sample_sends`]. Such an estimate is marked by
     /// [`SendCounters::estimated`](crate::SendCounters::estimated).
     pub fn sample_sends(&self, one_in: NonZeroU32) -> io::Result<()> {
         let mut sample_every = self.shared.sample_every.lock();
         sample_every
             .set(0, one_in.get(), 0)
-            .map_err(|error| io::Error::other(load::chain(&error)))
+            .map_err(|error| io::Error::other(crate::error::with_causes(&error)))
     }
 
     /// Other sets of these probes that are loaded on this host: each process that loads its own adds
@@ -281,7 +286,7 @@ impl SignalSource for EbpfSource {
         capabilities.push(Capability::new(
             "skb_drop_reason",
             "names of drop reasons",
-            no_reasons.then(|| "this kernel tells no reasons: Linux 5.17 does".into()),
+            no_reasons.then(|| "this kernel does not report reasons: Linux 5.17 does".into()),
         ));
         capabilities
     }

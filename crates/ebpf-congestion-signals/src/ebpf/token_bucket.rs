@@ -11,8 +11,8 @@ use std::thread;
 use aya::maps::{Array, MapData};
 use parking_lot::Mutex;
 
-use super::load::chain;
 use crate::btf::{Btf, BtfError};
+use crate::error::with_causes;
 
 /// The module, and where it describes itself.
 const MODULE: &str = "sch_tbf";
@@ -73,7 +73,7 @@ impl TokenBucket {
 
     fn publish(&self, offset: u32) {
         if let Err(error) = self.offset.lock().set(0, offset, 0) {
-            let error = chain(&error);
+            let error = with_causes(&error);
             tracing::warn!(%error, "limits of token buckets are unknown");
         }
     }

@@ -162,7 +162,7 @@ macro_rules! names {
     };
 }
 
-names!(DirectionName of Direction: Leaving, Arriving, Forwarded);
+names!(DirectionName of Direction: Egress, Ingress, Forwarded);
 names!(
     ClassName of DropClass:
     Other, QueueFull, QdiscPolicy, ReceiveBuffer, NoMemory, Policy, NoSocket, Malformed

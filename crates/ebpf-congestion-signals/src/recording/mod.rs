@@ -9,7 +9,7 @@
 //! Each line behind it is what one watched flow's sample was at a time, or the host's, in the order
 //! of time: see [`FlowLine`](line::FlowLine) and [`HostLine`](line::HostLine) for the fields, which
 //! are those of [`FlowSample`](crate::FlowSample) and [`HostSample`](crate::HostSample). What a
-//! sample did not tell is left out. Events are not recorded; counters hold what they would tell.
+//! sample does not know is absent. Events are not recorded; counters hold what they would report.
 
 mod line;
 mod record;

@@ -7,7 +7,7 @@ use super::line::{FORMAT, FlowLine, Header, HostLine, Line, VERSION};
 use crate::sample::KernelTime;
 use crate::source::{SignalSource, Watch};
 
-/// Writes samples of a source to a file, whenever it is told to: for a
+/// Writes samples of a source to a file, one at each call: for a
 /// [`ReplaySource`](super::ReplaySource) to say again, or to look at.
 ///
 /// Writing makes system calls, and is for a task of its own, not for a controller's path. Hand it a

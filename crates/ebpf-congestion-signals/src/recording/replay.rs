@@ -11,10 +11,11 @@ use super::line::{FORMAT, Header, Line, VERSION};
 use crate::error::{EventsError, WatchError};
 use crate::event::EventStream;
 use crate::fanout::Fanout;
+use crate::flow_id::FlowId;
 use crate::sample::{
     DropsByReason, FlowSample, HostSample, KernelTime, LocalCongestion, SourceKind,
 };
-use crate::source::{Capability, FlowId, FlowReader, SignalSource, Watch, WatchTarget};
+use crate::source::{Capability, FlowReader, SignalSource, Watch, WatchTarget};
 use crate::targets::Targets;
 
 /// Why a recording cannot be replayed.
@@ -266,9 +267,9 @@ mod tests {
                 packets: 2,
                 bytes: 2400,
             };
-            let (leaving, full) = (Direction::Leaving, DropClass::QueueFull);
-            flows[1].drop_packets(leaving, full, "QDISC_DROP", dropped);
-            flows[1].drop_packets(leaving, DropClass::Policy, "NETFILTER_DROP", dropped);
+            let (egress, full) = (Direction::Egress, DropClass::QueueFull);
+            flows[1].drop_packets(egress, full, "QDISC_DROP", dropped);
+            flows[1].drop_packets(egress, DropClass::Policy, "NETFILTER_DROP", dropped);
             recorder.record().unwrap();
             source.advance(MS);
         }

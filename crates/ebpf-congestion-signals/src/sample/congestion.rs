@@ -2,7 +2,7 @@
 
 use super::KernelTime;
 
-/// Tells the queues of a source apart. Two samples with equal identifiers are of one queue: an
+/// Identifies a queue of a source. Two samples with equal identifiers are of one queue: an
 /// identifier is not used again while its source lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct QueueId {
@@ -11,7 +11,7 @@ pub struct QueueId {
 }
 
 impl QueueId {
-    /// Queues that a source can tell apart at a time.
+    /// Queues that a source can distinguish at a time.
     pub const COUNT: usize = ebpf_congestion_signals_common::QUEUE_SLOTS as usize;
 
     /// The first queue that has this index; `None` from [`QueueId::COUNT`] on.
@@ -117,7 +117,7 @@ impl QueueSample {
 }
 
 /// What a congestion controller needs to know of its flow, small enough to read at every call.
-/// `None` where the source cannot tell.
+/// `None` where the source does not know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LocalCongestion {
@@ -132,12 +132,12 @@ pub struct LocalCongestion {
     /// The queue the flow leaves by; `None` while no queue is known (loopback has none).
     pub queue: Option<QueueSample>,
     /// Packets of this flow that a full queue of this host dropped on their way out
-    /// ([`Direction::Leaving`](super::Direction::Leaving),
+    /// ([`Direction::Egress`](super::Direction::Egress),
     /// [`DropClass::QueueFull`](super::DropClass::QueueFull)), segments counted. Counter.
     pub queue_drops: Option<u64>,
     /// Packets of this flow that a firewall or a BPF program of this host dropped on their way out
     /// before they came to a device ([`DropClass::Policy`](super::DropClass::Policy)), segments
-    /// counted. `None` on kernels that tell no reasons (before 5.17). Counter.
+    /// counted. `None` on kernels that report no reasons (before 5.17). Counter.
     pub policy_drops: Option<u64>,
 }
 
@@ -181,8 +181,8 @@ impl LocalCongestion {
     }
 
     /// Packets that the source saw leave the socket, wherever they got to; `None` from a source that
-    /// does not see packets. Counter: while the flow sends and this stands still, the source is
-    /// blind.
+    /// does not see packets. Counter: while the flow sends and this does not grow, the signals
+    /// are stale.
     pub const fn seen_packets(&self) -> Option<u64> {
         let Some(observed) = self.observed_packets else {
             return None;

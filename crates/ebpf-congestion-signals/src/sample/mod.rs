@@ -1,4 +1,4 @@
-//! What a source tells about the host and about a watched flow.
+//! What a source reports of the host and of a watched flow.
 //!
 //! Counters only grow and are never reset: keep the last sample and take the difference, so that
 //! any number of readers can share a source. Gauges say so.
@@ -132,7 +132,7 @@ pub(crate) fn sum(a: DropCounters, b: DropCounters) -> DropCounters {
 #[non_exhaustive]
 pub struct DropsByReason {
     /// The running kernel's name of the reason, without its prefix: `SOCKET_RCVBUFF`; `UNKNOWN`
-    /// where the kernel tells none.
+    /// where the kernel reports none.
     pub reason: Arc<str>,
     /// The part of the kernel that the reason belongs to (its high 16 bits): 0 for the core's.
     pub subsystem: u16,
@@ -156,8 +156,8 @@ impl DropsByReason {
     }
 }
 
-/// Everything a source knows of a watched flow. `None` where this source, or this kernel, cannot
-/// tell.
+/// Everything a source knows of a watched flow. `None` where this source, or this kernel, does not
+/// know.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct FlowSample {
@@ -176,7 +176,7 @@ pub struct FlowSample {
     /// Packets handed to it, segments of a batch counted. Counter.
     pub sent_packets: Option<u64>,
     /// What the socket accepted from the program. `None` for a single peer's flow, and on
-    /// kernels that cannot tell.
+    /// kernels that do not report it.
     pub send: Option<SendCounters>,
     /// The queue that the flow's packets leave by, in more detail; `None` while none is known.
     pub queue: Option<QueueState>,
@@ -250,7 +250,7 @@ impl SoftirqSample {
 }
 
 /// What a source knows of the whole host: the sums over its CPUs. `None` where this source, or
-/// this kernel, cannot tell.
+/// this kernel, does not know.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct HostSample {
@@ -262,11 +262,11 @@ pub struct HostSample {
     pub tcp_send: Option<SendCounters>,
     /// Drops of IP packets, of every owner and none.
     pub drops: Option<DropTable>,
-    /// Time in network softirqs; in all softirqs, as NET_RX, where the source does not tell the
-    /// network's from others (`SocketSource`).
+    /// Time in network softirqs; in all softirqs, as NET_RX, where the source does not separate the
+    /// network's (`SocketSource`).
     pub softirq: Option<SoftirqSample>,
-    /// Packets of UDP sockets handed to devices, segments of a batch counted. A device on top of
-    /// another (VLAN, bond, bridge) does not count.
+    /// Packets of UDP sockets handed to devices, segments of a GSO batch counted. An
+    /// upper device (VLAN, bond, bridge) does not count.
     pub udp_packets: Option<u64>,
     /// The same of TCP sockets, acknowledgements and retransmissions included.
     pub tcp_packets: Option<u64>,

@@ -6,13 +6,13 @@ use ebpf_congestion_signals_common::{PRESSURE_ONE, Peak, SPAN_SHIFT, SPANS};
 
 use super::KernelTime;
 
-/// Occupancy of socket buffers, each look at one as a share of the socket's limit. Counters: the
+/// Occupancy of socket buffers, each sample as a share of the socket's limit. Counters: the
 /// average of an interval is the difference of `sum` by the difference of `samples`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PressureSample {
     /// Sum of the shares (one can exceed 1.0: the kernel admits the last packet whole).
     pub sum: f64,
-    /// Looks that `sum` sums over.
+    /// Samples that `sum` sums over.
     pub samples: u64,
     /// The largest shares of late.
     pub peaks: PressurePeaks,
@@ -39,7 +39,7 @@ impl PressurePeaks {
 
     #[cfg_attr(
         not(all(feature = "ebpf", target_os = "linux")),
-        allow(dead_code, reason = "only the kernel has peaks to tell")
+        allow(dead_code, reason = "only the kernel reports peaks")
     )]
     pub(crate) fn new(spans: [Peak; SPANS]) -> Self {
         Self { spans }
@@ -48,7 +48,7 @@ impl PressurePeaks {
     /// The largest of several CPUs' peaks.
     #[cfg_attr(
         not(all(feature = "ebpf", target_os = "linux")),
-        allow(dead_code, reason = "only the kernel has peaks to tell")
+        allow(dead_code, reason = "only the kernel reports peaks")
     )]
     pub(crate) fn merge(&mut self, other: &Self) {
         for (ours, theirs) in self.spans.iter_mut().zip(&other.spans) {
@@ -72,7 +72,7 @@ impl PressurePeaks {
 }
 
 /// Occupancy of a socket's buffers when last seen, in bytes of `truesize` (what the kernel
-/// charges) and, as far as can be told, of payload. Gauges.
+/// charges) and, as far as is known, of payload. Gauges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BufferSample {
@@ -94,14 +94,14 @@ pub struct BufferSample {
 
 #[cfg(test)]
 mod tests {
-    use ebpf_congestion_signals_common::{place, span};
+    use ebpf_congestion_signals_common::{position, span};
 
     use super::*;
 
     fn peaks(noted: &[(u64, u32)]) -> PressurePeaks {
         let mut spans = [Peak::default(); SPANS];
         for (time, share) in noted {
-            spans[place(span(*time))] = Peak {
+            spans[position(span(*time))] = Peak {
                 span: span(*time),
                 share: *share,
             };

@@ -11,17 +11,30 @@ use ebpf_congestion_signals_common::QDISC_NAME_BYTES;
 pub struct QueueState {
     /// Index of its network device, in the device's network namespace.
     pub ifindex: u32,
-    /// Its handle, `tc`'s major number in the high 16 bits; 0 for one that nobody has set up.
+    /// Its handle, `tc`'s major number in the high 16 bits; 0 for the default one.
     pub handle: u32,
     /// Its kind.
     pub kind: QdiscName,
     /// Packets in the queue, of everybody; a batch that the queue discipline did not split is one.
     /// Gauge.
     pub packets: u64,
-    /// Most that it holds; `None` where the kind has no limit of one queue, or the kernel does not
-    /// tell where it is. Of a token bucket, that of its child. Taken with the queue's first packet
+    /// Most that it holds; `None` where the kind has no limit of one queue, or its place is
+    /// unknown. Of a token bucket, that of its child. Taken with the queue's first packet
     /// and once in a tick of the kernel.
     pub limit: Option<QueueLimit>,
+}
+
+impl QueueState {
+    /// A queue of which nothing but the kind is known, for sources of one's own.
+    pub const fn of_kind(kind: QdiscName) -> Self {
+        Self {
+            ifindex: 0,
+            handle: 0,
+            kind,
+            packets: 0,
+            limit: None,
+        }
+    }
 }
 
 /// Most that a queue holds.
@@ -68,7 +81,7 @@ impl QueueLimit {
     /// `tc` shows as the bucket's own is only the limit of the child that it was made with.
     #[cfg_attr(
         not(all(feature = "ebpf", target_os = "linux")),
-        allow(dead_code, reason = "only the kernel has limits to tell")
+        allow(dead_code, reason = "only the kernel reports limits")
     )]
     pub(crate) fn of(kind: u64, child: u64, limit: u32) -> Option<Self> {
         let kind = if kind == TBF { child } else { kind };
@@ -126,7 +139,7 @@ impl QdiscName {
     /// The first eight bytes, as a word in memory.
     #[cfg_attr(
         not(all(feature = "ebpf", target_os = "linux")),
-        allow(dead_code, reason = "only the kernel has limits to tell")
+        allow(dead_code, reason = "only the kernel reports limits")
     )]
     pub(crate) fn first_word(&self) -> u64 {
         let mut word = [0; 8];
@@ -201,7 +214,7 @@ mod tests {
         assert_eq!(limit(word("pfifo")), Some(QueueLimit::Packets(1000)));
         assert_eq!(limit(word("netem")), Some(QueueLimit::Packets(1000)));
         assert_eq!(limit(word("cake")), None);
-        assert_eq!(limit(0), None, "no BTF tells where it is");
+        assert_eq!(limit(0), None, "its place is unknown");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::flow::Flow;
 use super::ledger::{Destination, Ledger};
 
-/// The destination of all that goes to nobody who is watched alone.
+/// The destination of all that goes to peers that are not watched by themselves.
 pub(super) const NOBODY: Destination = 0;
 
 /// What changes with every send.

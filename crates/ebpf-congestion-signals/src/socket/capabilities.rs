@@ -2,8 +2,8 @@
 
 use crate::source::Capability;
 
-/// What only probes in the kernel tell.
-const NEEDS_PROBES: &str = "the kernel tells no program without privilege; probes (EbpfSource) do";
+/// Why a signal is missing that only probes report.
+const NEEDS_PROBES: &str = "not available without privilege; probes (EbpfSource) report it";
 
 /// The signals. `queues` says why devices' queues cannot be looked at.
 pub(super) fn list(queues: Option<String>) -> Vec<Capability> {

@@ -1,4 +1,4 @@
-//! The whole host, as `/proc` tells anybody.
+//! The whole host, from `/proc`, without privilege.
 
 use ebpf_congestion_signals_common::{Direction, DropClass, DropCounters};
 use procfs::CurrentSI;
@@ -14,12 +14,12 @@ pub(super) fn sample() -> HostSample {
         let received = v4.udp_rcvbuf_errors + udp6.as_ref().map_or(0, |v6| v6.udp_rcvbuf_errors);
         let mut drops = DropTable::default();
         drops.add(
-            Direction::Arriving,
+            Direction::Ingress,
             DropClass::ReceiveBuffer,
             counters(received),
         );
         drops.add(
-            Direction::Leaving,
+            Direction::Egress,
             DropClass::Other,
             counters(v4.ip_out_discards),
         );
@@ -45,7 +45,7 @@ fn counters(packets: u64) -> DropCounters {
     }
 }
 
-/// Time of all softirqs: `/proc/stat` does not tell the network's from the others'.
+/// Time of all softirqs: `/proc/stat` does not separate the network's.
 fn softirq() -> Option<SoftirqSample> {
     let stat = procfs::KernelStats::current().ok()?;
     Some(SoftirqSample {
@@ -64,6 +64,6 @@ mod tests {
         assert!(sample.softirq.is_some());
         assert!(sample.drops.is_some());
         assert!(sample.tcp_packets.is_some());
-        assert!(sample.udp_send.is_none(), "nobody tells bytes");
+        assert!(sample.udp_send.is_none(), "bytes are unknown");
     }
 }

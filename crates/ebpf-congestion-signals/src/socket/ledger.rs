@@ -11,7 +11,7 @@ const KEPT_SENDS: usize = 4096;
 /// Measurements without a sign of split batches after which batches are taken to stay whole.
 const QUIET_MEASUREMENTS: u32 = 64;
 
-/// Tells the destinations of a ledger apart; which one is the caller's to know.
+/// Identifies a destination of a ledger; the caller assigns it.
 pub type Destination = u32;
 
 /// Sends of one socket, oldest first, and what of them the kernel still has.
@@ -57,7 +57,7 @@ impl Ledger {
         Self::default()
     }
 
-    /// Sends so far: what [`measured`](Self::measured) is to be told.
+    /// Sends so far: the argument of [`measured`](Self::measured).
     pub fn sequence(&self) -> u64 {
         self.sequence
     }
@@ -72,7 +72,7 @@ impl Ledger {
         self.sends.is_empty()
     }
 
-    /// Enters a send that the kernel took. `left` is told what is taken to have left for it.
+    /// Enters a send that the kernel took. `left` is called with what is taken to have left for it.
     pub fn sent(
         &mut self,
         destination: Destination,
@@ -92,7 +92,7 @@ impl Ledger {
     }
 
     /// Takes over what the kernel said of the send buffer (`truesize`), when the socket had sent
-    /// `sequence` times. `left` is told the bytes on the wire that have left since, by destination.
+    /// `sequence` times. `left` is called with the bytes on the wire that have left since, by destination.
     pub fn measured(
         &mut self,
         truesize: u64,

@@ -1,9 +1,9 @@
 //! The source of signals for programs without privilege: what a program may know of its own
-//! sockets, and what the kernel tells anybody of its queues.
+//! sockets, and what the kernel reports to anybody of its queues.
 //!
-//! - `observer` gets a report of every send and receive, and looks at the socket's memory between.
+//! - `observer` gets a report of every send and receive, and reads the socket's memory use between.
 //! - `ledger` turns that memory into bytes in the queue, and into each peer's part.
-//! - `poller` looks at devices' queues, in a thread of its own, while a socket waits in one.
+//! - `poller` lists devices' queues, in a thread of its own, while a socket waits in one.
 //! - `source` puts together what readers see: a few loads.
 
 mod books;

@@ -1,4 +1,4 @@
-//! Queues and routes, as the kernel tells anybody over rtnetlink.
+//! Queues and routes, which rtnetlink reports without privilege.
 
 use std::io;
 use std::net::IpAddr;
@@ -17,13 +17,13 @@ use nix::sys::time::{TimeVal, TimeValLike};
 
 use crate::sample::QdiscName;
 
-/// Longest wait for an answer: whoever holds the kernel's lock over all devices holds it up.
+/// Longest wait for an answer: a holder of the kernel's lock over all devices (RTNL) delays it.
 const ANSWER_TIMEOUT_MS: i64 = 1000;
 
 /// More than the kernel puts into one part of an answer (`NLMSG_GOODSIZE` and a dump's 32 kB).
 const ANSWER_BYTES: usize = 65_536;
 
-/// A queue discipline, as told.
+/// A queue discipline, as reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Qdisc {
     /// Index of its device.

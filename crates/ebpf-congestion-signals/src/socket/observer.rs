@@ -34,14 +34,14 @@ impl Observer {
         }
     }
 
-    /// Looks at the socket's memory, if it is time to.
+    /// Reads the socket's memory use, if it is time to.
     fn look_if_due(&self, now: KernelTime) {
         if !self.state.is_due(now) {
             return;
         }
         look(&self.shared, &self.state, &self.descriptor);
         // What others of the program have in the queue is old where they have not reported since.
-        for other in self.shared.company(&self.state) {
+        for other in self.shared.competing(&self.state) {
             if other.is_due(now)
                 && let Some(descriptor) = other.descriptor()
             {
@@ -65,7 +65,7 @@ impl Observer {
             flow: Some(self.state.flow.id),
             reason: Arc::from(reason),
             class,
-            direction: Direction::Leaving,
+            direction: Direction::Egress,
             packets: count(send.datagrams()),
             bytes: count(send.bytes),
             location: 0,
@@ -73,7 +73,7 @@ impl Observer {
     }
 }
 
-/// Looks at a socket's memory now.
+/// Reads a socket's memory use now.
 pub(super) fn look(shared: &Shared, state: &SocketState, descriptor: &OwnedFd) {
     let sequence = state.sequence();
     match kernel::memory(descriptor.as_fd()) {

@@ -1,4 +1,4 @@
-//! Looks at devices' queues off the path, while a socket of this program waits in one.
+//! Lists devices' queues off the path, while a socket of this program waits in one.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,15 +14,15 @@ use super::source::Shared;
 use super::state::SocketState;
 use crate::sample::KernelTime;
 
-/// Between two looks at a queue that somebody waits in: a Cubic sender's share of a queue changes
+/// Interval between listings of a queue that a socket waits in: a Cubic sender's share of a queue changes
 /// within few of them.
 const QUEUE_INTERVAL: Duration = Duration::from_millis(1);
 
-/// A look at the queues takes at most one in so many parts of this thread's time: the kernel lists
+/// Listing the queues takes at most one in so many parts of this thread's time: the kernel lists
 /// those of all devices, and some hosts have hundreds.
 const LOOK_SHARE: u32 = 50;
 
-/// Between two looks at which device a socket sends by, and at a queue that is not in order.
+/// Interval between checks of which device a socket sends by, and of a queue whose answer was in error.
 const ROUTE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A queue is looked at for so long after a socket was last seen waiting in it.
@@ -31,7 +31,7 @@ const ACTIVE: Duration = Duration::from_millis(100);
 /// A socket that waits is looked at here where it has neither sent nor received for this long.
 const STALE: Duration = Duration::from_millis(5);
 
-/// Wakes the thread that looks.
+/// Wakes the thread that lists.
 #[derive(Debug)]
 pub(super) struct Poller {
     thread: Thread,
@@ -104,7 +104,7 @@ impl Looking {
             }
             self.forget(&strong);
             self.parked.store(true, Ordering::Release);
-            // Whoever began to wait before this saw that nobody is parked.
+            // A socket that began to wait before this saw that nobody is parked.
             let begun = !active(&strong, kernel::now()).is_empty();
             drop(strong);
             if begun {
@@ -117,15 +117,15 @@ impl Looking {
         }
     }
 
-    /// One look at all that somebody waits in; says whether there is anything.
+    /// Lists all queues that a socket waits in; `true` if there is any.
     fn look(&mut self, shared: &Shared) -> bool {
         let now = kernel::now();
         let waiting = active(shared, now);
         if waiting.is_empty() {
             return false;
         }
-        // Also those that do not wait, as far as known: in which queue they are decides whose company
-        // they are.
+        // Also those that do not wait, as far as known: they are competing traffic of others in their
+        // queue.
         for socket in shared.sockets(|socket| socket.is_observed() && socket.flow.own() > 0) {
             self.route(shared, &socket, now);
             let is_stale = socket.looked().is_none_or(|at| now.since(at) > STALE);

@@ -1,8 +1,8 @@
-//! How full a socket's buffer was at each look.
+//! How full a socket's buffer was at each sample.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ebpf_congestion_signals_common::{PRESSURE_ONE, Peak, SPANS, place, span};
+use ebpf_congestion_signals_common::{PRESSURE_ONE, Peak, SPANS, position, span};
 
 use super::flow::add;
 use crate::sample::{KernelTime, PressurePeaks, PressureSample};
@@ -25,7 +25,7 @@ impl Pressure {
         add(&self.sum, share);
         add(&self.samples, 1);
         let span = span(now.as_nanos());
-        let peak = &self.peaks[place(span)];
+        let peak = &self.peaks[position(span)];
         let before = unpack(peak.load(Ordering::Relaxed));
         let share = u32::try_from(share).unwrap_or(u32::MAX);
         if before.span != span || share > before.share {

@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use super::shape::{Order, Shape};
 use crate::sample::{KernelTime, QdiscName, QueueId, QueueLimit, QueueState};
 
-/// How long others' bytes are worth something: many times as long as the looks are apart. A machine
-/// that is too busy to look knows nothing of them.
+/// How long others' bytes are valid: many times the interval between listings. A machine
+/// that is too busy to list knows nothing of them.
 const BACKLOG_VALID: Duration = Duration::from_millis(250);
 
 /// How long it is known that there are none to wait for.
@@ -171,7 +171,7 @@ impl Queue {
         self.program.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Takes over what the device's disciplines amount to, at another look at them. One writer at a
+    /// Takes over what the device's disciplines amount to, at another listing. One writer at a
     /// time.
     pub(super) fn looked_at(&self, shape: &Shape, now: KernelTime) {
         let root = &shape.root;
@@ -201,7 +201,7 @@ impl Queue {
         self.valid_until.store(until, Ordering::Relaxed);
     }
 
-    /// Nobody looks any more.
+    /// Listing has ended.
     pub(super) fn forget_others(&self) {
         self.others.store(UNKNOWN, Ordering::Relaxed);
     }
@@ -211,7 +211,7 @@ impl Queue {
 const WORDS: usize = 6;
 
 /// A state that one writer replaces while readers copy it. A reader that meets the writer tries
-/// again, and goes without after some times.
+/// again, and gives up after some times.
 #[derive(Debug, Default)]
 struct Seen {
     /// Odd while it is being written, 0 before the first time.
@@ -219,7 +219,7 @@ struct Seen {
     words: [AtomicU64; WORDS],
 }
 
-/// Attempts to read before a reader goes without.
+/// Attempts to read before a reader gives up.
 const ATTEMPTS: usize = 4;
 
 impl Seen {

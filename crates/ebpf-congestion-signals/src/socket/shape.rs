@@ -22,7 +22,7 @@ const APART: [&str; 5] = ["cake", "fq", "fq_codel", "fq_pie", "sfq"];
 /// Kinds that shape what one child queues.
 const SHAPERS: [&str; 5] = ["hfsc", "htb", "mq", "netem", "tbf"];
 
-/// In whose company a flow's packets wait.
+/// Which competing traffic waits in front of a flow's packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
     /// Everything waits in one queue in the order of arrival: what the root has in it is what a
@@ -30,7 +30,7 @@ pub(super) enum Order {
     OfArrival,
     /// Every flow waits for itself.
     Apart,
-    /// Not known: there are several queues, and which of them is a flow's is not told.
+    /// Not known: there are several queues, and which of them is a flow's is not reported.
     Unknown,
 }
 

@@ -22,18 +22,19 @@ use super::{capabilities, host};
 use crate::error::{EventsError, WatchError};
 use crate::event::EventStream;
 use crate::fanout::Fanout;
+use crate::flow_id::FlowId;
 use crate::observer::SocketObserver;
 use crate::sample::{
     Direction, DropClass, DropTable, DropsByReason, FlowSample, HostSample, LocalCongestion,
     PressureSample, QueueId, QueueSample, SendCounters, SourceKind,
 };
-use crate::source::{Capability, FlowId, FlowReader, SignalSource, Watch, WatchTarget};
+use crate::source::{Capability, FlowReader, SignalSource, Watch, WatchTarget};
 
 /// Signals from what a program may know of its own sockets: no privilege, no probes.
 ///
 /// A flow is live while the code that sends on its socket reports to an observer
 /// ([`SignalSource::observe_socket`]): what the kernel took, and what it refused. Between these
-/// reports the source looks at the socket's memory, at most once in 200 us a socket and only while
+/// reports the source reads the socket's memory use, at most once in 200 us a socket and only while
 /// something was sent, so that a reader only loads what is known.
 ///
 /// What it cannot know is in [`capabilities`](SignalSource::capabilities): drops inside a queue,
@@ -46,9 +47,9 @@ pub struct SocketSource {
 /// What the source, its observers and its readers share.
 pub(super) struct Shared {
     sockets: Mutex<HashMap<u64, Watched>>,
-    /// Those that are observed, for whoever looks at the company of a socket.
+    /// Those that are observed, to find competing traffic of a socket.
     observed: RwLock<Vec<Weak<SocketState>>>,
-    /// Where in `observed` the next look begins.
+    /// Where in `observed` the next search begins.
     next: AtomicUsize,
     pub(super) queues: Queues,
     pub(super) network_errors: NetworkErrors,
@@ -59,7 +60,7 @@ pub(super) struct Shared {
 }
 
 /// Sockets that are looked at together with one that reports, at most.
-const COMPANY: usize = 8;
+const COMPETING: usize = 8;
 
 /// A socket that somebody watches or observes.
 struct Watched {
@@ -69,7 +70,7 @@ struct Watched {
 }
 
 impl SocketSource {
-    /// A source, where this kernel tells what it needs (Linux 4.12): a socket is made and read to
+    /// A source, where this kernel reports what it needs (Linux 4.12): a socket is made and read to
     /// find out. The error says what is missing.
     pub fn probe() -> Result<Self, WatchError> {
         let failed = |operation| move |source| WatchError::Socket { operation, source };
@@ -127,20 +128,20 @@ impl Shared {
     }
 
     /// Some of the observed sockets that wait in the same queue as this one, others at each call.
-    pub(super) fn company(&self, of: &SocketState) -> impl Iterator<Item = Arc<SocketState>> {
+    pub(super) fn competing(&self, of: &SocketState) -> impl Iterator<Item = Arc<SocketState>> {
         let observed = self.observed.read();
         let count = observed.len();
-        let first = self.next.fetch_add(COMPANY, Ordering::Relaxed);
-        let company: [Option<Arc<SocketState>>; COMPANY] = std::array::from_fn(|place| {
+        let first = self.next.fetch_add(COMPETING, Ordering::Relaxed);
+        let competing: [Option<Arc<SocketState>>; COMPETING] = std::array::from_fn(|place| {
             // Each once, this one not.
             let index = (place < count).then(|| first.wrapping_add(place) % count)?;
             let state = observed[index].upgrade()?;
             (state.queue() == of.queue() && !std::ptr::eq(&*state, of)).then_some(state)
         });
-        company.into_iter().flatten()
+        competing.into_iter().flatten()
     }
 
-    /// A socket waits: its queue is worth a look.
+    /// A socket waits: its queue is to be listed.
     pub(super) fn wake_poller(&self) {
         if let Some(Ok(poller)) = self.poller.get() {
             poller.wake();
@@ -350,13 +351,13 @@ impl FlowReader for Reader {
     fn sample(&self) -> FlowSample {
         let (calls, packets, bytes) = self.flow.sent();
         let mut drops = DropTable::default();
-        let leaving = Direction::Leaving;
-        drops.add(leaving, DropClass::QueueFull, self.flow.queue_full.get());
-        drops.add(leaving, DropClass::Policy, self.flow.policy.get());
+        let egress = Direction::Egress;
+        drops.add(egress, DropClass::QueueFull, self.flow.queue_full.get());
+        drops.add(egress, DropClass::Policy, self.flow.policy.get());
         let mut pressures = [PressureSample::default(); 2];
         if self.peer.is_none() {
             let received = self.state.receive_drops();
-            drops.add(Direction::Arriving, DropClass::ReceiveBuffer, received);
+            drops.add(Direction::Ingress, DropClass::ReceiveBuffer, received);
             pressures = [&self.state.send_pressure, &self.state.receive_pressure]
                 .map(super::pressure::Pressure::sample);
         }

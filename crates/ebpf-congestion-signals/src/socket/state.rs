@@ -19,7 +19,7 @@ use super::truesize::Weight;
 use crate::observer::SocketSend;
 use crate::sample::{BufferSample, KernelTime};
 
-/// Shortest time between two looks at a socket's memory.
+/// Shortest time between two readings of a socket's memory use.
 pub(super) const LOOK_INTERVAL: Duration = Duration::from_micros(200);
 
 /// How long a send buffer that was seen with something in it shows that there is a queue. Devices
@@ -199,8 +199,8 @@ impl SocketState {
         }
     }
 
-    /// Whether its memory is to be looked at now: not too soon after the last look, and something
-    /// was sent or was still there. Who is told so looks.
+    /// Whether to read its memory use now: not too soon after the last time, and something was sent
+    /// or was still there. The caller that gets `true` reads it.
     pub(super) fn is_due(&self, now: KernelTime) -> bool {
         let looked = self.looked.load(Ordering::Relaxed);
         if now.since(KernelTime::from_nanos(looked)) < LOOK_INTERVAL {
@@ -345,7 +345,7 @@ impl SocketState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::FlowId;
+    use crate::flow_id::FlowId;
 
     fn state() -> SocketState {
         let identity = Identity {

@@ -65,7 +65,7 @@ fn every_drop_of_a_trickle_is_an_event_with_its_reason_and_flow() -> TestResult 
     };
     for drop in &drops {
         assert_eq!(&*drop.reason, name);
-        assert_eq!((drop.class, drop.direction), (class, Direction::Arriving));
+        assert_eq!((drop.class, drop.direction), (class, Direction::Ingress));
         assert!(drop.location != 0);
     }
     Ok(())

@@ -174,47 +174,47 @@ fn print(what: &str, sent: u64, dropped: u64, before: &[ProbeCost], after: &[Pro
     }
 }
 
-/// What the kernel left out of counters during a flood, and says so.
+/// What the kernel did not count during a flood, and says so.
 #[derive(Clone, Copy, Debug)]
-struct LeftOut {
+struct RecursionMisses {
     sends: u64,
     drops: u64,
 }
 
-impl LeftOut {
+impl RecursionMisses {
     fn between(before: &[ProbeCost], after: &[ProbeCost]) -> Self {
         let of = |names: &[&str]| {
             let runs = |costs: &[ProbeCost]| -> u64 {
                 let costs = costs.iter().filter(|cost| names.contains(&cost.name));
-                costs.filter_map(|cost| cost.left_out).sum()
+                costs.filter_map(|cost| cost.recursion_misses).sum()
             };
             runs(after) - runs(before)
         };
-        let left_out = Self {
+        let recursion_misses = Self {
             sends: of(&["sock_send_length", "udp_sendmsg"]),
             drops: of(&["kfree_skb", "udp_fail_queue_rcv_skb"]),
         };
-        println!("{left_out:?}");
-        left_out
+        println!("{recursion_misses:?}");
+        recursion_misses
     }
 }
 
-/// Holds a count against what happened: less is counted only as far as the kernel left out so many
+/// Holds a count against what happened: less is counted only as far as the kernel missed so many
 /// runs, each for one datagram.
-fn assert_counted(what: &str, counted: u64, happened: u64, left_out: u64) {
+fn assert_counted(what: &str, counted: u64, happened: u64, recursion_misses: u64) {
     assert!(
-        counted <= happened && happened - counted <= left_out,
-        "{what}: {counted} counted of {happened}, {left_out} left out"
+        counted <= happened && happened - counted <= recursion_misses,
+        "{what}: {counted} counted of {happened}, {recursion_misses} missed"
     );
 }
 
 /// Holds what was counted of a sender against what it did.
-fn assert_sends(watch: &Watch, sent: u64, left_out: LeftOut) {
+fn assert_sends(watch: &Watch, sent: u64, recursion_misses: RecursionMisses) {
     let sample = watch.known_sample();
     assert_eq!(sample.sent_packets, sent);
     assert_eq!(sample.sent_bytes, sent * PAYLOAD as u64);
     if let Some(send) = sample.send {
-        assert_counted("calls", send.calls, sent, left_out.sends);
+        assert_counted("calls", send.calls, sent, recursion_misses.sends);
         assert_eq!(send.bytes, send.calls * PAYLOAD as u64);
     }
 }
@@ -254,7 +254,7 @@ fn a_flood_through_a_small_queue_is_counted_to_the_packet() -> TestResult {
     ];
     let (sent, after) = told_during(&source, || flood(flows))?;
     let costs_after = source.costs()?;
-    let left_out = LeftOut::between(&costs, &costs_after);
+    let recursion_misses = RecursionMisses::between(&costs, &costs_after);
     drop(accounting);
     let arrived = [drain(&sinks[0])?, drain(&sinks[1])?];
     let told_by_tc = path.bottleneck_stats()?;
@@ -266,22 +266,22 @@ fn a_flood_through_a_small_queue_is_counted_to_the_packet() -> TestResult {
     let mut dropped = 0;
     for index in 0..2 {
         let drops = watches[index].known_sample().drops;
-        let counted = drops.get(Direction::Leaving, class).packets;
+        let counted = drops.get(Direction::Egress, class).packets;
         println!(
             "socket {index}: {} sent, {} arrived, {counted} counted as dropped",
             sent[index], arrived[index]
         );
         let lost = sent[index] - arrived[index];
-        assert_counted("drops", counted, lost, left_out.drops);
+        assert_counted("drops", counted, lost, recursion_misses.drops);
         assert_eq!(drops.total().packets, counted, "of no other class");
-        assert_sends(&watches[index], sent[index], left_out);
+        assert_sends(&watches[index], sent[index], recursion_misses);
         dropped += counted;
     }
     assert_counted(
         "what tc counts",
         dropped,
         told_by_tc.dropped,
-        left_out.drops,
+        recursion_misses.drops,
     );
     assert_eq!(told_by_tc.sent_packets, arrived.iter().sum::<u64>());
     print(
@@ -327,7 +327,7 @@ fn a_flood_into_a_small_receive_buffer_is_counted_to_the_packet() -> TestResult 
     let flows = [(&senders[0], to), (&senders[1], to)];
     let (sent, after) = told_during(&source, || flood(flows))?;
     let costs_after = source.costs()?;
-    let left_out = LeftOut::between(&costs, &costs_after);
+    let recursion_misses = RecursionMisses::between(&costs, &costs_after);
     drop(accounting);
     let read = drain(&sink)?;
 
@@ -335,7 +335,7 @@ fn a_flood_into_a_small_receive_buffer_is_counted_to_the_packet() -> TestResult 
     let table = rows.first().ok_or("the socket is in the table")?.drops;
     let errors = namespace.udp_counters(Family::V4)?.receive_buffer_errors;
     let drops = receiver.known_sample().drops;
-    let counted = drops.get(Direction::Arriving, class).packets;
+    let counted = drops.get(Direction::Ingress, class).packets;
     let all: u64 = sent.iter().sum();
     println!(
         "{all} sent, {read} read, {counted} counted as dropped; /proc/net/udp: {table}, \
@@ -345,16 +345,26 @@ fn a_flood_into_a_small_receive_buffer_is_counted_to_the_packet() -> TestResult 
             .map(|watch| watch.known_sample().drops.total().packets)
     );
     assert_eq!(table, errors, "the kernel's own counters agree");
-    assert_counted("what /proc/net/udp counts", counted, table, left_out.drops);
+    assert_counted(
+        "what /proc/net/udp counts",
+        counted,
+        table,
+        recursion_misses.drops,
+    );
     // What two CPUs hand over can overflow the backlog of one before it comes to the socket.
     let before_the_socket: u64 = watches
         .iter()
         .map(|watch| watch.known_sample().drops.total().packets)
         .sum();
     let dropped = counted + before_the_socket;
-    assert_counted("what was not read", dropped, all - read, left_out.drops);
+    assert_counted(
+        "what was not read",
+        dropped,
+        all - read,
+        recursion_misses.drops,
+    );
     for (watch, sent) in watches.iter().zip(&sent) {
-        assert_sends(watch, *sent, left_out);
+        assert_sends(watch, *sent, recursion_misses);
     }
     print("small receive buffer", all, counted, &costs, &costs_after);
     assert!(counted > all / 2, "most is dropped");

@@ -1,4 +1,4 @@
-//! What loading can be told: signals left out, sends sampled, functions probed.
+//! Options of loading: signals switched off, sends sampled, functions probed.
 
 use std::collections::HashSet;
 use std::error::Error;
@@ -21,7 +21,7 @@ fn missing(source: &EbpfSource, name: &str) -> Option<String> {
 }
 
 #[test]
-fn a_signal_left_out_is_absent_and_its_probes_are_not_attached() -> TestResult {
+fn a_signal_switched_off_is_absent_and_its_probes_are_not_attached() -> TestResult {
     source_with(&["sock_send_length"])?;
     let without = |signal| EbpfSource::load_with(&EbpfOptions::default().without(signal));
     let attached = |source: &EbpfSource, probe: &str| -> std::io::Result<bool> {

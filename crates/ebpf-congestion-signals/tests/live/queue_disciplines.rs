@@ -82,7 +82,7 @@ impl Flow {
             sent - arrived,
             "{sent} sent, {arrived} arrived, dropped: {told:?}"
         );
-        let full = drops.get(Direction::Leaving, DropClass::QueueFull);
+        let full = drops.get(Direction::Egress, DropClass::QueueFull);
         assert_eq!(full.packets, sent - arrived, "{told:?}");
         assert!(
             told.iter().all(|by| reasons.contains(&&*by.reason)),

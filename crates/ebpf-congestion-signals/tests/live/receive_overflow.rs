@@ -38,7 +38,7 @@ fn overflow(receiver: IpAddr, sender: IpAddr) -> TestResult {
         (DropClass::Other, "UNKNOWN")
     };
     let drops = received.known_sample().drops;
-    assert_eq!(drops.get(Direction::Arriving, class).packets, dropped);
+    assert_eq!(drops.get(Direction::Ingress, class).packets, dropped);
     assert_eq!(drops.total().packets, dropped);
     let reasons = source.drops_by_reason(Some(received.id()));
     let [by] = reasons.as_slice() else {
@@ -112,7 +112,7 @@ fn a_batch_that_a_receiver_has_no_room_for_counts_every_segment() -> TestResult 
         }
         let dropped = BATCHES * SEGMENTS - read;
         assert!(dropped > 0, "a small buffer that nobody reads overflows");
-        let drops = watch.known_sample().drops.direction(Direction::Arriving);
+        let drops = watch.known_sample().drops.direction(Direction::Ingress);
         assert_eq!(
             drops.packets, dropped as u64,
             "takes batches: {takes_batches}"

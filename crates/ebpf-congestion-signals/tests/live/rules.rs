@@ -52,7 +52,7 @@ fn what_a_rule_takes_is_policy_and_was_seen() -> TestResult {
         assert_eq!(sample.congestion.queue_drops, 0);
         assert_eq!(sample.congestion.observed_packets, PASSED as u64);
         if kernel::has(source, "skb_drop_reason") {
-            let policy = sample.drops.get(Direction::Leaving, DropClass::Policy);
+            let policy = sample.drops.get(Direction::Egress, DropClass::Policy);
             assert_eq!(policy.packets, TAKEN, "{reasons:?}");
             assert_eq!(sample.congestion.policy_drops, TAKEN);
             assert_eq!(
@@ -64,7 +64,7 @@ fn what_a_rule_takes_is_policy_and_was_seen() -> TestResult {
                 "{reasons:?}"
             );
         } else {
-            let other = sample.drops.get(Direction::Leaving, DropClass::Other);
+            let other = sample.drops.get(Direction::Egress, DropClass::Other);
             assert_eq!(other.packets, TAKEN, "{reasons:?}");
             assert_eq!(sample.congestion.policy_drops, 0);
         }

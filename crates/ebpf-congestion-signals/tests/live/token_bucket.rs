@@ -43,7 +43,7 @@ fn assert_exact(source: &EbpfSource, what: &str, watch: &Watch, sent: u64, arriv
     } else {
         DropClass::Other
     };
-    let full = drops.get(Direction::Leaving, class);
+    let full = drops.get(Direction::Egress, class);
     assert_eq!(
         full.packets,
         sent - arrived,

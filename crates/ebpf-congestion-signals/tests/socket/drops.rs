@@ -34,7 +34,7 @@ fn every_datagram_that_a_full_queue_refuses_is_counted() -> TestResult {
             let full = sample
                 .drops
                 .ok_or("drops are known")?
-                .get(Direction::Leaving, DropClass::QueueFull);
+                .get(Direction::Egress, DropClass::QueueFull);
             assert_eq!(full.packets, dropped);
             assert_eq!(full.skbs, dropped / batch as u64);
             assert_eq!(sample.congestion.observed_packets, Some(200));

@@ -32,7 +32,7 @@ fn datagrams_that_a_full_receive_buffer_drops_are_counted() -> TestResult {
     let dropped = sample
         .drops
         .ok_or("drops are known")?
-        .get(Direction::Arriving, DropClass::ReceiveBuffer);
+        .get(Direction::Ingress, DropClass::ReceiveBuffer);
     assert!(dropped.packets > 50, "{dropped:?}");
     assert_eq!(dropped.packets, 100 - arrived);
     assert!(sample.receive_pressure.samples > 0);

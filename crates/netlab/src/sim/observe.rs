@@ -24,18 +24,18 @@ pub struct Step {
     pub window: u64,
 }
 
-/// What a controller was told and said.
+/// A controller's inputs and outputs.
 #[derive(Debug)]
 pub(super) struct Record {
     /// The window at the last question.
     pub(super) window: u64,
     pub(super) peak_window: u64,
-    /// Bytes sent and neither acknowledged nor lost, as far as the controller is told.
+    /// Bytes sent and neither acknowledged nor lost, as far as the controller knows.
     pub(super) in_flight: u64,
     pub(super) rtt: Duration,
     pub(super) rtts: Histogram<u64>,
     pub(super) congestion_events: u64,
-    /// Of everything that was told and said, in its order.
+    /// Of all inputs and outputs, in their order.
     pub(super) digest: Digest,
     /// Every window that differs from the one before it, if asked for.
     pub(super) steps: Option<Vec<Step>>,

@@ -56,7 +56,7 @@ pub struct FlowOutcome {
     pub receive_drops: u64,
     /// Round trips as the sender measured them, one for each acknowledgement.
     pub rtt: Latencies,
-    /// Times that the controller was told of congestion by the connection.
+    /// Congestion events that the connection reported to the controller.
     pub congestion_events: u64,
     /// Times that the socket took no more.
     pub blocked_sends: u64,
@@ -69,7 +69,7 @@ pub struct FlowOutcome {
     pub base_peak_window: Option<u64>,
     /// The base controller's window at the end.
     pub base_last_window: Option<u64>,
-    /// Times that the base controller was told of congestion.
+    /// Congestion events that the base controller got.
     pub base_congestion_events: Option<u64>,
     /// Bursts and transfers that arrived whole.
     pub completions: Vec<Completion>,

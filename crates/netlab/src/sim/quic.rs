@@ -36,7 +36,7 @@ pub(super) struct QuicFlow {
     pub(super) base_record: SharedRecord,
     /// Index of its socket at the sending host.
     pub(super) socket: usize,
-    /// Index of what signals are told of it.
+    /// Index of its signals.
     pub(super) watch: usize,
     pub(super) sender: Option<End>,
     pub(super) receiver: Option<End>,

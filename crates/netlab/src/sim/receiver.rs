@@ -96,7 +96,7 @@ impl Receiver {
         self.signals.watch()
     }
 
-    /// Brings up to date what is told of it.
+    /// Updates its signals.
     pub(super) fn tell(&self, now: SimTime) {
         let bytes = |bytes: u64| u32::try_from(bytes).unwrap_or(u32::MAX);
         let payload = self.waiting.iter().map(|batch| u64::from(batch.payload()));
@@ -107,7 +107,7 @@ impl Receiver {
         let nanos = now.since_start().as_nanos();
         let updated = KernelTime::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         self.signals.set(|sample| {
-            let (arriving, class) = (Direction::Arriving, DropClass::ReceiveBuffer);
+            let (arriving, class) = (Direction::Ingress, DropClass::ReceiveBuffer);
             let drops = sample.drops.get_or_insert_default();
             let told = drops.get(arriving, class);
             let more = DropCounters {

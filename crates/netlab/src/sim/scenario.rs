@@ -198,7 +198,7 @@ pub struct FlowSpec {
     pub downloads_until: Option<Duration>,
     /// Flows of one number share a socket, with its send buffer. Each has its own unless said.
     pub socket: Option<usize>,
-    /// Whether the flows of its socket are told apart by the signals.
+    /// Whether the signals distinguish the flows of its socket.
     pub watching: Watching,
     /// Added to the delay of the path, each way.
     pub extra_delay: Duration,
@@ -267,7 +267,7 @@ impl fmt::Debug for FlowSpec {
     }
 }
 
-/// What signals are told of.
+/// What signals are of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Watching {
     /// The flow by itself, by its peer's address.

@@ -331,6 +331,7 @@ pub fn responses(kind: Kind, control: Control, competitor: TcpSpec) -> Scenario 
 pub fn sibling(kind: Kind, control: Control) -> Scenario {
     let mut scenario = local_queue(kind.into(), control);
     scenario.signals.sibling = 1_000_000;
+    scenario.signals.kind = "htb";
     scenario
 }
 

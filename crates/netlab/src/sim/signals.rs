@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ebpf_congestion_signals::{
-    Direction, DropClass, DropCounters, MockFlow, MockSource, QueueId, QueueSample,
+    Direction, DropClass, DropCounters, MockFlow, MockSource, QdiscName, QueueId, QueueSample,
 };
 
 use super::number::whole;
@@ -30,10 +30,12 @@ pub struct SignalConfig {
     pub reordering: f64,
     /// Probability that a reading says that the flow alone has more in the queue than everybody.
     pub contradiction: f64,
-    /// Whether the queue's limit is not told.
+    /// Whether the queue's limit is unknown.
     pub hides_limit: bool,
-    /// Whether nothing is told of the queue but what the flow itself has there.
+    /// Whether nothing of the queue is known but the flow's own backlog.
     pub hides_others: bool,
+    /// The kind of the queue discipline that is reported; none where it is empty.
+    pub kind: &'static str,
     /// Bytes that the total counts besides, because they are in the same tree of queues, but not
     /// before anything of the flow's: those of a sibling class.
     pub sibling: u64,
@@ -154,7 +156,7 @@ pub(super) struct SignalFeed {
 }
 
 impl SignalFeed {
-    /// `has_queue`: whether the device has a queue that can be told of.
+    /// `has_queue`: whether the device has a queue to report.
     pub(super) fn new(config: SignalConfig, seed: u64, limit: Option<u64>) -> Self {
         Self {
             config,
@@ -349,13 +351,22 @@ impl SignalFeed {
                 .with_drained(if empties { shown.queue.drained } else { 0 })
                 .with_limit(limit.filter(|_| !config.hides_limit))
         });
-        set(watched, now, &shown.flow, sample);
+        set(watched, now, config.kind, &shown.flow, sample);
     }
 }
 
-fn set(watched: &Watched, now: SimTime, state: &WatchState, queue: Option<QueueSample>) {
+fn set(
+    watched: &Watched,
+    now: SimTime,
+    kind: &str,
+    state: &WatchState,
+    queue: Option<QueueSample>,
+) {
     watched.mock.set(|sample| {
         sample.congestion.queue = queue;
+        sample.queue = queue
+            .filter(|_| !kind.is_empty())
+            .map(|_| ebpf_congestion_signals::QueueState::of_kind(QdiscName::from_name(kind)));
         sample.congestion.observed_packets = Some(state.observed);
         sample.congestion.queue_drops = Some(state.queue_drops.packets);
         sample.congestion.policy_drops = Some(state.policy_drops.packets);
@@ -366,7 +377,7 @@ fn set(watched: &Watched, now: SimTime, state: &WatchState, queue: Option<QueueS
             (DropClass::QueueFull, state.queue_drops),
             (DropClass::Policy, state.policy_drops),
         ] {
-            drops.add(Direction::Leaving, class, dropped);
+            drops.add(Direction::Egress, class, dropped);
         }
         sample.drops = Some(drops);
         sample.updated = Some(ebpf_congestion_signals::KernelTime::from_nanos(now.nanos()));

@@ -1,6 +1,6 @@
 use std::{thread, time::Duration};
 
-use netlab::{Bottleneck, Family, Path, PathConfig, RelayConfig, TokenBucket};
+use netlab::{Bottleneck, Family, Path, PathConfig, RelayConfig, TokenBucket, UdpFlood};
 
 use crate::{
     TestResult, privileged,
@@ -95,6 +95,60 @@ fn a_bottleneck_changed_in_use_keeps_its_counters() -> TestResult {
         before.backlog_packets,
         "what waited has left, nothing else"
     );
+    Ok(())
+}
+
+#[test]
+fn a_flood_fills_the_queue_and_ends() -> TestResult {
+    privileged()?;
+    let path = Path::new(&PathConfig {
+        bottleneck: Bottleneck::Local(BUCKET),
+        ..PathConfig::default()
+    })?;
+    let time = Duration::from_millis(300);
+    let flood = UdpFlood::start(&path, 2 * BUCKET.rate, time)?;
+    std::thread::sleep(2 * time);
+    let ended = path.bottleneck_stats()?;
+    assert!(ended.dropped > 0);
+    std::thread::sleep(time);
+    drop(flood);
+    let later = path.bottleneck_stats()?;
+    assert_eq!(later.dropped, ended.dropped);
+    Ok(())
+}
+
+#[test]
+fn a_device_that_was_removed_comes_back_as_it_was() -> TestResult {
+    privileged()?;
+    for relay in [None, Some(RelayConfig::symmetric(Duration::from_millis(1)))] {
+        let path = Path::new(&PathConfig {
+            bottleneck: Bottleneck::Local(BUCKET),
+            relay,
+            ..PathConfig::default()
+        })?;
+        for family in Family::ALL {
+            let flow = Flow::new(&path, path.addresses(family))?;
+            flow.sender.send(&PAYLOAD)?;
+            assert_eq!(flow.drain(SILENCE)?.datagrams, 1);
+        }
+        path.remove_cable()?;
+        let flow = path.addresses(Family::V4);
+        let away = path.sender().run(|| {
+            let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+            socket.send_to(&PAYLOAD, (flow.receiver, 9))
+        })?;
+        assert!(away.is_err(), "there is no way");
+        assert!(path.bottleneck_stats().is_err());
+        path.restore_cable()?;
+        for family in Family::ALL {
+            let flow = Flow::new(&path, path.addresses(family))?;
+            for _ in 0..3 {
+                flow.sender.send(&PAYLOAD)?;
+            }
+            assert_eq!(flow.drain(SILENCE)?.datagrams, 3);
+        }
+        assert_eq!(path.bottleneck_stats()?.sent_packets, 6);
+    }
     Ok(())
 }
 

@@ -118,11 +118,18 @@ fn responses_beside_tcp() {
                 ours.len(),
                 theirs.len()
             ));
+            for (who, times) in [("stock", &theirs), ("governed", &ours)] {
+                let at = |percent| percentile(times, percent);
+                let (p10, p50, p90, p99) = (at(10), at(50), at(90), at(99));
+                table.note(format!(
+                    "{who}'s time {p10:.0} {p50:.0} {p90:.0} {p99:.0} ms"
+                ));
+            }
             for percent in [50, 99] {
                 let part = percentile(&ours, percent) / percentile(&theirs, percent);
-                // A stock sender takes most of the link from Linux's TCP, which keeps little in its
-                // queue; half of the link takes longer.
-                let most = if title == "linux" { 3.0 } else { 2.0 };
+                // A stock sender takes nine tenths of the link from Linux's TCP, which keeps little in
+                // its queue: 50 ms where half of the link alone takes 64 ms and a round trip.
+                let most = if title == "linux" { 2.5 } else { 1.5 };
                 let what = format!("p{percent} of stock's");
                 table.aims(&what, part, AtMost(1.2), AtMost(most));
             }
@@ -194,12 +201,56 @@ fn two_processes_beside_tcp() {
         for kind in KINDS {
             let mut table = Table::new(name("processes beside TCP", (title, kind)));
             let base = Base::cubic();
-            let scenario = scenarios::beside(kind, base.governed(), &[base.governed()]);
-            let outcome = traced(scenario.competitor(competitor())).run();
-            table.note(summary("governed", &outcome));
-            let share = shares(&outcome)[2];
+            let mut of_tcp = Vec::new();
+            for seed in 1..=5 {
+                let scenario = scenarios::beside(kind, base.governed(), &[base.governed()]);
+                let mut scenario = traced(scenario.competitor(competitor()));
+                scenario.seed = seed;
+                let outcome = scenario.run();
+                of_tcp.push(shares(&outcome)[2]);
+            }
+            table.note(format!("TCP's shares in five runs {of_tcp:.3?}"));
+            let mean = of_tcp.iter().sum::<f64>() / 5.0;
             let goal = Within(0.25, 0.42);
-            table.aims("TCP's share", share, goal, Within(0.25, 0.55));
+            // One that fills the queue drops less than is made room for it by two.
+            table.aims("TCP's mean share", mean, goal, Within(0.25, 0.5));
+            table.finish();
+        }
+    }
+}
+
+/// Processes that matched a TCP flow come to rest when that has gone, also while their processors are
+/// wanted by others: each could take the rest for competitors that are to be matched.
+#[test]
+#[cfg_attr(debug_assertions, ignore = "slow without optimisation: --release")]
+fn processes_after_tcp() {
+    const GONE: Duration = Duration::from_secs(8);
+    for stalled in [false, true] {
+        for kind in KINDS {
+            let title = if stalled { "stalls" } else { "calm" };
+            let mut table = Table::new(name("processes after TCP", (title, kind)));
+            let base = Base::cubic();
+            let others = [base.governed(), base.governed()];
+            let mut tcp = TcpSpec::plain(TcpLaw::Cubic);
+            tcp.end = Some(GONE);
+            let mut scenario = scenarios::beside(kind, base.governed(), &others).competitor(tcp);
+            if stalled {
+                let ms = Duration::from_millis;
+                scenario.host.stalls = Some(Stalls::new(ms(20), ms(1), ms(4)));
+            }
+            let outcome = traced(scenario).run();
+            table.note(summary("governed", &outcome));
+            let idle = idle(&scenarios::beside(kind, base.stock(), &[]), base.stock());
+            let p50 = median_rtt(&outcome, GONE + Duration::from_secs(2));
+            // Each of three that all find a standing queue matches two others: it goes on standing
+            // until a pause breaks it. Stock senders fill it always.
+            let most = AtMost(25.0);
+            table.aims(
+                "p50 over idle from then on, ms",
+                p50 - idle,
+                AtMost(5.0),
+                most,
+            );
             table.finish();
         }
     }
@@ -266,11 +317,33 @@ fn sibling() {
         compare(&table, &pair);
         let idle = idle(&Bottleneck::from(kind).local(), Base::cubic().stock());
         let p50 = ms(pair.governed.flows[0].rtt.p50);
-        // What a source counts as the queue's total is taken for what is in front of the flow.
-        table.aims("p50 over idle, ms", p50 - idle, AtMost(3.0), AtMost(20.0));
+        table.holds("p50 over idle, ms", p50 - idle, AtMost(3.0));
         let goodput = pair.governed.total_goodput() / pair.stock.total_goodput();
-        table.aims("goodput of stock's", goodput, AtLeast(0.99), AtLeast(0.85));
+        table.holds("goodput of stock's", goodput, AtLeast(0.99));
         table.finish();
+    }
+}
+
+/// A tree of queues may have others in the same class, too.
+#[test]
+#[cfg_attr(debug_assertions, ignore = "slow without optimisation: --release")]
+fn classes_beside_tcp() {
+    for (title, competitor) in COMPETITORS {
+        for kind in KINDS {
+            for sibling in [0, 1_000_000] {
+                let mut table = Table::new(name("classes", (title, kind, sibling / 1_000)));
+                let pair = Pair::run(&Base::cubic(), |control| {
+                    let mut scenario = scenarios::beside_tcp(kind, control, &[competitor()]);
+                    scenario.signals.kind = "htb";
+                    scenario.signals.sibling = sibling;
+                    traced(scenario)
+                });
+                compare(&table, &pair);
+                let share = shares(&pair.governed)[0];
+                table.holds("share", share, Within(0.35, 0.6));
+                table.finish();
+            }
+        }
     }
 }
 
@@ -292,12 +365,13 @@ fn the_bottleneck_moves_on() {
             compare(&table, &pair);
             let lost = |outcome: &Outcome| outcome.flows[0].remote_drops as f64;
             let more = lost(&pair.governed) - lost(&pair.stock);
-            // A queue of 100 kB is overrun by what is added until the first loss is reported.
+            // A queue of 100 kB is overrun by what a round trip adds before the first loss is reported:
+            // a sixteenth of 250 kB are eleven datagrams.
             table.aims(
                 "lost by the next hop less stock's",
                 more,
                 AtMost(10.0),
-                AtMost(80.0),
+                AtMost(25.0),
             );
             let goodput = |outcome: &Outcome| {
                 outcome
@@ -385,10 +459,8 @@ fn others_unseen() {
             });
             compare(&table, &pair);
             table.note(format!("stock's share {:.3}", shares(&pair.stock)[0]));
-            // One that keeps little in its queue makes nobody wait for long.
-            let least = if title == "linux" { 0.1 } else { 0.25 };
             let share = shares(&pair.governed)[0];
-            table.aims("share", share, AtLeast(0.25), AtLeast(least));
+            table.holds("share", share, AtLeast(0.25));
             table.finish();
         }
     }

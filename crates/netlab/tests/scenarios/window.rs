@@ -7,7 +7,7 @@ use std::time::Duration;
 use ebpf_congestion_signals::Watch;
 use netlab::sim::{ReceiverState, WindowControl};
 use parking_lot::Mutex;
-use quinn_governor::{ReceiveGovernor, Receiving};
+use quinn_governor::{ReceiveGovernor, ReceivingConnection};
 use quinn_proto::VarInt;
 
 /// What a simulated connection says, and the window that it is given.
@@ -18,7 +18,7 @@ struct Connection {
     window: Arc<AtomicU64>,
 }
 
-impl Receiving for Connection {
+impl ReceivingConnection for Connection {
     fn received(&self) -> u64 {
         self.state.lock().map_or(0, |state| state.received)
     }

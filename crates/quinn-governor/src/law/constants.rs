@@ -17,7 +17,8 @@ pub(crate) const WIRE_OVERHEAD: u64 = 62;
 
 /// Where a queue's limit starts, datagrams. The least that lets sending go on while the
 /// acknowledgement of a pair is on its way, two pairs. The limit finds its size from here on
-/// within milliseconds where it is too small and within [`Tuning::hold`] where it is too large.
+/// within milliseconds where it is too small, and by a datagram each [`Tuning::shrink_time`] where it
+/// is too large.
 pub(crate) const INITIAL_LIMIT_DATAGRAMS: u64 = 4;
 
 /// Upper bound of a queue's limit, bytes, unless set otherwise: what Linux lets one TCP socket keep
@@ -68,9 +69,6 @@ tuning! {
     /// between them; it is also what CoDel calls a standing queue (RFC 8289 section 4.4: 5 ms).
     standing_max: Duration = Duration::from_millis(5);
 
-    /// The same, at least: below a millisecond timers and schedulers decide, not the queue.
-    standing_min: Duration = Duration::from_millis(1);
-
     /// Bursts of the pacer that a queue must hold to count as the bottleneck before it has stood
     /// for long: slow start can fill a short queue within [`Tuning::standing_max`]. One is on its
     /// way in any case, a second may have come upon it.
@@ -115,29 +113,17 @@ tuning! {
     slow_start_cover: u64 = 4;
 
     /// Round trips in which the window doubles while the cap is let go because the source is no
-    /// longer trusted: it grows by an eighth of what is acknowledged. The link was busy: all that is
-    /// more goes into a queue that nobody watches now. An eighth a round trip is what base can
+    /// longer trusted: it grows by a sixteenth of what is acknowledged. The link was busy: all that is
+    /// more goes into a queue that nobody watches now. A sixteenth a round trip is what base can
     /// answer within one. After twice as many round trips base decides alone.
-    release_rounds: u32 = 8;
+    release_rounds: u32 = 16;
 
     /// Lower bound of a queue's limit, datagrams: one being sent, one that waits. Below it a link
     /// runs dry after every datagram whatever is done.
     min_limit_datagrams: u64 = 2;
 
-    /// How long a backlog must have been more than needed before the limit shrinks by all of it.
-    /// One second, as in Linux's dynamic queue limits (`lib/dynamic_queue_limits.c`): long against
-    /// the rhythm of acknowledgements on any path, short against a transfer. Half lets the limit
-    /// follow bursts with gaps of half a second; double keeps for two seconds what a hiccup raised.
-    hold: Duration = Duration::from_secs(1);
-
-    /// Part of the time that the link may have nothing to send because of the limit, as a divisor:
-    /// 0.8%. A limit that tolerates none has to allow for the longest gap between acknowledgements
-    /// that ever comes, and everything waits in a queue of that length.
-    idle_divisor: u32 = 128;
-
-    /// Idle time that must have been left unused before the limit shrinks by a datagram: with
-    /// [`Tuning::idle_divisor`] that is once in 32 ms, a round trip or a few of most paths. Double
-    /// shrinks half as fast; half would answer to what single acknowledgements bring.
-    idle_step: Duration = Duration::from_micros(250);
-
+    /// How long a queue's limit must have held something back, with the link never idle because of it,
+    /// before it shrinks by a datagram: a round trip or a few of most paths. Half and double move
+    /// where it comes to rest: where the link has nothing to send for a moment once in this time.
+    shrink_time: Duration = Duration::from_millis(32);
 }

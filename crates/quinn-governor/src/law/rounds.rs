@@ -6,7 +6,7 @@ use super::constants::Tuning;
 use super::signals::QueueSignals;
 
 /// The most that was in flight and not in the queue: in this round trip, and before. What was before
-/// counts an eighth less with each round trip.
+/// counts a sixteenth less with each round trip.
 ///
 /// A sender whose processor was taken away finds many acknowledgements at once when it runs again,
 /// and the queue empty. A cap that follows what is in flight would let a few datagrams pass then,
@@ -17,46 +17,83 @@ use super::signals::QueueSignals;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rounds {
     began: Option<Instant>,
-    peak: u64,
-    last_peak: u64,
+    besides: Peak,
+    all: Peak,
     filling: bool,
-    /// What is being filled is what a pause of the application left.
-    paused: bool,
+    /// What was in flight before a pause of the application, while that is filled; else 0.
+    paused: u64,
+}
+
+/// The most in this round trip and, less what is forgotten, in those before.
+#[derive(Clone, Copy, Debug, Default)]
+struct Peak {
+    this: u64,
+    last: u64,
+}
+
+impl Peak {
+    fn of_both(self) -> u64 {
+        self.this.max(self.last)
+    }
+
+    fn next_round(&mut self, rounds: u64) {
+        self.last = self.this.max(self.last - self.last / rounds);
+        self.this = 0;
+    }
 }
 
 impl Rounds {
-    pub(crate) fn look(&mut self, now: Instant, besides: u64, srtt: Duration, tuning: &Tuning) {
+    pub(crate) fn look(
+        &mut self,
+        now: Instant,
+        in_flight: u64,
+        own: u64,
+        srtt: Duration,
+        tuning: &Tuning,
+    ) {
         let began = *self.began.get_or_insert(now);
         if now.saturating_duration_since(began) >= srtt {
-            let before = self.last_peak - self.last_peak / u64::from(tuning.release_rounds).max(1);
-            self.last_peak = self.peak.max(before);
-            self.peak = 0;
+            let rounds = u64::from(tuning.release_rounds).max(1);
+            self.besides.next_round(rounds);
+            self.all.next_round(rounds);
             self.began = Some(now);
         }
-        self.peak = self.peak.max(besides);
+        self.besides.this = self.besides.this.max(in_flight.saturating_sub(own));
+        self.all.this = self.all.this.max(in_flight);
     }
 
-    /// The most that there may be in this round trip: an eighth more than before. A queue that is
-    /// empty, because it is no longer what limits this sender, would let it double within one.
-    pub(crate) fn growth(&self, tuning: &Tuning) -> u64 {
-        match self.last_peak {
-            0 => u64::MAX,
-            last => last.saturating_add(last / u64::from(tuning.release_rounds).max(1)),
-        }
+    /// The most besides the queue that there may be in this round trip: a sixteenth more than before.
+    /// A queue that is empty, because it is no longer what limits this sender, would let it double
+    /// within one.
+    pub(crate) fn growth(&self, tuning: &Tuning) -> Option<u64> {
+        let last = self.besides.last;
+        (last > 0).then(|| last.saturating_add(last / u64::from(tuning.release_rounds).max(1)))
     }
 
-    /// The most in both.
+    /// The most that was in flight besides the queue.
     pub(crate) fn peak(&self) -> u64 {
-        self.peak.max(self.last_peak)
+        self.besides.of_both()
     }
 
     /// What may be in flight whatever is in the queue, 0 for nothing.
-    pub(crate) fn refill(&mut self, queue: &QueueSignals, in_flight: u64, outgrown: bool) -> u64 {
-        let paused = in_flight == 0;
-        self.paused = paused || self.paused && self.filling;
-        let mine = queue.total <= queue.own_flow || self.paused;
-        let begins = queue.total == 0 || paused;
-        self.filling = mine && !outgrown && (begins || self.filling && in_flight < self.peak());
-        if self.filling { self.peak() } else { 0 }
+    pub(crate) fn refill(
+        &mut self,
+        queue: &QueueSignals,
+        in_flight: u64,
+        app_limited: bool,
+        outgrown: bool,
+    ) -> u64 {
+        let begins = in_flight == 0;
+        if begins {
+            let before = if app_limited { self.all } else { self.besides };
+            self.paused = before.of_both();
+        } else if in_flight >= self.paused || !self.filling {
+            self.paused = 0;
+        }
+        let mine = queue.total <= queue.own_flow || self.paused > 0;
+        let begins = begins || queue.total == 0;
+        let peak = self.peak().max(self.paused);
+        self.filling = mine && !outgrown && (begins || self.filling && in_flight < peak);
+        if self.filling { peak } else { 0 }
     }
 }

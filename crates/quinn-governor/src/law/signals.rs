@@ -52,6 +52,8 @@ pub(crate) enum Others {
     /// All are counted, in one queue that is left in the order it was entered.
     #[default]
     Counted,
+    /// All are counted, but in a tree of queues: they may be in other classes than the flow's.
+    Classes,
     /// The queue keeps flows apart: none are in front of this one's.
     Apart,
     /// Nothing: there may be some in front.

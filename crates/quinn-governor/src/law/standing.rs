@@ -11,6 +11,8 @@ pub(crate) struct Standing {
     queue: Option<usize>,
     drained: u64,
     busy: Option<Busy>,
+    /// When it had last not run empty for some time, or the first look.
+    stood: Option<Instant>,
 }
 
 /// A time in which the queue did not run empty.
@@ -37,6 +39,7 @@ impl Standing {
             self.busy = None;
         }
         if queue.total == 0 {
+            self.stood.get_or_insert(now);
             return false;
         }
         let first = Busy {
@@ -45,8 +48,18 @@ impl Standing {
         };
         let busy = self.busy.get_or_insert(first);
         let time = now.saturating_duration_since(busy.since);
-        let least = tuning.standing_min.min(tuning.standing_max);
+        let least = least_time(tuning);
+        if time >= least {
+            self.stood = Some(now);
+        }
         time >= srtt.clamp(least, tuning.standing_max) && queue.total >= busy.first
+    }
+
+    /// For how long the queue has held no more than moments.
+    pub(crate) fn idle(&self, now: Instant) -> Duration {
+        self.stood
+            .map(|stood| now.saturating_duration_since(stood))
+            .unwrap_or_default()
     }
 
     /// For how long the queue has not run empty.
@@ -55,6 +68,11 @@ impl Standing {
             .map(|busy| now.saturating_duration_since(busy.since))
             .unwrap_or_default()
     }
+}
+
+/// What is shorter is decided by timers and schedulers, not by the queue: a quarter of the longest.
+pub(crate) fn least_time(tuning: &Tuning) -> Duration {
+    tuning.standing_max / 4
 }
 
 /// Whether others keep the queue from ever running empty.
@@ -91,7 +109,8 @@ impl Crowd {
 /// Where a source knows only what the flow itself has in the queue, or the queue keeps flows apart
 /// in a way that it does not know, others can be in front of it unseen. A flow that keeps no more
 /// there than its limit, and waits for longer than the queue of a link that is its own would take,
-/// has company: it may not be held back then, or it starves.
+/// has company: it may not be held back then, or it starves. Where others are counted, but may be in
+/// other classes, they are matched from then on.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Unseen {
     since: Option<Instant>,
@@ -108,11 +127,12 @@ impl Unseen {
         rate: u64,
         tuning: &Tuning,
     ) -> bool {
-        if queue.others != Others::Unknown {
+        let held = queue.others == Others::Classes;
+        if queue.others != Others::Unknown && !held {
             return true;
         }
-        if self.until.is_some_and(|until| now < until) {
-            return false;
+        if self.is_active(now) {
+            return held;
         }
         let own = u128::from(queue.own_flow);
         let longest = tuning.standing_max.as_micros();
@@ -130,10 +150,15 @@ impl Unseen {
                     since: None,
                     until: Some(now + tuning.overflow_memory),
                 };
-                return false;
+                return held;
             }
         }
         true
+    }
+
+    /// Whether the flow was found to wait for others.
+    pub(crate) fn is_active(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| now < until)
     }
 }
 

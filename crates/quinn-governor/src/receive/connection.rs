@@ -9,7 +9,7 @@ use quinn_proto::VarInt;
 use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{GovernedWindow, Inner, ReceiveGovernor};
+use super::{Inner, ReceiveGovernor, ReceiveGuard};
 use crate::controller::GovernedController;
 use crate::governor::Governed;
 use crate::governors::Governors;
@@ -54,7 +54,7 @@ impl Drop for ReceiveWindow {
 
 /// Goes by the connection's socket, whichever that is, until the connection is closed.
 async fn govern(connection: Connection, window: VarInt) {
-    let mut socket: Option<(FlowId, GovernedWindow)> = None;
+    let mut socket: Option<(FlowId, ReceiveGuard)> = None;
     let mut check = interval(SOCKET_CHECK);
     check.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

@@ -16,7 +16,7 @@ pub(super) const ANNOUNCED: u64 = 8;
 pub(super) const HEADERS: u64 = 16;
 
 tuning! {
-    /// The receiving law's numbers.
+    /// The receiving side's numbers.
     #[derive(Clone, Copy, Debug, PartialEq)]
     ReceiveTuning;
 
@@ -44,7 +44,7 @@ tuning! {
     /// queue could not hold.
     hold: Duration = Duration::from_secs(10);
 
-    /// A source that saw nothing for so long, while datagrams arrived, is blind. The kernel's own
+    /// The signals are stale when the source saw nothing for so long while datagrams arrived. The kernel's own
     /// time stamp is exact to 10 ms; probes see each receive.
     silence: Duration = Duration::from_secs(1);
 
@@ -56,7 +56,7 @@ tuning! {
     /// datagram of 1,452 and 768 for one of 100; half is less than what bulk data reaches.
     unknown_share: f64 = 0.5;
 
-    /// The least that is believed of what the kernel tells: a packet at the buffer's head that is
+    /// The least value that is accepted from the kernel: a packet at the buffer's head that is
     /// an acknowledgement says nothing of the data behind it.
     least_share: f64 = 0.25;
 

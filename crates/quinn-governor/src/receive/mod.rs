@@ -37,14 +37,14 @@
 //! 40 Mbit/s with 100 kB of buffer at 20 ms, for 8 s (means of 4 runs). "recovers" is how long it
 //! takes, from when the receiver takes 100 Mbit/s, until nine tenths of that arrive; 29 s are the
 //! rest of the run. Numbers that change nothing here guard against what these scenarios do not
-//! contain (several connections, a blind source, an unknown buffer), or are far from where they
+//! contain (several connections, a source with stale signals, an unknown buffer), or are far from where they
 //! matter.
 //!
 #![doc = include_str!("sensitivity.md")]
 
 mod connection;
 pub(crate) mod constants;
-mod law;
+mod control;
 mod quinn;
 mod rate;
 
@@ -60,10 +60,10 @@ use quinn_proto::VarInt;
 pub use self::connection::ReceiveWindow;
 pub(crate) use self::connection::SocketReceiving;
 use self::constants::ReceiveTuning;
-pub use self::law::{ReceiveLaw, ReceiveProgress, ReceiveSignals};
+pub use self::control::{ReceiveControl, ReceiveProgress, ReceiveSignals};
 
 /// A connection whose window of flow control can be set.
-pub trait Receiving: Send + Sync {
+pub trait ReceivingConnection: Send + Sync {
     /// What it received so far, bytes of datagrams.
     fn received(&self) -> u64;
     /// Its round trip, as it knows it.
@@ -91,7 +91,7 @@ struct Inner {
 
 struct State {
     tuning: &'static ReceiveTuning,
-    law: ReceiveLaw,
+    control: ReceiveControl,
     drops: u64,
     looked: Option<Instant>,
     received: u64,
@@ -101,24 +101,24 @@ struct State {
 
 struct Governed {
     name: u64,
-    connection: Box<dyn Receiving>,
+    connection: Box<dyn ReceivingConnection>,
     received: u64,
     /// The shortest so far.
     round_trip: Duration,
-    /// When it was last seen to have received something; `None` before the first look.
+    /// When it was last seen to have received something; `None` before the first update.
     active: Option<Instant>,
     window: u64,
 }
 
 /// A connection whose window is governed, until this is dropped.
 #[must_use = "the window is governed until this is dropped"]
-pub struct GovernedWindow {
+pub struct ReceiveGuard {
     inner: Arc<Inner>,
     name: u64,
 }
 
 impl ReceiveGovernor {
-    /// How often [`poll`](Self::poll) is to be called: a look costs a few loads from memory, and
+    /// How often [`poll`](Self::poll) is to be called: it costs a few loads from memory, and
     /// what overflows in the meantime is a burst or two.
     pub const INTERVAL: Duration = Duration::from_millis(5);
 
@@ -139,7 +139,7 @@ impl ReceiveGovernor {
             inner: Arc::new(Inner {
                 state: Mutex::new(State {
                     tuning,
-                    law: ReceiveLaw::with(window.into_inner(), tuning),
+                    control: ReceiveControl::with(window.into_inner(), tuning),
                     drops: ReceiveSignals::of(&watch.sample()).drops,
                     looked: None,
                     received: 0,
@@ -163,7 +163,7 @@ impl ReceiveGovernor {
 
     /// Governs a connection's window as long as the returned guard lives. The connection is kept
     /// as long, too: drop the guard with the last handle to it.
-    pub fn govern(&self, connection: impl Receiving + 'static) -> GovernedWindow {
+    pub fn govern(&self, connection: impl ReceivingConnection + 'static) -> ReceiveGuard {
         let mut state = self.inner.state.lock();
         state.names += 1;
         let name = state.names;
@@ -175,13 +175,13 @@ impl ReceiveGovernor {
             active: None,
             window: self.inner.most.into_inner(),
         });
-        GovernedWindow {
+        ReceiveGuard {
             inner: Arc::clone(&self.inner),
             name,
         }
     }
 
-    /// Looks at the socket, and sets windows if something is to be changed.
+    /// Samples the socket, and sets windows if something is to be changed.
     pub fn poll(&self, now: Instant) {
         let signals = ReceiveSignals::of(&self.inner.watch.sample());
         let mut state = self.inner.state.lock();
@@ -191,9 +191,9 @@ impl ReceiveGovernor {
         }
         state.drops = signals.drops;
         state.looked = Some(now);
-        let before = state.law.limit();
+        let before = state.control.limit();
         let progress = state.progress(now);
-        let limit = state.law.update(now, &signals, &progress);
+        let limit = state.control.update(now, &signals, &progress);
         let most = self.inner.most.into_inner();
         if limit.unwrap_or(most) < before.unwrap_or(most) {
             self.inner.reductions.fetch_add(1, Ordering::Relaxed);
@@ -203,7 +203,7 @@ impl ReceiveGovernor {
 
     /// What all peers together may have on the way now; `None`: nothing is held back.
     pub fn limit(&self) -> Option<u64> {
-        self.inner.state.lock().law.limit()
+        self.inner.state.lock().control.limit()
     }
 
     /// Times that the limit was reduced.
@@ -222,7 +222,7 @@ impl fmt::Debug for ReceiveGovernor {
     }
 }
 
-impl Drop for GovernedWindow {
+impl Drop for ReceiveGuard {
     fn drop(&mut self) {
         let mut state = self.inner.state.lock();
         let place = state.connections.iter().position(|c| c.name == self.name);
@@ -233,9 +233,9 @@ impl Drop for GovernedWindow {
     }
 }
 
-impl fmt::Debug for GovernedWindow {
+impl fmt::Debug for ReceiveGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GovernedWindow").finish_non_exhaustive()
+        f.debug_struct("ReceiveGuard").finish_non_exhaustive()
     }
 }
 

@@ -1,13 +1,13 @@
-//! quinn's connections, and the task that looks at their socket.
+//! quinn's connections, and the task that samples their socket.
 
 use std::time::Duration;
 
 use quinn_proto::VarInt;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{ReceiveGovernor, Receiving};
+use super::{ReceiveGovernor, ReceivingConnection};
 
-impl Receiving for quinn::Connection {
+impl ReceivingConnection for quinn::Connection {
     fn received(&self) -> u64 {
         self.stats().udp_rx.bytes
     }
@@ -26,7 +26,7 @@ impl Receiving for quinn::Connection {
 }
 
 impl ReceiveGovernor {
-    /// Looks at the socket again and again: to be spawned once for each. It ends when it is
+    /// Samples the socket periodically: to be spawned once for each. It ends when it is
     /// aborted. Needs a tokio runtime with its time driver enabled.
     pub async fn run(self) {
         let mut look = interval(Self::INTERVAL);

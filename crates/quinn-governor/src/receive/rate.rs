@@ -10,7 +10,7 @@ pub(super) struct Rate {
 }
 
 impl Rate {
-    /// At least `span` apart, a rate is told.
+    /// A rate is reported from samples at least `span` apart.
     pub(super) fn on_received(&mut self, now: Instant, received: u64, span: Duration) {
         let Some((began, before)) = self.began else {
             self.began = Some((now, received));

@@ -25,11 +25,6 @@ impl Link {
             .map_or(u64::MAX, |limit| limit.saturating_sub(inside))
     }
 
-    /// What comes from now on is another socket's: its counters begin at nothing.
-    pub(super) fn rebind(&mut self) {
-        (self.own, self.observed, self.drops, self.taken) = (0, 0, 0, 0);
-    }
-
     /// A batch of so many datagrams comes, each of so many bytes on the wire.
     pub(super) fn enter(&mut self, batch: u64, datagram: u64) {
         let taken = batch.min(self.to_take);

@@ -1,11 +1,15 @@
 //! What tests and fuzz targets drive a controller with. No part of the public API: it changes
 //! without notice.
 
+mod connection;
 mod drive;
+mod flow;
+mod identity;
 mod link;
 mod op;
 mod rtt;
 
 pub use drive::drive;
+pub use identity::{Identity, quic_configs};
 pub use op::{BaseChoice, Op};
-pub use rtt::{Rtts, quic_configs, rtt_estimator};
+pub use rtt::{Rtts, rtt_estimator};

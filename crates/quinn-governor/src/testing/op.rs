@@ -33,6 +33,12 @@ impl BaseChoice {
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub enum Op {
+    /// What follows happens to this connection, of those that there are.
+    Turn(u8),
+    /// Another connection goes by the same flow.
+    Open,
+    /// The connection is closed, unless it is the last one.
+    Close,
     /// Time passes: tenths of a millisecond.
     Wait(u16),
     /// The connection sends what the window lets pass, in batches, up to this many datagrams.

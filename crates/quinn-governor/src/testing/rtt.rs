@@ -6,11 +6,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use quinn_proto::congestion::{Controller, ControllerFactory};
-use quinn_proto::crypto::rustls::QuicClientConfig;
-use quinn_proto::{
-    ClientConfig, DatagramEvent, Endpoint, EndpointConfig, RttEstimator, ServerConfig,
-    TransportConfig,
-};
+use quinn_proto::{DatagramEvent, Endpoint, EndpointConfig, RttEstimator, TransportConfig};
+
+use super::quic_configs;
 
 /// Estimators for a range of round trips, from 0.5 ms to 2 s in steps of a quarter.
 #[derive(Clone)]
@@ -82,27 +80,6 @@ pub fn rtt_estimator(now: Instant, rtt: Duration) -> RttEstimator {
     client_connection.handle_event(event);
     let estimator = *captured.lock();
     estimator.expect("the answer acknowledges the first datagram")
-}
-
-/// A client and a server that trust each other, with a new certificate for `localhost`.
-pub fn quic_configs() -> (ClientConfig, ServerConfig) {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let certified = rcgen::generate_simple_self_signed(vec!["localhost".into()])
-        .expect("a certificate can be made");
-    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
-    let certificate = certified.cert.der().clone();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(certificate.clone()).expect("it is well formed");
-
-    let client = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .expect("the provider has TLS 1.3")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let client = QuicClientConfig::try_from(client).expect("TLS 1.3 is on");
-    let server =
-        ServerConfig::with_single_cert(vec![certificate], key.into()).expect("key and certificate");
-    (ClientConfig::new(Arc::new(client)), server)
 }
 
 struct Capture(Arc<Mutex<Option<RttEstimator>>>);

@@ -22,7 +22,7 @@ async fn a_connection_is_observed_by_what_its_socket_reports() {
     assert!(congestion.seen_packets() >= Some(40), "{congestion:?}");
     assert_eq!(congestion.queue_drops, Some(0));
     let report = governors.report();
-    assert_eq!((report.blind_periods, report.fallbacks.total()), (0, 0));
+    assert_eq!((report.stale_periods, report.fallbacks.total()), (0, 0));
 }
 
 /// What the network reports of a peer that is gone meets the server's socket, under which another

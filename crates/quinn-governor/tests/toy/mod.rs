@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use ebpf_congestion_signals::{MockFlow, MockSource, QueueId, QueueSample};
 use quinn_governor::testing::Rtts;
-use quinn_governor::{BaseFactory, Governor, Governors};
+use quinn_governor::{BaseFactory, Factory, Governors};
 use quinn_proto::congestion::{Controller, ControllerFactory};
 
 const MTU: u64 = 1200;
@@ -40,7 +40,7 @@ pub(crate) struct Toy {
     /// The queue is elsewhere: the source tells of an empty one.
     pub(crate) remote: bool,
     source: Arc<MockSource>,
-    sockets: Vec<(Arc<Governor>, MockFlow)>,
+    sockets: Vec<(Arc<Factory>, MockFlow)>,
     start: Instant,
     rtts: Rtts,
     queue: VecDeque<(usize, u64)>,

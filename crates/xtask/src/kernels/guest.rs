@@ -22,7 +22,7 @@ const CPUS: &str = "2";
 /// Of the variant that has more.
 const MORE_CPUS: &str = "4";
 
-/// What a kernel is told at boot.
+/// The command line of every kernel.
 const COMMAND_LINE: &str = "console=ttyS0 loglevel=5 panic=-1 net.ifnames=0";
 
 /// All that can be emulated but cmpxchg16b: behind one, qemu 7.2 leaves garbage in the processor's

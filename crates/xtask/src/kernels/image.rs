@@ -9,7 +9,7 @@ use super::archive::{Archive, Package};
 use super::modules::Modules;
 
 /// Modules that the tests need: veth for cables, tun for the relay, tbf for bottlenecks,
-/// macvlan or 8021q for a device on top of another, virtio for one that is busy; the
+/// macvlan or 8021q for an upper device, virtio for one that is busy; the
 /// other queue disciplines for what they do to signals. Others come as their dependencies. One
 /// that is not there is built in, or too new for the kernel.
 const MODULES: [&str; 23] = [

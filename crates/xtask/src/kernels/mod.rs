@@ -53,11 +53,11 @@ pub(crate) struct Options {
     /// those between.
     series: Vec<Series>,
     /// Seconds that all tests of one kernel may take, its boot included; then it is killed.
-    #[arg(long, default_value_t = 600)]
+    #[arg(long, default_value_t = 600, allow_negative_numbers = true)]
     timeout: u64,
-    /// Put the table into README.md, if all is right.
+    /// Put the table into docs/signals.md, if all is right.
     #[arg(long)]
-    readme: bool,
+    docs: bool,
 }
 
 /// Runs the tests on every kernel asked for; prints what each can tell and a table of signals by
@@ -94,7 +94,7 @@ pub(crate) fn run(workspace: &Path, options: &Options) -> Result<()> {
             (_, None) => bail!("{series} was not prepared for"),
         }
         .with_context(|| format!("kernel {series}"));
-        // One kernel that cannot be had does not keep the others from being tested.
+        // One kernel that is not available does not keep the others from being tested.
         let outcome = outcome.unwrap_or_else(|error| Outcome::broken(format!("{error:#}")));
         outcome.tell();
         // It has no signals.
@@ -118,11 +118,11 @@ pub(crate) fn run(workspace: &Path, options: &Options) -> Result<()> {
         .filter(|column| !table::is_right(&column.outcome));
     bad.extend(wrong.map(|column| column.series.to_string()));
     ensure!(bad.is_empty(), "not right on {}", bad.join(", "));
-    if options.readme {
-        let path = workspace.join("README.md");
-        let readme = fs::read_to_string(&path).context("reading README.md")?;
-        let readme = table::into_readme(&readme, &table)?;
-        fs::write(&path, readme).context("writing README.md")?;
+    if options.docs {
+        let path = workspace.join(table::DOCUMENT);
+        let document = fs::read_to_string(&path).context(table::DOCUMENT)?;
+        let document = table::put_into(&document, &table)?;
+        fs::write(&path, document).context(table::DOCUMENT)?;
     }
     Ok(())
 }

@@ -35,7 +35,7 @@ impl Modules {
     }
 
     /// The named modules with all that they depend on, each behind its dependencies. Those that
-    /// do not exist are left out.
+    /// do not exist are skipped.
     pub(super) fn in_load_order(&mut self, names: &[&str]) -> Result<Vec<Module>> {
         let mut loaded = HashSet::new();
         let mut order = Vec::new();

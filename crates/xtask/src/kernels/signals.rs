@@ -35,7 +35,7 @@ pub(super) const SIGNALS: [Signal; 25] = [
         tests: &["options::probes_on_functions_"],
     },
     Signal {
-        name: "sends of a device on top of another, counted once",
+        name: "sends of an upper device, counted once",
         needs: &["net_dev_queue"],
         tests: &["bytes_sent::a_device_on_top_"],
     },

@@ -131,15 +131,18 @@ pub(super) fn markdown(columns: &[Column]) -> String {
     table
 }
 
-/// What the table stands between in README.
-const README_MARKS: [&str; 2] = [
-    "<!-- written by cargo xtask kernels --readme -->\n",
+/// The document that shows the table, from the workspace's root.
+pub(super) const DOCUMENT: &str = "docs/signals.md";
+
+/// The lines there between which it stands.
+const MARKS: [&str; 2] = [
+    "<!-- written by cargo xtask kernels --docs -->\n",
     "<!-- up to here -->\n",
 ];
 
-/// README with this table in place of the one that it has.
-pub(super) fn into_readme(readme: &str, table: &str) -> anyhow::Result<String> {
-    readme::replace(readme, README_MARKS, table)
+/// The document with this table in place of the one that it has.
+pub(super) fn put_into(document: &str, table: &str) -> anyhow::Result<String> {
+    readme::replace(document, MARKS, table)
 }
 
 /// The version, and that it is the running kernel's.
@@ -219,16 +222,16 @@ mod tests {
     }
 
     #[test]
-    fn readme_has_every_signal_of_the_table() {
-        let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
-        let readme = std::fs::read_to_string(readme).unwrap();
+    fn the_document_has_every_signal_of_the_table() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let document = std::fs::read_to_string(path.join(DOCUMENT)).unwrap();
         for signal in &SIGNALS {
             let row = format!("\n| {} | ", signal.name);
-            assert!(readme.contains(&row), "not in README: {}", signal.name);
+            assert!(document.contains(&row), "not shown: {}", signal.name);
         }
-        let again = into_readme(&readme, "| other |\n").unwrap();
+        let again = put_into(&document, "| other |\n").unwrap();
         assert!(again.contains("| other |") && !again.contains(SIGNALS[0].name));
-        assert!(into_readme("no marks", "").is_err());
+        assert!(put_into("no marks", "").is_err());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The programs at the ends of a run, and what they are told.
+//! The programs at the ends of a run, and their arguments.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -7,10 +7,15 @@ use netlab::Namespace;
 
 use super::disturb::Disturbance;
 use super::figures::Side;
-use super::ground::{Ground, bytes};
+use super::ground::{Ground, bytes, whole};
+use super::measure::PAYLOAD;
 use super::parameters::{Parameters, Place, Signals};
 
 const PORT: u16 = 4433;
+
+/// Bytes of a small send buffer. The kernel doubles them and charges 2,304 for a full datagram, so
+/// that 28 fit: 7 ms at 50 Mbit/s.
+const SMALL_BUFFER: u32 = 32_768;
 
 /// The two programs of a run.
 pub(super) struct Ends<'a> {
@@ -65,8 +70,9 @@ impl<'a> Ends<'a> {
             server_options: format!("--listen {address} {}", Self::receiving(parameters, side)),
             client: ground.sender(),
             client_options: format!(
-                "--connect {address} {measured} {}",
-                Self::sending(parameters)
+                "--connect {address} {measured} {}{}",
+                Self::sending(parameters),
+                baseline(parameters, side)
             ),
         }
     }
@@ -93,6 +99,9 @@ impl<'a> Ends<'a> {
         );
         if parameters.stagger_s > 0.0 {
             options += &format!(" --stagger {}", parameters.stagger_s);
+        }
+        if parameters.download_first_s > 0.0 {
+            options += &format!(" --download-first {}", parameters.download_first_s);
         }
         if let Some(burst) = parameters.burst_kb {
             let pause = parameters.pause_ms / 1e3;
@@ -133,11 +142,24 @@ fn signals(parameters: &Parameters, side: Side) -> String {
     let (source, governor) = match (side, parameters.source) {
         (Side::BySocket, _) | (Side::Governed, Signals::Socket) => ("socket", "on"),
         (Side::Governed, Signals::Ebpf) => ("ebpf", "on"),
-        (Side::Stock, Signals::Ebpf) => ("ebpf", "off"),
+        (_, Signals::Ebpf) => ("ebpf", "off"),
         // A socket reports to a source where it is governed alone.
-        (Side::Stock, Signals::Socket) => ("none", "off"),
+        (_, Signals::Socket) => ("none", "off"),
     };
     format!("--source {source} --governor {governor}")
+}
+
+/// What else is done against a standing queue.
+fn baseline(parameters: &Parameters, side: Side) -> String {
+    match side {
+        Side::SmallBuffer => format!(" --send-buffer {SMALL_BUFFER}"),
+        Side::Gate => " --send-gate".to_owned(),
+        Side::FixedRate => {
+            let payload = parameters.rate_mbps * PAYLOAD;
+            format!(" --fixed-rate {}", whole(payload).max(1))
+        }
+        _ => String::new(),
+    }
 }
 
 fn base_name(parameters: &Parameters) -> String {

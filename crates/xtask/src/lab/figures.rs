@@ -170,22 +170,54 @@ pub(super) fn ratio(part: f64, whole: f64) -> f64 {
 }
 
 /// Who is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Side {
     Stock,
     Governed,
     /// Governed by what the socket knows, beside those that probes govern.
     BySocket,
+    /// Stock, with a small send buffer.
+    SmallBuffer,
+    /// Stock, with a send buffer that follows the measured rate.
+    Gate,
+    /// quinn at the bottleneck's rate, which somebody must know.
+    FixedRate,
+    TcpCubic,
+    TcpBbr,
+}
+
+impl Side {
+    /// As the kernel names the congestion control of TCP; `None` of QUIC.
+    pub(super) fn tcp(self) -> Option<&'static str> {
+        match self {
+            Self::TcpCubic => Some("cubic"),
+            Self::TcpBbr => Some("bbr"),
+            _ => None,
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Stock => "stock",
+            Self::Governed => "governed",
+            Self::BySocket => "governed by its socket",
+            Self::SmallBuffer => "small SO_SNDBUF",
+            Self::Gate => "SO_SNDBUF of 2 ms",
+            Self::FixedRate => "fixed rate",
+            Self::TcpCubic => "TCP Cubic",
+            Self::TcpBbr => "TCP BBR",
+        }
+    }
+
+    pub(super) fn is_governed(self) -> bool {
+        matches!(self, Self::Governed | Self::BySocket)
+    }
 }
 
 impl fmt::Display for Side {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Stock => "stock",
-            Self::Governed => "governed",
-            Self::BySocket => "governed by its socket",
-        })
+        f.write_str(self.name())
     }
 }
 

@@ -1,6 +1,7 @@
 //! From what came of a run to its figures.
 
 use netlab::sim::fairness;
+use netlab::{QdiscStats, TcpReport};
 
 use super::disturb::Disturbance;
 use super::figures::{Figure, Figures, Side, Summary};
@@ -9,7 +10,7 @@ use super::run::Outcome;
 
 /// The part of the bottleneck's rate that is payload: of a full packet, 1,494 bytes with all
 /// headers, quinn fills about 1,425.
-const PAYLOAD: f64 = 0.95;
+pub(super) const PAYLOAD: f64 = 0.95;
 
 /// The figures of a run; those that mean something in its scenario.
 pub(super) fn figures(
@@ -29,7 +30,7 @@ pub(super) fn figures(
         (Figure::WindowMaxKb, count(report.cwnd.max) / 1e3),
     ]);
     let mut add = |figure, value| figures.insert(figure, value);
-    if side != Side::Stock {
+    if side.is_governed() {
         let actions = report.governor_actions;
         add(
             Figure::LocalReductions,
@@ -91,8 +92,30 @@ pub(super) fn figures(
         let gone = share * parameters.seconds;
         let later = over_time.goodputs(gone, end).iter().sum();
         add(Figure::LaterGoodputMbps, later);
-        let from = if side != Side::Stock { gone } else { 0.0 };
+        let from = if side.is_governed() { gone } else { 0.0 };
         add(Figure::WorstSecondLost, over_time.worst_second(from));
+    }
+    figures
+}
+
+/// The figures of TCP in the place of the flows.
+pub(super) fn tcp_figures(
+    tcp: &TcpReport,
+    queue: Option<&QdiscStats>,
+    parameters: &Parameters,
+) -> Figures {
+    let mut figures = Figures::from([
+        (Figure::GoodputMbps, tcp.goodput / 1e6),
+        (Figure::LostPackets, count(tcp.retransmits)),
+    ]);
+    let trips = tcp.intervals.iter().map(|interval| interval.rtt / 1e3);
+    if let Some(trips) = Summary::of(trips) {
+        figures.insert(Figure::RttP50Ms, trips.median);
+    }
+    if let Some(queue) = queue {
+        let share = count(queue.sent_bytes) * 8.0 / parameters.capacity(tcp.seconds);
+        figures.insert(Figure::LinkUsePercent, 100.0 * share);
+        figures.insert(Figure::QueueDrops, count(queue.dropped));
     }
     figures
 }

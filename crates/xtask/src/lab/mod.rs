@@ -67,8 +67,9 @@ pub(crate) struct Options {
     /// user namespaces are allowed.
     #[arg(long, value_enum, default_value = "ebpf")]
     source: Signals,
-    /// Run each scenario a third time in each round, governed by what the socket knows, and show
-    /// both sources side by side.
+    /// Run each scenario in each round also governed by what the socket knows, and as others deal
+    /// with a standing queue, where the scenario has room for these: a small send buffer, one that
+    /// follows the measured rate, a fixed rate, TCP Cubic and TCP BBR. Shows all side by side.
     #[arg(long, conflicts_with = "source")]
     compare: bool,
     /// Print nothing on standard output but one JSON object, when all is done.
@@ -101,9 +102,64 @@ struct Plan {
 const BOTH: [Side; 2] = [Side::Stock, Side::Governed];
 
 /// The same, and by the other source.
-const COMPARED: [Side; 3] = [Side::Stock, Side::Governed, Side::BySocket];
+const COMPARED: &[Side] = &[Side::Stock, Side::Governed, Side::BySocket];
 
-/// Runs what the options say. The exit code tells of interruption and, if asked to, of checks that
+/// The same, and what else a sending client can do.
+const WITH_SENDERS: &[Side] = &[
+    Side::Stock,
+    Side::Governed,
+    Side::BySocket,
+    Side::SmallBuffer,
+    Side::Gate,
+    Side::FixedRate,
+];
+
+/// The same, and TCP in its place.
+const WITH_TCP: &[Side] = &[
+    Side::Stock,
+    Side::Governed,
+    Side::BySocket,
+    Side::SmallBuffer,
+    Side::Gate,
+    Side::FixedRate,
+    Side::TcpCubic,
+    Side::TcpBbr,
+];
+
+/// Whom to compare, as far as the parameters have room for them.
+fn compared(parameters: &Parameters) -> &'static [Side] {
+    let Parameters {
+        peers,
+        bottleneck,
+        tcp,
+        rivals,
+        burst_kb,
+        disturb,
+        detach,
+        policy_percent,
+        flood_mbps,
+        step_mbps,
+        ..
+    } = *parameters;
+    if peers > 0 || bottleneck == Place::SameHost {
+        return COMPARED;
+    }
+    let something_else = tcp > 0
+        || rivals > 0
+        || burst_kb.is_some()
+        || disturb.is_some()
+        || detach.is_some()
+        || policy_percent > 0.0
+        || flood_mbps > 0.0
+        || step_mbps.is_some();
+    if something_else {
+        WITH_SENDERS
+    } else {
+        WITH_TCP
+    }
+}
+
+/// Runs what the options say. The exit code reports interruption and, if asked to, checks that
 /// do not hold.
 pub(crate) fn run(workspace: &Path, options: &Options) -> Result<ExitCode> {
     if options.list {
@@ -120,7 +176,7 @@ pub(crate) fn run(workspace: &Path, options: &Options) -> Result<ExitCode> {
     }
     let plans = plan(options)?;
     if options.source == Signals::Socket {
-        // What is missing is told below.
+        // What is missing is reported below.
         drop(netlab::acquire_privilege());
     }
     if let Some(missing) = netlab::missing_privilege() {
@@ -164,7 +220,7 @@ pub(crate) fn run(workspace: &Path, options: &Options) -> Result<ExitCode> {
         }
         let measured = measured.with_context(|| plan.name.clone())?;
         if !options.json {
-            println!("\n{measured}");
+            examples::say!("\n{measured}");
         }
         report.scenarios.push(measured);
     }
@@ -172,7 +228,7 @@ pub(crate) fn run(workspace: &Path, options: &Options) -> Result<ExitCode> {
     let file = directory.join("lab.json");
     fs::write(&file, &json).with_context(|| format!("cannot write {}", file.display()))?;
     if options.json {
-        println!("{json}");
+        examples::say!("{json}");
     }
     let missed: usize = report.scenarios.iter().map(ScenarioReport::missed).sum();
     Ok(if interrupted {
@@ -214,13 +270,18 @@ fn plan(options: &Options) -> Result<Vec<Plan>> {
                 Base::Cubic => scenario.name.to_owned(),
                 other => format!("{}-{other:?}", scenario.name).to_lowercase(),
             };
+            let parameters = options
+                .overrides
+                .apply(own)
+                .with_context(|| format!("scenario {}", scenario.name))?;
             plans.push(Plan {
                 scenario,
-                parameters: options
-                    .overrides
-                    .apply(own)
-                    .with_context(|| format!("scenario {}", scenario.name))?,
-                sides: if options.compare { &COMPARED } else { &BOTH },
+                parameters,
+                sides: if options.compare {
+                    compared(&parameters)
+                } else {
+                    &BOTH
+                },
                 name,
             });
         }
@@ -251,6 +312,18 @@ impl Plan {
             }
             for side in sides {
                 let what = format!("{}: round {round}, {side}", self.name);
+                if let Some(congestion) = side.tcp() {
+                    let (tcp, queue) = bench.run_tcp(congestion).context(what.clone())?;
+                    let figures = measure::tcp_figures(&tcp, queue.as_ref(), parameters);
+                    eprintln!("{what}: {:.1} Mbit/s", tcp.goodput / 1e6);
+                    runs.push(Run {
+                        round,
+                        side,
+                        figures,
+                    });
+                    outcomes.push(None);
+                    continue;
+                }
                 let outcome = bench.run(side).context(what.clone())?;
                 let figures = measure::figures(&outcome, parameters, side, idle_ms);
                 eprintln!("{what}: {}", summary(&outcome));
@@ -262,9 +335,9 @@ impl Plan {
                     ));
                 }
                 let source = match side {
-                    Side::Stock => None,
                     Side::Governed => Some(parameters.source),
                     Side::BySocket => Some(Signals::Socket),
+                    _ => None,
                 };
                 if let Some(source) = source
                     && outcome.report.source != source.name()
@@ -276,7 +349,7 @@ impl Plan {
                     side,
                     figures,
                 });
-                outcomes.push(outcome);
+                outcomes.push(Some(outcome));
             }
         }
         let before = Before {
@@ -284,9 +357,9 @@ impl Plan {
             idle_ms,
         };
         let mut report = ScenarioReport::new(self.scenario, *parameters, before, runs, notes, wide);
-        let typical = |side| {
+        let typical = |side| -> Result<&Outcome> {
             let index = report.typical(side).context("there was no round")?;
-            Ok::<_, anyhow::Error>(&outcomes[index])
+            outcomes[index].as_ref().context("it is TCP's")
         };
         let (stock, governed) = (typical(Side::Stock)?, typical(Side::Governed)?);
         let file = directory.join(format!("{}.svg", self.name));
@@ -360,10 +433,10 @@ fn kernel() -> Result<String> {
 fn list() {
     for scenario in scenarios::ALL {
         let own = scenario.own();
-        println!("{}: {}", scenario.name, scenario.about);
-        println!("    {own}");
+        examples::say!("{}: {}", scenario.name, scenario.about);
+        examples::say!("    {own}");
         for check in (scenario.checks)(&own) {
-            println!("    {}: {}", check.quantity, check.goal);
+            examples::say!("    {}: {}", check.quantity, check.goal);
         }
     }
 }

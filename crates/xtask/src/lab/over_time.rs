@@ -97,7 +97,7 @@ impl OverTime {
         worst
     }
 
-    /// The longest time in which nothing arrived, seconds; the flows' beginning left out.
+    /// The longest time in which nothing arrived, seconds; without the flows' beginning.
     pub(super) fn stall(&self) -> f64 {
         let delivered = self.sum(|row| row.delivered_bytes);
         let mut longest = 0.0_f64;

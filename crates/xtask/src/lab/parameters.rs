@@ -41,6 +41,29 @@ impl Signals {
     }
 }
 
+/// What shapes where the token bucket does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Tree {
+    /// htb with a bfifo of --queue
+    HtbBfifo,
+    /// htb with a pfifo of 100 packets
+    HtbPfifo100,
+    /// htb with a pfifo of 1,000 packets
+    HtbPfifo1000,
+}
+
+impl Tree {
+    /// The queue in the class, as `tc` takes it.
+    pub(super) fn queue(self, limit: u32) -> String {
+        match self {
+            Self::HtbBfifo => format!("bfifo limit {limit}"),
+            Self::HtbPfifo100 => "pfifo limit 100".to_owned(),
+            Self::HtbPfifo1000 => "pfifo limit 1000".to_owned(),
+        }
+    }
+}
+
 /// Everything that can be set of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(super) struct Parameters {
@@ -50,6 +73,9 @@ pub(super) struct Parameters {
     pub(super) rate_mbps: f64,
     pub(super) queue_kb: f64,
     pub(super) bucket_kb: f64,
+    pub(super) tree: Option<Tree>,
+    pub(super) next_hop_mbps: Option<f64>,
+    pub(super) next_hop_kb: f64,
     pub(super) delay_ms: f64,
     pub(super) jitter_ms: f64,
     pub(super) loss_percent: f64,
@@ -66,6 +92,8 @@ pub(super) struct Parameters {
     pub(super) busy: u16,
     pub(super) burst_kb: Option<f64>,
     pub(super) pause_ms: f64,
+    pub(super) flood_mbps: f64,
+    pub(super) download_first_s: f64,
     pub(super) detach: Option<f64>,
     pub(super) one_socket: bool,
     pub(super) half_open: u16,
@@ -85,6 +113,9 @@ impl Default for Parameters {
             rate_mbps: 50.0,
             queue_kb: 150.0,
             bucket_kb: 20.0,
+            tree: None,
+            next_hop_mbps: None,
+            next_hop_kb: 200.0,
             delay_ms: 20.0,
             jitter_ms: 0.0,
             loss_percent: 0.0,
@@ -101,6 +132,8 @@ impl Default for Parameters {
             busy: 0,
             burst_kb: None,
             pause_ms: 200.0,
+            flood_mbps: 0.0,
+            download_first_s: 0.0,
             detach: None,
             one_socket: false,
             half_open: 0,
@@ -116,82 +149,98 @@ impl Default for Parameters {
 #[command(next_help_heading = "Parameters (default: the scenario's own)")]
 pub(super) struct Overrides {
     /// Rate of the bottleneck in Mbit/s, headers included.
-    #[arg(long, value_name = "MBITS")]
+    #[arg(long, value_name = "MBITS", allow_negative_numbers = true)]
     rate: Option<f64>,
     /// What may wait at the bottleneck, in kB.
-    #[arg(long, value_name = "KB")]
+    #[arg(long, value_name = "KB", allow_negative_numbers = true)]
     queue: Option<f64>,
     /// What may leave the bottleneck at once after idleness, in kB.
-    #[arg(long, value_name = "KB")]
+    #[arg(long, value_name = "KB", allow_negative_numbers = true)]
     bucket: Option<f64>,
+    /// Shape with htb and a queue in its class, instead of a token bucket alone.
+    #[arg(long, value_enum)]
+    tree: Option<Tree>,
+    /// Rate of a second token bucket one hop on, in Mbit/s.
+    #[arg(long, value_name = "MBITS")]
+    next_hop: Option<f64>,
+    /// What may wait there, in kB.
+    #[arg(long, value_name = "KB")]
+    next_hop_queue: Option<f64>,
     /// Where the bottleneck is.
     #[arg(long, value_enum)]
     bottleneck: Option<Place>,
     /// Round trip of the path when nothing waits, in ms.
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", allow_negative_numbers = true)]
     delay: Option<f64>,
     /// Random delay on top, in ms, half of it each way; order is kept.
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", allow_negative_numbers = true)]
     jitter: Option<f64>,
     /// Random loss on the way to the receiver, in percent.
-    #[arg(long, value_name = "PERCENT")]
+    #[arg(long, value_name = "PERCENT", allow_negative_numbers = true)]
     loss: Option<f64>,
     /// How long each run sends.
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     seconds: Option<f64>,
     /// Runs of stock, and as many governed, in turn.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     rounds: Option<u32>,
     /// Flows that are measured, each with a socket of its own.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     flows: Option<u16>,
     /// How much later each flow begins than the one before.
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     stagger: Option<f64>,
     /// Let the server send, from its one socket to so many peers; 0: let the client send.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     peers: Option<u16>,
     /// TCP Cubic flows on the same queue (iperf3).
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     tcp: Option<u8>,
     /// Stock QUIC flows on the same queue.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     rivals: Option<u16>,
     /// Rate in the middle third of the time, in Mbit/s.
-    #[arg(long, value_name = "MBITS")]
+    #[arg(long, value_name = "MBITS", allow_negative_numbers = true)]
     step: Option<f64>,
     /// What a packet filter of the sender's host drops, in percent.
-    #[arg(long, value_name = "PERCENT")]
+    #[arg(long, value_name = "PERCENT", allow_negative_numbers = true)]
     policy: Option<f64>,
     /// Receive buffer of the receiver's socket, in kB.
-    #[arg(long, value_name = "KB")]
+    #[arg(long, value_name = "KB", allow_negative_numbers = true)]
     receive_buffer: Option<f64>,
     /// Threads that keep processors busy meanwhile.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     busy: Option<u16>,
     /// Send bursts of so many kB instead of all the time.
-    #[arg(long, value_name = "KB")]
+    #[arg(long, value_name = "KB", allow_negative_numbers = true)]
     burst: Option<f64>,
     /// Pause between bursts, in ms.
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", allow_negative_numbers = true)]
     pause: Option<f64>,
+    /// UDP that another program sends by the same queue, in Mbit/s, whatever is lost; until half a
+    /// second before the end, or before what --download-first says.
+    #[arg(long, value_name = "MBITS", allow_negative_numbers = true)]
+    flood: Option<f64>,
+    /// Download for this time before sending.
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    download_first: Option<f64>,
     /// Take the probes away after this share of the time, 0 to 1.
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     detach: Option<f64>,
     /// Make all flows, or all peers, from one socket.
     #[arg(long)]
     one_socket: bool,
     /// Connections that clients begin and forget before the others.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     half_open: Option<u16>,
     /// Connections that each client makes and closes before its own.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     reconnects: Option<u16>,
     /// What happens at a third of the time.
     #[arg(long, value_enum, value_name = "WHAT")]
     disturb: Option<Disturbance>,
     /// For how long it lasts.
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     disturb_seconds: Option<f64>,
 }
 
@@ -205,6 +254,9 @@ impl Overrides {
             rate_mbps: self.rate.unwrap_or(own.rate_mbps),
             queue_kb: self.queue.unwrap_or(own.queue_kb),
             bucket_kb: self.bucket.unwrap_or(own.bucket_kb),
+            tree: self.tree.or(own.tree),
+            next_hop_mbps: self.next_hop.or(own.next_hop_mbps),
+            next_hop_kb: self.next_hop_queue.unwrap_or(own.next_hop_kb),
             delay_ms: self.delay.unwrap_or(own.delay_ms),
             jitter_ms: self.jitter.unwrap_or(own.jitter_ms),
             loss_percent: self.loss.unwrap_or(own.loss_percent),
@@ -221,6 +273,8 @@ impl Overrides {
             busy: self.busy.unwrap_or(own.busy),
             burst_kb: self.burst.or(own.burst_kb),
             pause_ms: self.pause.unwrap_or(own.pause_ms),
+            flood_mbps: self.flood.unwrap_or(own.flood_mbps),
+            download_first_s: self.download_first.unwrap_or(own.download_first_s),
             detach: self.detach.or(own.detach),
             one_socket: self.one_socket || own.one_socket,
             half_open: self.half_open.unwrap_or(own.half_open),
@@ -234,7 +288,7 @@ impl Overrides {
 }
 
 impl Parameters {
-    /// Whether they can be had, each and together; else what to change.
+    /// Whether they are possible, each and together; else what to change.
     fn check(&self) -> Result<()> {
         let within = |option: &str, value: f64, least: f64, most: f64, unit: &str| {
             ensure!(
@@ -247,6 +301,10 @@ impl Parameters {
         // A full packet and its headers must fit.
         within("queue", self.queue_kb, 2.0, 100_000.0, "kB")?;
         within("bucket", self.bucket_kb, 2.0, 10_000.0, "kB")?;
+        if let Some(rate) = self.next_hop_mbps {
+            within("next-hop", rate, 0.5, 2000.0, "Mbit/s")?;
+        }
+        within("next-hop-queue", self.next_hop_kb, 2.0, 100_000.0, "kB")?;
         within("delay", self.delay_ms, 0.0, 2000.0, "ms")?;
         within("jitter", self.jitter_ms, 0.0, 2000.0, "ms")?;
         within("loss", self.loss_percent, 0.0, 50.0, "percent")?;
@@ -269,6 +327,14 @@ impl Parameters {
             within("burst", burst, 0.1, 1_000_000.0, "kB")?;
         }
         within("pause", self.pause_ms, 1.0, 60_000.0, "ms")?;
+        within("flood", self.flood_mbps, 0.0, 2000.0, "Mbit/s")?;
+        within(
+            "download-first",
+            self.download_first_s,
+            0.0,
+            600.0,
+            "seconds",
+        )?;
         if let Some(detach) = self.detach {
             within("detach", detach, 0.05, 0.95, "of the time")?;
         }
@@ -282,6 +348,11 @@ impl Parameters {
             begun < self.seconds,
             "the last flow would begin after {begun} s, which is the end or later: give a longer \
              --seconds or a shorter --stagger"
+        );
+        ensure!(
+            self.download_first_s == 0.0
+                || (self.peers == 0 && self.download_first_s + 1.0 < self.seconds),
+            "--download-first goes without --peers, and leaves a second of --seconds to send"
         );
         ensure!(
             self.peers == 0 || (self.flows == 1 && self.stagger_s == 0.0),
@@ -302,17 +373,31 @@ impl Parameters {
             "--disturb is for a bottleneck at the own device"
         );
         ensure!(
+            (self.tree.is_none() && self.next_hop_mbps.is_none())
+                || self.bottleneck == Place::Local,
+            "--tree and --next-hop are for a bottleneck at the own device"
+        );
+        ensure!(
+            self.tree.is_none() || self.step_mbps.is_none(),
+            "--tree goes without --step"
+        );
+        ensure!(
+            (self.disturb == Some(Disturbance::MovesOn)) == self.next_hop_mbps.is_some(),
+            "--disturb moves-on and --next-hop belong together"
+        );
+        ensure!(
             self.disturb != Some(Disturbance::Rebind) || !self.one_socket,
             "--disturb rebind goes without --one-socket"
         );
         if self.bottleneck == Place::SameHost {
             ensure!(
                 self.tcp == 0
+                    && self.flood_mbps == 0.0
                     && self.step_mbps.is_none()
                     && self.loss_percent == 0.0
                     && self.jitter_ms == 0.0,
-                "--bottleneck same-host has no path: it goes with none of --tcp, --step, --loss \
-                 and --jitter"
+                "--bottleneck same-host has no path: it goes with none of --tcp, --flood, \
+                 --step, --loss and --jitter"
             );
         }
         Ok(())

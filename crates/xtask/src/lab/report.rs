@@ -1,12 +1,13 @@
 //! Results, as a table and as JSON.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 
 use examples::table::Table;
 use serde::Serialize;
 
+use super::BOTH;
 use super::check::{Measured, Verdict};
 use super::figures::{Figure, Figures, Side, Summary, ratio, summarise};
 use super::parameters::{Parameters, Place, Signals};
@@ -55,9 +56,9 @@ pub(super) struct Run {
 struct Comparison {
     stock: Option<Summary>,
     governed: Option<Summary>,
-    /// Governed by what the socket knows, where both sources are compared.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    by_socket: Option<Summary>,
+    /// Of those that are compared with these.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    others: BTreeMap<Side, Summary>,
     /// Of the medians: governed by stock. Null where stock has 0 and governed has not.
     ratio: Option<f64>,
 }
@@ -103,6 +104,9 @@ impl ScenarioReport {
             governed: of(Side::Governed),
             idle_ms,
         };
+        let others = runs.iter().map(|run| run.side);
+        let others: BTreeSet<Side> = others.filter(|side| !BOTH.contains(side)).collect();
+        let others = others.into_iter().map(|side| (side, of(side))).collect();
         let checks = (scenario.checks)(&parameters);
         let verdicts = checks
             .iter()
@@ -114,7 +118,7 @@ impl ScenarioReport {
             load_average,
             idle_ms,
             checks: verdicts.collect(),
-            figures: compare(&measured, &of(Side::BySocket)),
+            figures: compare(&measured, &others),
             notes,
             runs,
             plot: None,
@@ -133,7 +137,7 @@ impl ScenarioReport {
                 let summary = match side {
                     Side::Stock => compared.stock?,
                     Side::Governed => compared.governed?,
-                    Side::BySocket => compared.by_socket?,
+                    other => *compared.others.get(&other)?,
                 };
                 let apart = (run.figures.get(figure)? - summary.median).abs();
                 // Relative, so that no unit weighs more than another.
@@ -162,7 +166,7 @@ impl ScenarioReport {
 
 fn compare(
     measured: &Measured,
-    by_socket: &BTreeMap<Figure, Summary>,
+    others: &BTreeMap<Side, BTreeMap<Figure, Summary>>,
 ) -> BTreeMap<Figure, Comparison> {
     let both = measured.stock.keys().chain(measured.governed.keys());
     let compared = both.map(|&figure| {
@@ -175,7 +179,10 @@ fn compare(
         let comparison = Comparison {
             stock,
             governed,
-            by_socket: by_socket.get(&figure).copied(),
+            others: others
+                .iter()
+                .filter_map(|(&side, figures)| Some((side, *figures.get(&figure)?)))
+                .collect(),
             ratio,
         };
         (figure, comparison)
@@ -193,14 +200,13 @@ impl fmt::Display for ScenarioReport {
         )?;
         let labels = self.figures.keys().map(|figure| figure.label());
         let width = labels.map(str::len).max().unwrap_or(0);
-        let compares = self
+        let others = self
             .figures
             .values()
-            .any(|figure| figure.by_socket.is_some());
+            .flat_map(|figure| figure.others.keys());
+        let others: BTreeSet<Side> = others.copied().collect();
         let mut columns = vec!["", "stock", "governed", "ratio"];
-        if compares {
-            columns.push("by its socket");
-        }
+        columns.extend(others.iter().map(|side| side.name()));
         let mut table = Table::new(columns);
         for (figure, compared) in &self.figures {
             let cell = |summary: Option<Summary>| {
@@ -213,9 +219,11 @@ impl fmt::Display for ScenarioReport {
                 cell(compared.governed),
                 ratio.unwrap_or_else(|| "-".into()),
             ];
-            if compares {
-                row.push(cell(compared.by_socket));
-            }
+            row.extend(
+                others
+                    .iter()
+                    .map(|side| cell(compared.others.get(side).copied())),
+            );
             table.row(row);
         }
         write!(f, "{table}")?;
@@ -251,6 +259,16 @@ impl fmt::Display for Parameters {
                     self.rate_mbps, self.queue_kb, self.delay_ms
                 )?;
             }
+        }
+        if let Some(tree) = self.tree {
+            write!(f, ", {tree:?} for the token bucket")?;
+        }
+        if let Some(rate) = self.next_hop_mbps {
+            write!(
+                f,
+                ", then {rate} Mbit/s and {} kB one hop on",
+                self.next_hop_kb
+            )?;
         }
         let mut also = |there: bool, what: String| {
             if there { write!(f, ", {what}") } else { Ok(()) }

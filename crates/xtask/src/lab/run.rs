@@ -11,12 +11,14 @@ use examples::serve::ServerReport;
 use examples::trace;
 use netlab::{
     BusyProcessors, Family, Iperf3, Iperf3Config, Namespace, Path, Process, QdiscStats, TcpReport,
+    UdpFlood,
 };
 use serde::de::DeserializeOwned;
 
+use super::disturb;
 use super::endpoints::Ends;
 use super::figures::Side;
-use super::ground::{Ground, bucket, drop_by_policy};
+use super::ground::{Ground, bucket, drop_by_policy, whole};
 use super::interrupt::Interrupt;
 use super::over_time::OverTime;
 use super::parameters::Parameters;
@@ -64,6 +66,7 @@ impl Bench<'_> {
             tcp: 0,
             rivals: 0,
             step_mbps: None,
+            next_hop_mbps: None,
             policy_percent: 0.0,
             loss_percent: 0.0,
             receive_buffer_kb: None,
@@ -71,6 +74,8 @@ impl Bench<'_> {
             // A pair of packets, which is acknowledged at once.
             burst_kb: Some(2.0),
             pause_ms: 20.0,
+            flood_mbps: 0.0,
+            download_first_s: 0.0,
             detach: None,
             half_open: 0,
             reconnects: 0,
@@ -98,6 +103,9 @@ impl Bench<'_> {
         if parameters.policy_percent > 0.0 {
             drop_by_policy(ground.sender(), parameters.policy_percent)?;
         }
+        if let (Some(tree), Some(path)) = (parameters.tree, ground.path()) {
+            disturb::shape(path, parameters, tree)?;
+        }
         let trace = self.scratch.join("trace");
         let ends = Ends::of(parameters, &ground, side, &trace);
         let server = self.start(ends.server, &self.programs.server, &ends.server_options)?;
@@ -113,6 +121,7 @@ impl Bench<'_> {
             Some(path) if parameters.tcp > 0 => Some(Iperf3::start(path, &self.tcp_config())?),
             _ => None,
         };
+        let _flood = self.flood(&ground)?;
         self.step_rate(&ground, began, &client)?;
         if let Some(disturbance) = parameters.disturb {
             let has_ended = || client.has_ended();
@@ -143,14 +152,34 @@ impl Bench<'_> {
             connect_ms,
             rivals_mbps: rivals.transpose()?,
             tcp: tcp.map(|tcp| self.finish_tcp(tcp)).transpose()?,
+            // A queue that counted less than before is another one: the first was replaced.
             queue: after
                 .zip(before)
+                .filter(|(after, before)| after.sent_bytes >= before.sent_bytes)
                 .map(|(after, before)| after.since(&before)),
             receiver_drops: receiver.receive_buffer_errors,
             relay_drops: relay.map_or(0, |relay| {
                 relay.forward.unintended_drops() + relay.backward.unintended_drops()
             }),
         })
+    }
+
+    /// TCP alone in the place of the flows.
+    pub(super) fn run_tcp(&self, congestion: &str) -> Result<(TcpReport, Option<QdiscStats>)> {
+        self.interrupt.check()?;
+        let ground = Ground::lay(self.parameters)?;
+        let path = ground.path().context("a single host has no path for TCP")?;
+        if let Some(tree) = self.parameters.tree {
+            disturb::shape(path, self.parameters, tree)?;
+        }
+        let _busy = BusyProcessors::start(self.parameters.busy.into(), 0)?;
+        let config = Iperf3Config {
+            congestion: congestion.to_owned(),
+            connections: u8::try_from(self.parameters.flows)?,
+            ..self.tcp_config()
+        };
+        let tcp = self.finish_tcp(Iperf3::start(path, &config)?)?;
+        Ok((tcp, Some(path.bottleneck_stats()?)))
     }
 
     fn start(&self, namespace: &Namespace, program: &str, options: &str) -> Result<Process> {
@@ -165,6 +194,19 @@ impl Bench<'_> {
         let options = Ends::rivals(self.parameters, ground);
         let rivals = self.start(ground.sender(), &self.programs.client, &options)?;
         Ok(Some(rivals))
+    }
+
+    fn flood(&self, ground: &Ground) -> Result<Option<UdpFlood>> {
+        let Some(path) = ground.path().filter(|_| self.parameters.flood_mbps > 0.0) else {
+            return Ok(None);
+        };
+        let time = match self.parameters.download_first_s {
+            0.0 => self.parameters.seconds,
+            first => first,
+        };
+        let rate = whole(self.parameters.flood_mbps * 1e6);
+        let time = Duration::from_secs_f64((time - 0.5).max(0.0));
+        Ok(Some(UdpFlood::start(path, rate, time)?))
     }
 
     fn tcp_config(&self) -> Iperf3Config {

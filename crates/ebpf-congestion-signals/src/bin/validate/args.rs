@@ -10,7 +10,7 @@ use clap::{Parser, ValueEnum};
 /// Needs the capabilities CAP_BPF and CAP_PERFMON. With CAP_SYS_ADMIN the kernel also accounts
 /// each program's time, and with CAP_NET_ADMIN and iproute2 the self-test includes a queue.
 /// Exits with 0 when all is well, with 1 when a count is wrong or the target is missed, with 2
-/// when that cannot be told.
+/// when the result is not conclusive.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "validate")]
 pub(crate) struct Args {
@@ -19,7 +19,7 @@ pub(crate) struct Args {
     pub(crate) load: LoadChoice,
     /// Payload of iperf3's datagrams in bytes; iperf3's own choice (as large as loopback carries)
     /// unless given. 1200 is what QUIC sends, and costs a probe's run for every 1200 bytes
-    #[arg(long, value_parser = clap::value_parser!(u16).range(16..=65_507))]
+    #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(16..=65_507))]
     pub(crate) datagram_bytes: Option<u16>,
     /// How long to measure, in seconds; at least one turn of five periods is measured
     #[arg(long, default_value = "30", allow_negative_numbers = true, value_parser = parse_seconds)]

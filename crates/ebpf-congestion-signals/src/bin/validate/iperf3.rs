@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How often is looked whether it has.
 const POLL: Duration = Duration::from_millis(20);
 
-/// How much longer than asked for it is told to run: it is ended when it is no longer needed, and
+/// How much longer than needed it is started for: it is ended when it is no longer needed, and
 /// ends by itself if nobody is left to do that.
 const MARGIN: Duration = Duration::from_secs(120);
 

@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use ebpf_congestion_signals::{CongestionSignals, HostSample};
 
-/// What the probes told of an interval; `None` where they cannot, or where none is attached.
+/// What the probes reported of an interval; `None` where they cannot, or where none is attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Interval {
     events: Option<u64>,

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Exit codes: 0 when all is well; 1 when a count is wrong or the overhead misses its target; 2
-//! when it cannot be told: the overhead is too near to the target or spreads too much, wrong
+//! when the result is not conclusive: the overhead is too near to the target or spreads too much, wrong
 //! arguments, no privilege, no load, or ended too early.
 #![forbid(unsafe_code)]
 

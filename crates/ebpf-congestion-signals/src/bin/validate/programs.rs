@@ -25,8 +25,8 @@ pub(crate) struct ProgramReport {
     pub(crate) name: &'static str,
     pub(crate) runs_per_s: Option<f64>,
     pub(crate) ns_per_run: Option<f64>,
-    /// Runs that the kernel left out: what happened then is in no counter.
-    pub(crate) left_out: Option<u64>,
+    /// Times that the kernel did not run it: what happened then is in no counter.
+    pub(crate) recursion_misses: Option<u64>,
 }
 
 impl Programs {
@@ -38,17 +38,17 @@ impl Programs {
             if let Some(before) = before.iter().find(|before| before.name == cost.name) {
                 cost.runs = cost.runs.saturating_sub(before.runs);
                 cost.time = cost.time.saturating_sub(before.time);
-                cost.left_out = cost
-                    .left_out
-                    .map(|runs| runs.saturating_sub(before.left_out.unwrap_or_default()));
+                cost.recursion_misses = cost
+                    .recursion_misses
+                    .map(|runs| runs.saturating_sub(before.recursion_misses.unwrap_or_default()));
             }
             match self.costs.iter_mut().find(|sum| sum.name == cost.name) {
                 Some(sum) => {
                     sum.runs += cost.runs;
                     sum.time += cost.time;
-                    sum.left_out = sum
-                        .left_out
-                        .zip(cost.left_out)
+                    sum.recursion_misses = sum
+                        .recursion_misses
+                        .zip(cost.recursion_misses)
                         .map(|(sum, more)| sum + more);
                 }
                 None => self.costs.push(cost),
@@ -93,7 +93,7 @@ impl Programs {
             runs_per_s: (seconds > 0.0).then(|| rounded(cost.runs as f64 / seconds, 1)),
             ns_per_run: (cost.runs > 0)
                 .then(|| rounded(cost.time.as_nanos() as f64 / cost.runs as f64, 1)),
-            left_out: cost.left_out,
+            recursion_misses: cost.recursion_misses,
         };
         self.costs.iter().map(report).collect()
     }

@@ -21,9 +21,9 @@ pub(crate) enum Verdict {
     /// A count is wrong, or the overhead misses its target.
     #[serde(rename = "failed")]
     Failed,
-    /// Counts are right; on which side of the target the overhead is, is less than 95% sure.
-    #[serde(rename = "cannot tell")]
-    CannotTell,
+    /// Counts are right; the overhead is over or under its target with less than 95% confidence.
+    #[serde(rename = "inconclusive")]
+    Inconclusive,
     /// It ended before there was anything to compare.
     #[serde(rename = "not measured")]
     NotMeasured,
@@ -35,7 +35,7 @@ impl Verdict {
         match self {
             Self::Passed => 0,
             Self::Failed => 1,
-            Self::CannotTell | Self::NotMeasured => crate::COULD_NOT_TELL,
+            Self::Inconclusive | Self::NotMeasured => crate::COULD_NOT_TELL,
         }
     }
 
@@ -43,7 +43,7 @@ impl Verdict {
         match self {
             Self::Passed => "passed",
             Self::Failed => "failed",
-            Self::CannotTell => "cannot tell",
+            Self::Inconclusive => "inconclusive",
             Self::NotMeasured => "not measured",
         }
     }
@@ -97,7 +97,7 @@ impl Report {
         measured: &Measured,
         interrupted: bool,
     ) -> Self {
-        // The verdict is that of the figure as it is told.
+        // The verdict is that of the figure as it is shown.
         let overhead =
             Overhead::spread_of_host(&measured.overheads).map(|spread| spread.rounded(3));
         let (verdict, reasons) = judge(&self_test, overhead, args.target);
@@ -147,12 +147,12 @@ impl Report {
         output.say("Programs, as the kernel accounts them (20 to 50 ns a run are its own)");
         for program in &self.programs {
             let of = |figure: Option<f64>| figure.map_or("-".to_owned(), |f| format!("{f:.1}"));
-            let left_out = match program.left_out {
+            let recursion_misses = match program.recursion_misses {
                 None | Some(0) => String::new(),
-                Some(runs) => format!(", left out {runs} times"),
+                Some(runs) => format!(", {runs} recursion misses"),
             };
             output.say(&format!(
-                "  {:<18} {:>10} runs/s {:>8} ns/run{left_out}",
+                "  {:<18} {:>10} runs/s {:>8} ns/run{recursion_misses}",
                 program.name,
                 of(program.runs_per_s),
                 of(program.ns_per_run)
@@ -194,7 +194,7 @@ impl Report {
                 continue;
             };
             let sure = sure.map_or(String::new(), |[low, high]| {
-                format!("95% sure: {low:.2}% to {high:.2}%; ")
+                format!("95% confidence: {low:.2}% to {high:.2}%; ")
             });
             output.say(&format!(
                 "CPU overhead: {median:.2}% {of} ({sure}{} pairs, {min:.2}% to {max:.2}%)",
@@ -221,7 +221,8 @@ fn judge(
 ) -> (Verdict, Vec<String>) {
     let mut reasons = Vec::new();
     if self_test.failed > 0 {
-        reasons.push(format!("{} self-tests failed", self_test.failed));
+        let s = if self_test.failed == 1 { "" } else { "s" };
+        reasons.push(format!("{} self-test{s} failed", self_test.failed));
     }
     let Some(Spread { median, sure, .. }) = overhead else {
         reasons.push("no pair of periods was measured, without and with probes".to_owned());
@@ -241,11 +242,12 @@ fn judge(
     let is_sure = sure.is_some_and(|ends| ends.into_iter().all(agrees));
     if !is_sure {
         reasons.push(
-            "that is less than 95% sure: a quieter host or more --seconds make it surer".to_owned(),
+            "with less than 95% confidence: measure longer (--seconds), or on a quieter host"
+                .to_owned(),
         );
     }
     let verdict = match (self_test.failed, is_sure) {
-        (0, false) => Verdict::CannotTell,
+        (0, false) => Verdict::Inconclusive,
         (0, true) if within => Verdict::Passed,
         _ => Verdict::Failed,
     };
@@ -292,7 +294,7 @@ mod tests {
             (0.5, None),
         ] {
             let (verdict, reasons) = judge(&self_test(0), spread(median, sure), 2.0);
-            assert_eq!((verdict, verdict.exit_code()), (Verdict::CannotTell, 2));
+            assert_eq!((verdict, verdict.exit_code()), (Verdict::Inconclusive, 2));
             assert!(reasons[1].contains("--seconds"), "{reasons:?}");
         }
     }
@@ -302,7 +304,7 @@ mod tests {
         for overhead in [None, spread(0.1, None)] {
             let (verdict, reasons) = judge(&self_test(1), overhead, 2.0);
             assert_eq!(verdict, Verdict::Failed);
-            assert!(reasons[0].contains("1 self-test"), "{reasons:?}");
+            assert!(reasons[0] == "1 self-test failed", "{reasons:?}");
         }
     }
 

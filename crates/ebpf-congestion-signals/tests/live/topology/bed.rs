@@ -288,11 +288,11 @@ impl Drops {
 
     pub(super) fn of(watch: &Watch) -> Self {
         let table = watch.known_sample().drops;
-        let (leaving, full) = (Direction::Leaving, DropClass::QueueFull);
+        let (leaving, full) = (Direction::Egress, DropClass::QueueFull);
         Self {
             queue_full: table.get(leaving, full).packets,
             leaving: table.direction(leaving).packets,
-            arriving: table.direction(Direction::Arriving).packets,
+            arriving: table.direction(Direction::Ingress).packets,
         }
     }
 }

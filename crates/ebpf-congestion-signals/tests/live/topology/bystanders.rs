@@ -127,7 +127,7 @@ fn what_was_delivered_and_is_not_read_is_not_dropped() -> TestResult {
     let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let arriving = || {
         let drops = source.host().drops.unwrap_or_default();
-        drops.direction(Direction::Arriving).packets
+        drops.direction(Direction::Ingress).packets
     };
     let watch = source.watch(WatchTarget::socket(&sink))?;
     send(&sender, sink.local_addr()?, 1000)?;

@@ -49,8 +49,8 @@ fn assert_told(source: &EbpfSource, from: &Namespace, sink: &UdpSocket) -> TestR
         }
         let after = host_queue_drops(source);
         for (direction, packets) in [
-            (Direction::Leaving, dropped),
-            (Direction::Arriving, 0),
+            (Direction::Egress, dropped),
+            (Direction::Ingress, 0),
             (Direction::Forwarded, 0),
         ] {
             let index = direction as usize;

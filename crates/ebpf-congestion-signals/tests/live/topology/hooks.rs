@@ -139,14 +139,14 @@ fn what_a_program_before_a_device_drops_is_the_receivers() -> TestResult {
             continue;
         }
         assert_eq!(drops.total().packets, 50, "{}: {told:?}", hook.name);
-        let arriving = drops.direction(Direction::Arriving).packets;
+        let arriving = drops.direction(Direction::Ingress).packets;
         assert_eq!(arriving, 50, "{}: {told:?}", hook.name);
         let [by] = told.as_slice() else {
             panic!("{}: one reason: {told:?}", hook.name)
         };
         // Some kernels have no reason for it: then it is told where that was.
         let is_silent = &*by.reason == "NOT_SPECIFIED";
-        let policy = drops.get(Direction::Arriving, DropClass::Policy).packets;
+        let policy = drops.get(Direction::Ingress, DropClass::Policy).packets;
         let expected = if is_silent { 0 } else { 50 };
         assert_eq!(policy, expected, "{}: {told:?}", hook.name);
         assert_eq!(by.location.is_some(), is_silent, "{}: {told:?}", hook.name);

@@ -163,8 +163,8 @@ fn poll(
     Some(batch)
 }
 
-/// Lets a connection and its endpoint tell each other what they have; whether the connection was
-/// told anything.
+/// Exchanges events between a connection and its endpoint; whether the connection got
+/// any.
 pub(super) fn exchange(end: &mut End, endpoint: &mut Endpoint) -> bool {
     let mut told = false;
     while let Some(event) = end.connection.poll_endpoint_events() {

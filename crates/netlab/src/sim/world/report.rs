@@ -1,4 +1,4 @@
-//! What is told of a simulation.
+//! The report of a simulation.
 
 use std::time::Duration;
 

@@ -155,7 +155,7 @@ impl<'a> World<'a> {
 /// How a flow is controlled.
 #[derive(Clone)]
 struct Controlled {
-    /// Index of what signals are told of it.
+    /// Index of its signals.
     watch: usize,
     factory: SharedFactory,
 }

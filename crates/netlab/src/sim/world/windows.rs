@@ -7,7 +7,7 @@ use crate::sim::receiver::{Receiver, ReceiverConfig};
 use crate::sim::window::{ReceiverState, WindowControl};
 
 impl World<'_> {
-    /// A flow's receiving socket, with whoever sets its connection's window.
+    /// A flow's receiving socket, and what sets its connection's window.
     pub(super) fn receiver(config: ReceiverConfig, control: Option<&WindowControl>) -> Receiver {
         let mut receiver = Receiver::new(config);
         if let Some(control) = control {

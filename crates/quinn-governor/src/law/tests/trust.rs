@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_source_that_stopped_lets_the_cap_go_by_an_eighth_a_round_trip() {
+fn a_source_that_stopped_lets_the_cap_go_by_a_sixteenth_a_round_trip() {
     let mut scene = Scene::new();
     scene.engage(4_900);
     scene.signals.live = false;
@@ -14,9 +14,9 @@ fn a_source_that_stopped_lets_the_cap_go_by_an_eighth_a_round_trip() {
     let sent = scene.now;
     scene.wait(RTT);
     scene.ack(80, sent);
-    assert_eq!(scene.window().window, 120_000 + 80 * MTU / 8);
+    assert_eq!(scene.window().window, 120_000 + 80 * MTU / 16);
     assert!(scene.law.hides_growth(scene.base));
-    for _ in 0..5 {
+    for _ in 0..10 {
         scene.send(80);
         scene.wait(RTT);
         scene.ack(100, sent);
@@ -115,7 +115,7 @@ fn a_late_source_that_looks_prompt_is_not_trusted_once_it_is_known() {
     scene.round(|scene| scene.send(1));
     scene.send_unobserved(50);
     scene.late = true;
-    for _ in 0..5 {
+    for _ in 0..10 {
         scene.round(|scene| scene.send(1));
         assert!(!scene.law.trust.holds());
         assert_eq!(scene.signals.unobserved, 50);

@@ -53,7 +53,7 @@ fn counted(source: &EbpfSource, watch: &Watch) -> u64 {
     // Without reasons, no kernel tells one class from another.
     if has(source, "skb_drop_reason") {
         drops
-            .get(Direction::Arriving, DropClass::ReceiveBuffer)
+            .get(Direction::Ingress, DropClass::ReceiveBuffer)
             .packets
     } else {
         drops.total().packets
@@ -100,7 +100,7 @@ pub(super) async fn events(source: &EbpfSource) -> TestResult {
     let dropped = counted(source, &watch);
     if lost > 0 {
         return Err(Stop::Skip(format!(
-            "this host drops too much for every drop to be told: {lost} events were shed"
+            "this host drops too much for an event of each drop: {lost} events were shed"
         )));
     }
     equal("drop events", told, dropped)?;

@@ -349,7 +349,7 @@ impl<'a> Round<'a> {
             }
         }
         if let Some(drops) = sample.drops {
-            let [leaving, arriving] = [Direction::Leaving, Direction::Arriving]
+            let [leaving, arriving] = [Direction::Egress, Direction::Ingress]
                 .map(|direction| drops.direction(direction).packets);
             if (leaving, arriving) != (lost, 0) {
                 return Err(format!(

@@ -1,4 +1,4 @@
-//! How often the kernel left a program out.
+//! How often the kernel did not run a program: recursion misses.
 //!
 //! A program does not run while it already runs on the same CPU: when an interrupt meets it, or,
 //! since Linux 7.0, when its thread was preempted in the middle of it, for all that other threads do
@@ -25,7 +25,7 @@ struct Attributes {
     info: u64,
 }
 
-/// Runs of this program that the kernel left out; `None` on kernels that do not count them.
+/// Recursion misses of this program; `None` on kernels that do not count them.
 pub(super) fn runs(program: BorrowedFd<'_>) -> io::Result<Option<u64>> {
     let mut info = Info([0; RECURSION_MISSES + 8]);
     let length = u32::try_from(size_of::<Info>()).unwrap_or(u32::MAX);

@@ -1,4 +1,4 @@
-//! The law of the receiving side: how much all peers of a socket together may have on its way.
+//! The control law of the receiving side: how much all peers of a socket together may have on its way.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use ebpf_congestion_signals::{Direction, DropClass, FlowSample, KernelTime};
 use super::constants::{ANNOUNCED, HEADERS, ReceiveTuning};
 use super::rate::Rate;
 
-/// What the source tells of a receiving socket.
+/// Signals of a receiving socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ReceiveSignals {
     /// Whether the source still observes the socket.
@@ -26,7 +26,7 @@ impl ReceiveSignals {
     /// What a sample of a socket (not of a single peer) says.
     pub fn of(sample: &FlowSample) -> Self {
         let drops = sample.drops.unwrap_or_default();
-        let arriving = |class| drops.get(Direction::Arriving, class).packets;
+        let arriving = |class| drops.get(Direction::Ingress, class).packets;
         let buffers = sample.buffers.as_ref();
         Self {
             live: sample.congestion.live,
@@ -55,12 +55,12 @@ pub struct ReceiveProgress {
 /// How much all peers of a socket together may have on its way, so that what the socket's buffer
 /// cannot hold is not sent. No clock and no I/O.
 #[derive(Clone, Debug)]
-pub struct ReceiveLaw {
+pub struct ReceiveControl {
     tuning: &'static ReceiveTuning,
     most: u64,
     /// In force; `None`: nothing is held back.
     limit: Option<u64>,
-    /// The counter up to which drops are answered; `None` before the first look.
+    /// The counter up to which drops are answered; `None` before the first update.
     answered: Option<u64>,
     /// What overflowed last, and when.
     overflow: Option<(u64, Instant)>,
@@ -82,8 +82,8 @@ struct Seen {
     received: u64,
 }
 
-impl ReceiveLaw {
-    /// A law that holds nothing back yet. `most` is what each connection's window is without it,
+impl ReceiveControl {
+    /// Holds nothing back yet. `most` is what each connection's window is without it,
     /// bytes.
     pub fn new(most: u64) -> Self {
         Self::with(most, &ReceiveTuning::STANDARD)
@@ -130,7 +130,7 @@ impl ReceiveLaw {
             self.round = None;
             return None;
         };
-        // Counters do not run backwards: what came before the first look is not ours either.
+        // Counters do not run backwards: what came before the first update is not ours either.
         let dropped = answered.is_some_and(|answered| signals.drops > answered);
         let capacity = payload(buffer, signals.payload_share, self.tuning);
         if self.in_round(now, progress) {
@@ -144,7 +144,7 @@ impl ReceiveLaw {
         self.limit
     }
 
-    /// What is received has been seen by the kernel: a source that does not see it is blind.
+    /// What is received has been seen by the kernel: if the source does not see it, its signals are stale.
     fn is_believed(
         &mut self,
         now: Instant,
@@ -206,7 +206,7 @@ impl ReceiveLaw {
         let credit = granted.saturating_add(granted / HEADERS);
         let end = received.saturating_add(credit);
         self.round = Some((now + progress.round_trip, end));
-        // At first nobody knows how much of what was granted was used.
+        // At first it is unknown how much of what was granted was used.
         let level = granted.min(limit.saturating_mul(self.tuning.unknown_level));
         self.overflow = Some((level, now));
         self.stepped = Some(now);
