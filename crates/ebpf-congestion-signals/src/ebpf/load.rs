@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aya::maps::{Array, HashMap as BpfHashMap, MapData, MapError, Queue, RingBuf};
@@ -19,6 +20,7 @@ use super::options::{EbpfOptions, Signal};
 use super::probes::{NOTHING, PACKETS, PROBES};
 use super::reason_table::ReasonTable;
 use super::reasons::Reasons;
+use super::token_bucket::TokenBucket;
 use super::{denial, memlock, recursion_misses, socket};
 use crate::btf::Btf;
 use crate::error::{LoadError, with_causes};
@@ -63,6 +65,7 @@ pub(super) struct Loaded {
     pub(super) ring: RingBuf<MapData>,
     pub(super) reasons: Reasons,
     pub(super) reason_table: ReasonTable,
+    pub(super) token_bucket: Arc<TokenBucket>,
     pub(super) capabilities: Vec<Capability>,
 }
 
@@ -73,7 +76,6 @@ pub(super) fn load(options: &EbpfOptions) -> Result<Loaded, LoadError> {
     let reasons = Reasons::read(&btf)?;
     let host = Host {
         has_netns_cookie: has_netns_cookie(),
-        tbf: facts::token_bucket(&btf)?,
     };
     let facts = facts::read(&btf, &host)?;
     let layout = Layout {
@@ -140,6 +142,7 @@ pub(super) fn load(options: &EbpfOptions) -> Result<Loaded, LoadError> {
         });
     };
     let reason_table = ReasonTable::new(data.fd(), options.flows).map_err(LoadError::Mmap)?;
+    let token_bucket = TokenBucket::new(typed(&mut ebpf, "TBF_CHILD")?, &btf)?;
     let ring = typed(&mut ebpf, "EVENTS")?;
     let mut sample_every: Array<MapData, u32> = typed(&mut ebpf, "SAMPLE_EVERY")?;
     sample_every
@@ -153,6 +156,7 @@ pub(super) fn load(options: &EbpfOptions) -> Result<Loaded, LoadError> {
         ring,
         reasons,
         reason_table,
+        token_bucket,
         capabilities,
     })
 }

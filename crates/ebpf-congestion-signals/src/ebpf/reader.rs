@@ -76,6 +76,10 @@ impl Slots {
         };
         let counts_sends = tells.sends && is_socket;
         let (sent_bytes, sent_packets) = slots.sent(index);
+        let queue = slots.queue_state(index);
+        if queue.is_some_and(|queue| queue.limit.is_none() && queue.kind.as_str() == "tbf") {
+            self.shared.token_bucket.look_again();
+        }
         FlowSample {
             source: SourceKind::Ebpf,
             taken: super::source::now(),
@@ -84,7 +88,7 @@ impl Slots {
             sent_bytes: tells.packets.then_some(sent_bytes),
             sent_packets: tells.packets.then_some(sent_packets),
             send: counts_sends.then(|| slots.send(index)),
-            queue: slots.queue_state(index),
+            queue,
             sojourn: tells.queues.then(|| slots.sojourn(index)),
             buffers: slots.buffers(index).filter(|_| tells.buffers),
             send_pressure,

@@ -20,6 +20,7 @@ use super::reader::Reader;
 use super::reason_table::ReasonTable;
 use super::reasons::Reasons;
 use super::ring::Pump;
+use super::token_bucket::TokenBucket;
 use super::{probes, socket};
 use crate::error::{EventsError, LoadError, WatchError};
 use crate::event::{Event, EventStream};
@@ -52,6 +53,7 @@ pub(super) struct Shared {
     process: u32,
     reasons: Reasons,
     reason_table: ReasonTable,
+    pub(super) token_bucket: Arc<TokenBucket>,
     capabilities: Vec<Capability>,
     events: Fanout,
     /// Programs and attachments; `None` once detached.
@@ -156,6 +158,7 @@ impl EbpfSource {
                 process: std::process::id(),
                 reasons: loaded.reasons,
                 reason_table: loaded.reason_table,
+                token_bucket: loaded.token_bucket,
                 capabilities: loaded.capabilities,
                 events: Fanout::new(),
                 ebpf: Mutex::new(Some(loaded.ebpf)),
@@ -252,6 +255,7 @@ impl Shared {
                 reason: "the probes are those of the process that this one was forked from".into(),
             });
         }
+        self.token_bucket.look_again();
         let identity = socket::identify(target.fd())?;
         let key = FlowKey {
             cookie: identity.cookie,
