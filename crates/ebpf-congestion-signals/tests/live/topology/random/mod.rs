@@ -349,11 +349,11 @@ impl<'a> Round<'a> {
             }
         }
         if let Some(drops) = sample.drops {
-            let [leaving, arriving] = [Direction::Leaving, Direction::Arriving]
+            let [egress, ingress] = [Direction::Egress, Direction::Ingress]
                 .map(|direction| drops.direction(direction).packets);
-            if (leaving, arriving) != (lost, 0) {
+            if (egress, ingress) != (lost, 0) {
                 return Err(format!(
-                    "{lost} lost, told {leaving} and {arriving}: {:?}",
+                    "{lost} lost, told {egress} and {ingress}: {:?}",
                     reasons()
                 ));
             }
