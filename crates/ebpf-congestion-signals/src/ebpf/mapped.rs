@@ -12,9 +12,10 @@ use ebpf_congestion_signals_common::{
     SendCounters,
 };
 
+use super::source::Tells;
 use crate::sample::{
-    BufferSample, DropTable, KernelTime, PressurePeaks, PressureSample, QdiscName, QueueId,
-    QueueLimit, QueueSample, QueueState, SojournSample,
+    BufferSample, DropTable, KernelTime, LocalCongestion, PressurePeaks, PressureSample, QdiscName,
+    QueueId, QueueLimit, QueueSample, QueueState, SojournSample,
 };
 
 /// The mapping. Every slot stays readable as long as this lives, whatever becomes of the probes.
@@ -217,6 +218,19 @@ impl Slots {
             time: Duration::from_nanos(load!(slot, sojourn.sum_ns)),
             packets: load!(slot, sojourn.samples),
             last: Duration::from_nanos(load!(slot, sojourn.last_ns)),
+        }
+    }
+
+    /// What a congestion controller needs of a flow.
+    pub(super) fn congestion(&self, flow: FlowIndex, tells: &Tells, live: bool) -> LocalCongestion {
+        let drops = |class| tells.drops.then(|| self.egress_drops(flow, class));
+        LocalCongestion {
+            live,
+            taken: None,
+            observed_packets: tells.packets.then(|| self.sent_packets(flow)),
+            queue: self.queue(flow),
+            queue_drops: drops(DropClass::QueueFull),
+            policy_drops: drops(DropClass::Policy).filter(|_| tells.reasons),
         }
     }
 

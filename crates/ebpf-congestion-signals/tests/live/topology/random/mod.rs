@@ -349,11 +349,11 @@ impl<'a> Round<'a> {
             }
         }
         if let Some(drops) = sample.drops {
-            let [egress, ingress] = [Direction::Egress, Direction::Ingress]
+            let [leaving, arriving] = [Direction::Egress, Direction::Ingress]
                 .map(|direction| drops.direction(direction).packets);
-            if (egress, ingress) != (lost, 0) {
+            if (leaving, arriving) != (lost, 0) {
                 return Err(format!(
-                    "{lost} lost, told {egress} and {ingress}: {:?}",
+                    "{lost} lost, told {leaving} and {arriving}: {:?}",
                     reasons()
                 ));
             }
