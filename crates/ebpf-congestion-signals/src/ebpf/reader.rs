@@ -47,9 +47,12 @@ impl FlowReader for Reader {
         let shared = &*self.shared;
         let is_socket = !self.flow.is_peer();
         let (index, live) = (self.flow.index, shared.is_attached());
-        shared
-            .slots
-            .flow_sample(index, &shared.tells, live, is_socket)
+        let sample = (shared.slots).flow_sample(index, &shared.tells, live, is_socket);
+        let queue = sample.queue.as_ref();
+        if queue.is_some_and(|queue| queue.limit.is_none() && queue.kind.as_str() == "tbf") {
+            shared.token_bucket.look_again();
+        }
+        sample
     }
 }
 
@@ -77,9 +80,6 @@ impl Slots {
         let counts_sends = tells.sends && is_socket;
         let (sent_bytes, sent_packets) = slots.sent(index);
         let queue = slots.queue_state(index);
-        if queue.is_some_and(|queue| queue.limit.is_none() && queue.kind.as_str() == "tbf") {
-            self.shared.token_bucket.look_again();
-        }
         FlowSample {
             source: SourceKind::Ebpf,
             taken: super::source::now(),
