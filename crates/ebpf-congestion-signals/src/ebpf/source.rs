@@ -20,12 +20,14 @@ use super::reader::Reader;
 use super::reason_table::ReasonTable;
 use super::reasons::Reasons;
 use super::ring::Pump;
+use super::token_bucket::TokenBucket;
 use super::{probes, socket};
 use crate::error::{EventsError, LoadError, WatchError};
 use crate::event::{Event, EventStream};
 use crate::fanout::Fanout;
+use crate::flow_id::FlowId;
 use crate::sample::{DropTable, DropsByReason, HostSample, KernelTime, SoftirqSample, SourceKind};
-use crate::source::{Capability, FlowId, SignalSource, Watch, WatchTarget};
+use crate::source::{Capability, SignalSource, Watch, WatchTarget};
 use crate::symbols::KernelSymbols;
 
 const UDP: [Socket; 2] = [Socket::Udp4, Socket::Udp6];
@@ -51,6 +53,7 @@ pub(super) struct Shared {
     process: u32,
     reasons: Reasons,
     reason_table: ReasonTable,
+    pub(super) token_bucket: Arc<TokenBucket>,
     capabilities: Vec<Capability>,
     events: Fanout,
     /// Programs and attachments; `None` once detached.
@@ -107,6 +110,24 @@ impl Tells {
     }
 }
 
+#[cfg(feature = "testing")]
+impl Tells {
+    /// Everything.
+    pub(super) const ALL: Self = Self {
+        sends: true,
+        packets: true,
+        host_packets: true,
+        drops: true,
+        reasons: true,
+        queues: true,
+        send_buffers: true,
+        receive_buffers: true,
+        softirqs: true,
+        buffers: true,
+        pressures: true,
+    };
+}
+
 impl EbpfSource {
     /// Loads the probes and attaches all that this kernel supports.
     ///
@@ -137,6 +158,7 @@ impl EbpfSource {
                 process: std::process::id(),
                 reasons: loaded.reasons,
                 reason_table: loaded.reason_table,
+                token_bucket: loaded.token_bucket,
                 capabilities: loaded.capabilities,
                 events: Fanout::new(),
                 ebpf: Mutex::new(Some(loaded.ebpf)),
@@ -163,7 +185,7 @@ impl EbpfSource {
         let mut sample_every = self.shared.sample_every.lock();
         sample_every
             .set(0, one_in.get(), 0)
-            .map_err(|error| io::Error::other(load::chain(&error)))
+            .map_err(|error| io::Error::other(crate::error::with_causes(&error)))
     }
 
     /// Other sets of these probes that are loaded on this host: each process that loads its own adds
@@ -233,6 +255,7 @@ impl Shared {
                 reason: "the probes are those of the process that this one was forked from".into(),
             });
         }
+        self.token_bucket.look_again();
         let identity = socket::identify(target.fd())?;
         let key = FlowKey {
             cookie: identity.cookie,
@@ -287,25 +310,7 @@ impl SignalSource for EbpfSource {
     }
 
     fn host(&self) -> HostSample {
-        let shared = &self.shared;
-        let (events, events_lost) = shared.slots.host_events();
-        let tells = shared.tells;
-        let slots = &shared.slots;
-        let [send_pressure, receive_pressure] = slots.host_pressures();
-        HostSample {
-            taken: now(),
-            udp_send: tells.sends.then(|| slots.host_send(UDP)),
-            tcp_send: tells.sends.then(|| slots.host_send(TCP)),
-            udp_packets: tells.host_packets.then(|| slots.host_packets(UDP)),
-            tcp_packets: tells.host_packets.then(|| slots.host_packets(TCP)),
-            drops: tells.drops.then(|| slots.host_drops()),
-            softirq: tells.softirqs.then(|| slots.host_softirq()),
-            pressure: tells.send_buffers.then_some(send_pressure),
-            receive_pressure: tells.receive_buffers.then_some(receive_pressure),
-            events,
-            events_lost,
-            reasons_lost: slots.reasons_lost(),
-        }
+        self.shared.slots.host(&self.shared.tells)
     }
 
     fn drops_by_reason(&self, flow: Option<FlowId>) -> Vec<DropsByReason> {
@@ -344,6 +349,29 @@ impl SignalSource for EbpfSource {
     fn events(&self) -> Result<Box<dyn EventStream>, EventsError> {
         self.pump.lock().ensure_running(&self.shared)?;
         Ok(self.shared.events.subscribe())
+    }
+}
+
+impl Slots {
+    /// The host's counters now.
+    pub(super) fn host(&self, tells: &Tells) -> HostSample {
+        let slots = self;
+        let (events, events_lost) = slots.host_events();
+        let [send_pressure, receive_pressure] = slots.host_pressures();
+        HostSample {
+            taken: now(),
+            udp_send: tells.sends.then(|| slots.host_send(UDP)),
+            tcp_send: tells.sends.then(|| slots.host_send(TCP)),
+            udp_packets: tells.host_packets.then(|| slots.host_packets(UDP)),
+            tcp_packets: tells.host_packets.then(|| slots.host_packets(TCP)),
+            drops: tells.drops.then(|| slots.host_drops()),
+            softirq: tells.softirqs.then(|| slots.host_softirq()),
+            pressure: tells.send_buffers.then_some(send_pressure),
+            receive_pressure: tells.receive_buffers.then_some(receive_pressure),
+            events,
+            events_lost,
+            reasons_lost: slots.reasons_lost(),
+        }
     }
 }
 
