@@ -14,7 +14,9 @@
 //! flight five round trips after the source froze; a processor that is away for a ninth of the time
 //! ("busy host"); a rule that takes one batch in a hundred ("policy drops", mean of 20 runs); a
 //! fiftieth or a tenth of all updates "missed"; samples "10 ms late", or one in a hundred
-//! "contradictory". Numbers that change nothing here guard against what these scenarios do not
+//! "contradictory"; "one product" is a queue of one at 5 ms, "limit hidden" the tiny one whose limit
+//! is not told, "3 stalled" are processes on a busy host after a TCP flow has gone, "upload" is sent
+//! after a download whose acknowledgements were dropped. Numbers that change nothing here guard against what these scenarios do not
 //! contain, or are far from where they matter.
 //!
 #![doc = include_str!("sensitivity.md")]
