@@ -1,8 +1,8 @@
 //! Counts the instructions of the hot paths under valgrind, and holds them against committed
 //! figures.
 //!
-//! Of a call, the instructions of the program itself are counted. Those of shared libraries are left
-//! out (`memcpy` and its like choose an implementation by the CPU), so that the figures depend on the
+//! Of a call, the instructions of the program itself are counted. Those of shared libraries are not
+//! (`memcpy` and its like choose an implementation by the CPU), so that the figures depend on the
 //! compiler and the sources alone.
 
 use std::collections::BTreeMap;

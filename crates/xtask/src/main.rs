@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod bpf;
+mod figures;
 mod first_command;
 mod instructions;
 mod kernels;
@@ -52,6 +53,12 @@ enum Task {
         #[arg(long)]
         readme: bool,
     },
+    /// Run the benches and write what they measured into docs/cost.md. As root, on an idle machine.
+    Figures {
+        /// Run nothing: write what the last runs measured.
+        #[arg(long)]
+        measured: bool,
+    },
     /// Count the instructions of the hot paths under valgrind; fail if they are not the committed ones.
     Instructions {
         /// Replace the committed figures.
@@ -91,6 +98,7 @@ fn run(task: Task) -> Result<ExitCode> {
             (Err(incomplete), false) => return Err(incomplete.into()),
         },
         Task::FirstCommand { readme } => first_command::run(&workspace(), readme)?,
+        Task::Figures { measured } => figures::run(&workspace(), measured)?,
         Task::Instructions { bless } => instructions::run(&workspace(), bless)?,
         Task::Kernels(options) => kernels::run(&workspace(), &options)?,
         #[cfg(all(feature = "lab", target_os = "linux"))]
