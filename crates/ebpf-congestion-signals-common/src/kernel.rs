@@ -99,8 +99,6 @@ pub struct KernelOffsets {
     pub qdisc_ops: u32,
     /// `Qdisc_ops.id`
     pub qdisc_ops_id: u32,
-    /// `Qdisc.privdata` plus `tbf_sched_data.limit`, or [`ABSENT`] where no BTF tells it
-    pub tbf_limit: u32,
     /// Number of the drop reason that tells nothing, `NOT_SPECIFIED`; 0, which is what stands for a
     /// reason then, where the kernel has none
     pub reason_silent: u32,
@@ -132,8 +130,6 @@ pub struct KernelOffsets {
     pub qdisc_tail: u32,
     /// `Qdisc.qstats.requeues`
     pub qdisc_requeues: u32,
-    /// `Qdisc.privdata` plus `tbf_sched_data.qdisc`, or [`ABSENT`] where no BTF tells it
-    pub tbf_child: u32,
     /// Number of the reason `QUEUE_PURGE`, or [`ABSENT`]
     pub reason_purge: u32,
     /// Number of the reason `PACKET_SOCK_ERROR`, or [`ABSENT`] (before 6.8)
@@ -199,7 +195,6 @@ impl KernelOffsets {
         qdisc_limit: ABSENT,
         qdisc_ops: ABSENT,
         qdisc_ops_id: ABSENT,
-        tbf_limit: ABSENT,
         reason_silent: ABSENT,
         skb_hash: ABSENT,
         skb_priority: ABSENT,
@@ -215,7 +210,6 @@ impl KernelOffsets {
         sk_num: ABSENT,
         qdisc_tail: ABSENT,
         qdisc_requeues: ABSENT,
-        tbf_child: ABSENT,
         reason_purge: ABSENT,
         reason_tap: ABSENT,
         reason_congested: ABSENT,

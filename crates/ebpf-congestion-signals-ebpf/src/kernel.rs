@@ -6,6 +6,7 @@
 use aya_ebpf::helpers::{bpf_probe_read_kernel, generated};
 use ebpf_congestion_signals_common::{ABSENT, KernelOffsets, QDISC_NAME_BYTES};
 
+use crate::maps;
 use crate::packet::IPPROTO_UDP;
 
 /// Set by the loader before the programs are verified.
@@ -393,10 +394,7 @@ impl Qdisc {
     /// The child of a token bucket, which holds its packets.
     #[inline(always)]
     pub fn bucket_child(self) -> Option<Child> {
-        if fact!(tbf_child) == ABSENT {
-            return None;
-        }
-        let at = self.address().wrapping_add(fact!(tbf_child) as u64);
+        let at = self.address().wrapping_add(maps::tbf_child()? as u64);
         let child: u64 = read(at)?;
         let ops: u64 = read(child.wrapping_add(fact!(qdisc_ops) as u64))?;
         Some(Child {

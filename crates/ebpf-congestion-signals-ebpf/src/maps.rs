@@ -63,6 +63,11 @@ static CORE_CLASSES: Array<u32> = Array::with_max_entries(CORE_REASONS, 0);
 #[map]
 static REASON_CLASSES: HashMap<u32, u32> = HashMap::with_max_entries(1024, 0);
 
+/// Offset of a token bucket's child in its `struct Qdisc`; 0: not known. Written by user space, which
+/// may know it only later: token buckets can be a module.
+#[map]
+static TBF_CHILD: Array<u32> = Array::with_max_entries(1, 0);
+
 /// Drops by owner and reason. The loader sets the size.
 #[map]
 pub static REASONS: HashMap<ReasonKey, DropCounters> = HashMap::with_max_entries(1, 0);
@@ -146,6 +151,13 @@ static SOFTIRQS: PerCpuArray<SoftirqState> = PerCpuArray::with_max_entries(2, 0)
 #[inline(always)]
 pub fn softirq(which: u32) -> Option<*mut SoftirqState> {
     SOFTIRQS.get_ptr_mut(which)
+}
+
+/// Where a token bucket has its child, in bytes from its `struct Qdisc`.
+#[inline(always)]
+pub fn tbf_child() -> Option<u32> {
+    let offset = *TBF_CHILD.get(0)?;
+    if offset == 0 { None } else { Some(offset) }
 }
 
 /// What user space knows of a drop reason: its class and flags; `None` for one that the kernel's type

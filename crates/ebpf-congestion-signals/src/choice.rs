@@ -67,7 +67,10 @@ fn probes(refused: &mut Vec<Refusal>) -> Option<Arc<dyn SignalSource>> {
     match crate::EbpfSource::load_with(&options) {
         Ok(source) => Some(Arc::new(source)),
         Err(error) => {
-            let why = one_line(&error);
+            // In one line.
+            let why = crate::error::with_causes(&error);
+            let why: Vec<&str> = why.split_whitespace().collect();
+            let why = why.join(" ");
             refused.push(Refusal {
                 kind: SourceKind::Ebpf,
                 why,
@@ -75,19 +78,6 @@ fn probes(refused: &mut Vec<Refusal>) -> Option<Arc<dyn SignalSource>> {
             None
         }
     }
-}
-
-/// An error and its causes in one line.
-#[cfg(all(feature = "ebpf", target_os = "linux"))]
-fn one_line(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let causes: Vec<String> = causes.map(ToString::to_string).collect();
-    let words: Vec<String> = causes
-        .join(": ")
-        .split_whitespace()
-        .map(str::to_owned)
-        .collect();
-    words.join(" ")
 }
 
 #[cfg(not(all(feature = "ebpf", target_os = "linux")))]

@@ -160,3 +160,11 @@ pub enum LoadError {
         limits: &'static str,
     },
 }
+
+/// An error and its causes.
+#[cfg(all(feature = "ebpf", target_os = "linux"))]
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let causes: Vec<String> = causes.map(ToString::to_string).collect();
+    causes.join(": ")
+}

@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 
+use crate::flow_id::FlowId;
 use crate::sample::{Direction, DropClass, KernelTime};
-use crate::source::FlowId;
 
 /// Something that happened in the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]

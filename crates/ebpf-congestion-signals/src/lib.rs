@@ -78,6 +78,7 @@ mod ebpf;
 mod error;
 mod event;
 mod fanout;
+mod flow_id;
 mod mock;
 mod observer;
 #[cfg(feature = "recording")]
@@ -105,6 +106,7 @@ pub use ebpf::{MemoryFlow, MemorySource};
 pub use error::LoadError;
 pub use error::{EventsError, WatchError};
 pub use event::{Buffer, Crossing, DropEvent, Event, EventStream, PressureEvent};
+pub use flow_id::FlowId;
 pub use mock::{MockFlow, MockSource};
 pub use observer::{AfterSend, SendOutcome, SocketObserver, SocketSend};
 #[cfg(feature = "recording")]
@@ -117,7 +119,7 @@ pub use sample::{
 pub use signals::CongestionSignals;
 #[cfg(target_os = "linux")]
 pub use socket::{NetworkError, SocketSource};
-pub use source::{Capability, FlowId, FlowReader, SignalSource, Watch, WatchTarget};
+pub use source::{Capability, FlowReader, SignalSource, Watch, WatchTarget};
 pub use symbols::KernelSymbols;
 
 /// Share of a buffer's limit at which a [`PressureEvent`] is reported on the way up.

@@ -12,12 +12,13 @@ use parking_lot::Mutex;
 use crate::error::{EventsError, WatchError};
 use crate::event::{Event, EventStream};
 use crate::fanout::Fanout;
+use crate::flow_id::FlowId;
 use crate::observer::{AfterSend, SendOutcome, SocketObserver, SocketSend};
 use crate::sample::{
     Direction, DropClass, DropCounters, DropTable, DropsByReason, FlowSample, HostSample,
     KernelTime, LocalCongestion, QueueSample, SendCounters, SourceKind,
 };
-use crate::source::{Capability, FlowId, FlowReader, SignalSource, Watch, WatchTarget};
+use crate::source::{Capability, FlowReader, SignalSource, Watch, WatchTarget};
 
 /// A source that reports what a test scripts, on a clock of its own: at once through a
 /// [`MockFlow`], or at a time through a script. Nothing moves unless the test moves it.

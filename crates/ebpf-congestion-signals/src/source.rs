@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::error::{EventsError, WatchError};
 use crate::event::EventStream;
+use crate::flow_id::FlowId;
 use crate::observer::SocketObserver;
 use crate::sample::{
     DropsByReason, FlowSample, HostSample, LocalCongestion, SoftirqSample, SourceKind,
@@ -80,22 +81,6 @@ impl Capability {
             gives: gives.into(),
             missing,
         }
-    }
-}
-
-/// Identifies a watched flow of a source. Not used again while the source lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FlowId(u64);
-
-impl FlowId {
-    /// The identifier of this number.
-    pub const fn from_u64(id: u64) -> Self {
-        Self(id)
-    }
-
-    /// Its number.
-    pub const fn as_u64(self) -> u64 {
-        self.0
     }
 }
 

@@ -7,8 +7,9 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use crate::error::WatchError;
+use crate::flow_id::FlowId;
 use crate::sample::{FlowSample, LocalCongestion};
-use crate::source::{FlowId, FlowReader, Watch, WatchTarget};
+use crate::source::{FlowReader, Watch, WatchTarget};
 
 /// A socket, and the single remote address of it where that is what is watched.
 type Key = (u64, Option<SocketAddr>);

@@ -71,6 +71,8 @@ pub enum Bottleneck {
 pub struct PathConfig {
     /// The narrow place.
     pub bottleneck: Bottleneck,
+    /// A token bucket one hop on, besides a local bottleneck. Needs a relay.
+    pub next_hop: Option<TokenBucket>,
     /// Delay, jitter and loss. Without it the two namespaces are joined by a cable alone, and
     /// every packet that leaves the bottleneck arrives.
     pub relay: Option<RelayConfig>,
@@ -85,6 +87,7 @@ impl Default for PathConfig {
     fn default() -> Self {
         Self {
             bottleneck: Bottleneck::None,
+            next_hop: None,
             relay: None,
             mtu: 1500,
             second_peer: false,
@@ -134,6 +137,13 @@ impl Path {
         if matches!(config.bottleneck, Bottleneck::Remote(_)) && config.relay.is_none() {
             return Err(Error::Config("a remote bottleneck needs a relay"));
         }
+        if config.next_hop.is_some()
+            && (config.relay.is_none() || !matches!(config.bottleneck, Bottleneck::Local(_)))
+        {
+            return Err(Error::Config(
+                "a bucket at the next hop needs a relay and a local bottleneck",
+            ));
+        }
         if config.mtu < 1280 {
             return Err(Error::Config("IPv6 needs an MTU of at least 1,280"));
         }
@@ -160,6 +170,9 @@ impl Path {
         path.address(&path.receiver, receiver_device, End::Receiver)?;
         if let Some((namespace, device, bucket)) = path.bottleneck() {
             bucket.install(Device::find(namespace, device)?)?;
+        }
+        if let (Some(bucket), Some(router)) = (config.next_hop, &path.router) {
+            bucket.install(Device::find(router, RELAY)?)?;
         }
         Ok(path)
     }

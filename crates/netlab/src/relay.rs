@@ -295,7 +295,7 @@ impl Direction {
             let late = now.saturating_duration_since(packet.due).as_nanos();
             let late = u64::try_from(late).unwrap_or(u64::MAX);
             self.counters.worst_lateness_ns.fetch_max(late, Relaxed);
-            // Counted first: whoever has received the packet finds it counted.
+            // Counted first: the receiver of the packet finds it counted.
             self.counters.forwarded.fetch_add(1, Relaxed);
             if self.output.write(packet.bytes()).is_err() {
                 self.counters.forwarded.fetch_sub(1, Relaxed);

@@ -3,12 +3,13 @@
 use quinn_proto::congestion::{Bbr, Controller};
 
 /// How a base controller finds its window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BaseKind {
     /// It grows until it hears of congestion, then reduces: Cubic, NewReno and their like. While
     /// the cap binds it is told to be limited by the application, so that it does not grow behind
     /// the cap; a local drop is told as a congestion event.
+    #[default]
     LossBased,
     /// It measures the path and derives its window from that: BBR and its like. What it measures
     /// behind a busy local queue is the truth, and its window is bounded by it; so nothing is

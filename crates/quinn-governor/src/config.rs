@@ -7,6 +7,8 @@ use crate::base::BaseKind;
 use crate::law::constants::{
     INITIAL_LIMIT_DATAGRAMS, MAX_LIMIT_BYTES, MAX_LIMIT_CEILING, MAX_LIMIT_FLOOR, Tuning,
 };
+#[cfg(feature = "tuning")]
+use crate::mechanism::Mechanism;
 
 /// Which parts of the law work, and within what bounds. The defaults suit every sender; parts are
 /// switched off to compare, or to find out which of them did something.
@@ -28,6 +30,8 @@ pub struct GovernorConfig {
     pub(crate) base_kind: Option<BaseKind>,
     pub(crate) receive_window: Option<VarInt>,
     pub(crate) tuning: &'static Tuning,
+    #[cfg(feature = "tuning")]
+    pub(crate) without: Option<Mechanism>,
 }
 
 impl GovernorConfig {
@@ -95,6 +99,19 @@ impl GovernorConfig {
         self
     }
 
+    /// Without one mechanism, to measure what it is worth.
+    #[cfg(feature = "tuning")]
+    #[doc(hidden)]
+    pub fn without(&mut self, mechanism: Mechanism) -> &mut Self {
+        match mechanism {
+            Mechanism::Cap => self.backlog_cap = false,
+            Mechanism::LocalDrops => self.local_drops = false,
+            Mechanism::SlowStartEnd => self.slow_start_exit = false,
+            _ => self.without = Some(mechanism),
+        }
+        self
+    }
+
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
         in_range(
             "max_backlog",
@@ -122,6 +139,8 @@ impl Default for GovernorConfig {
             base_kind: None,
             receive_window: None,
             tuning: &Tuning::STANDARD,
+            #[cfg(feature = "tuning")]
+            without: None,
         }
     }
 }

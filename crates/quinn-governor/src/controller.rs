@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use ebpf_congestion_signals::Watch;
@@ -17,6 +17,7 @@ use crate::decisions::{Decisions, State, Trigger};
 use crate::governor::Governed;
 use crate::law::constants::WIRE_OVERHEAD;
 use crate::law::{self, Heard, Law, Marks, Occasion, Report, Verdict};
+use crate::mechanism::Mechanism;
 use crate::queue_limit::Observation;
 use crate::report::{Counters, GovernorReport};
 use crate::seat::{self, Seat};
@@ -185,7 +186,6 @@ impl GovernedController {
                 drained: queue.drained,
                 ran_dry: decision.ran_dry,
                 decides: decision.limit_decides,
-                acks: occasion != Occasion::Other,
                 holds: decision.limit_holds,
                 overflowed: decision.overflowed,
                 srtt: self.law.srtt(),
@@ -331,7 +331,9 @@ impl Controller for GovernedController {
                 let packets = seat::observed(&governed.watch.congestion());
                 governed.flow.observed(packets)
             };
-            if let Some(answer) = self.law.on_ack(sent, bytes, rtt.get(), observed) {
+            if let Some(answer) = self.law.on_ack(sent, bytes, rtt.get(), observed)
+                && self.seat.shared().config.has(Mechanism::Forgetting)
+            {
                 governed.on_answer(answer);
             }
             self.look_for_sight(now, sent);
@@ -381,8 +383,9 @@ impl Controller for GovernedController {
             persistent: is_persistent_congestion,
             lost_bytes,
         };
-        let in_flight = self.law.reduces_from(now, lost_bytes);
-        let (time, sent) = match self.law.on_report(now, &report) {
+        let bound = self.law.reduces_under(now, lost_bytes);
+        let heard = self.law.on_report(now, &report);
+        let (time, sent) = match heard {
             Heard::Not => return,
             _ if self.clock.is_true() => (now, sent),
             // The wrapped controller would ignore it, if it had the right time.
@@ -394,10 +397,9 @@ impl Controller for GovernedController {
         };
         self.base
             .on_congestion_event(time, sent, is_persistent_congestion, lost_bytes);
-        for _ in 0..law::constants::MAX_EXTRA_REDUCTIONS {
-            if self.base.window() < in_flight {
-                break;
-            }
+        let mut window = u64::MAX;
+        while heard == Heard::New && (bound..window).contains(&self.base.window()) {
+            window = self.base.window();
             self.reduce(now);
         }
     }
@@ -457,36 +459,30 @@ impl fmt::Debug for GovernedController {
     }
 }
 
-/// [`Marks`] that `window(&self)` can leave.
+/// [`Marks`] that `window(&self)` can leave: 0 for none, 1 for a cap, and from 2 on the queue's
+/// `drained`, whose limit held something back.
 #[derive(Debug, Default)]
-struct AtomicMarks {
-    capped: AtomicBool,
-    /// The queue's `drained` plus one; 0 for none.
-    held_by_limit: AtomicU64,
-}
+struct AtomicMarks(AtomicU64);
 
 impl AtomicMarks {
     fn load(&self) -> Marks {
+        let marks = self.0.load(Ordering::Relaxed);
         Marks {
-            capped: self.capped.load(Ordering::Relaxed),
-            held_by_limit: self.held_by_limit.load(Ordering::Relaxed).checked_sub(1),
+            capped: marks > 0,
+            held_by_limit: marks.checked_sub(2),
         }
     }
 
     fn note(&self, verdict: &Verdict) {
-        if verdict.capped {
-            self.capped.store(true, Ordering::Relaxed);
-        }
-        if let Some(drained) = verdict.held_by_limit
-            && self.held_by_limit.load(Ordering::Relaxed) == 0
-        {
-            let mark = drained.saturating_add(1);
-            self.held_by_limit.store(mark, Ordering::Relaxed);
+        let held = verdict
+            .held_by_limit
+            .map(|drained| drained.saturating_add(2));
+        if verdict.capped && self.0.load(Ordering::Relaxed) < 2 {
+            self.0.store(held.unwrap_or(1), Ordering::Relaxed);
         }
     }
 
     fn clear(&self) {
-        self.capped.store(false, Ordering::Relaxed);
-        self.held_by_limit.store(0, Ordering::Relaxed);
+        self.0.store(0, Ordering::Relaxed);
     }
 }

@@ -59,6 +59,7 @@ mod flow;
 mod governor;
 mod governors;
 mod law;
+mod mechanism;
 mod poller;
 #[cfg(feature = "qlog")]
 mod qlog;
@@ -85,6 +86,9 @@ pub use governors::{Builder, Governors, Socket};
 #[cfg(feature = "tuning")]
 #[doc(hidden)]
 pub use law::constants::Tuning;
+#[cfg(feature = "tuning")]
+#[doc(hidden)]
+pub use mechanism::Mechanism;
 #[cfg(feature = "qlog")]
 pub use qlog::DecisionLog;
 #[cfg(feature = "tuning")]

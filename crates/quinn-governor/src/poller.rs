@@ -83,7 +83,7 @@ impl Poller {
             return writable;
         }
         if paused {
-            // Believed once; if that is wrong too, the next pause comes at once.
+            // Trusted once; if that is wrong too, the next pause comes at once.
             return writable;
         }
         self.seen = full;

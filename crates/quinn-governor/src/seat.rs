@@ -7,6 +7,7 @@ use ebpf_congestion_signals::{LocalCongestion, QueueId, QueueSample, QueueState,
 use crate::governor::Governed;
 use crate::law::constants::WIRE_OVERHEAD;
 use crate::law::{Others, QueueSignals, Signals};
+use crate::mechanism::Mechanism;
 use crate::queue_limit::{QueueLimit, Sharing};
 use crate::report::Counters;
 use crate::shared::Shared;
@@ -54,6 +55,10 @@ impl Seat {
         let mut copy = Self::new(Arc::clone(&self.shared), self.flow.clone());
         (copy.counted_drops, copy.drops) = (self.counted_drops, self.drops);
         copy
+    }
+
+    fn has(&self, mechanism: Mechanism) -> bool {
+        self.shared.config.has(mechanism)
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -138,7 +143,7 @@ impl Seat {
             let shared = queue.shared.unwrap_or(own).max(own);
             let whole = queue.total.zip(queue.drained);
             let whole = whole.filter(|_| match self.others {
-                Others::Classes => self.waits,
+                Others::Classes => self.waits || !self.has(Mechanism::Classes),
                 others => others == Others::Counted,
             });
             let others = match (whole, self.others) {
@@ -166,13 +171,23 @@ impl Seat {
                 total,
                 others,
                 drained,
-                room: whole.and_then(|_| room(&queue, on_its_way)),
+                room: whole
+                    .filter(|_| self.has(Mechanism::Room))
+                    .and_then(|_| room(&queue, on_its_way)),
                 limit: limit.limit(&self.shared.config, datagram),
-                boost: limit.boost(),
+                boost: if self.has(Mechanism::Balance) {
+                    limit.boost()
+                } else {
+                    0
+                },
                 others_share: limit
                     .sharers()
                     .saturating_sub(u32::from(self.sharing.is_at(id))),
-                mean_rate: limit.mean_rate(),
+                mean_rate: if self.has(Mechanism::Weights) {
+                    limit.mean_rate()
+                } else {
+                    0
+                },
             })
         });
         Some(Signals {

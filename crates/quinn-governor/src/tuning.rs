@@ -112,10 +112,10 @@ mod tests {
 
     #[test]
     fn one_number_is_scaled_and_no_other() {
-        let scaled = Tuning::scaled("hold", 2.0).unwrap();
-        assert_eq!(scaled.hold, Duration::from_secs(2));
+        let scaled = Tuning::scaled("shrink_time", 2.0).unwrap();
+        assert_eq!(scaled.shrink_time, Duration::from_millis(64));
         let rest = Tuning {
-            hold: Tuning::STANDARD.hold,
+            shrink_time: Tuning::STANDARD.shrink_time,
             ..scaled
         };
         assert_eq!(rest, Tuning::STANDARD);

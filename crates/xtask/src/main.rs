@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod ablation;
 mod bpf;
 mod figures;
 mod first_command;
@@ -59,7 +60,10 @@ enum Task {
         #[arg(long)]
         measured: bool,
     },
-    /// Count the instructions of the hot paths under valgrind; fail if they are not the committed ones.
+    /// Switch off each mechanism of the control law, and say which bounds of the simulator's
+    /// scenarios no longer hold.
+    Ablation(ablation::Options),
+    /// Count the instructions of the hot paths under valgrind; fail if they are more than the committed ones.
     Instructions {
         /// Replace the committed figures.
         #[arg(long)]
@@ -99,6 +103,7 @@ fn run(task: Task) -> Result<ExitCode> {
         },
         Task::FirstCommand { readme } => first_command::run(&workspace(), readme)?,
         Task::Figures { measured } => figures::run(&workspace(), measured)?,
+        Task::Ablation(options) => ablation::run(&workspace(), &options)?,
         Task::Instructions { bless } => instructions::run(&workspace(), bless)?,
         Task::Kernels(options) => kernels::run(&workspace(), &options)?,
         #[cfg(all(feature = "lab", target_os = "linux"))]

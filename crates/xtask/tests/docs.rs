@@ -84,6 +84,11 @@ fn read(path: &Path) -> String {
 
 /// Every Markdown file of the project.
 fn documents() -> Vec<PathBuf> {
+    files(".md")
+}
+
+/// Every file of the project whose name ends so.
+fn files(ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut directories = vec![workspace()];
     while let Some(directory) = directories.pop() {
@@ -94,7 +99,7 @@ fn documents() -> Vec<PathBuf> {
                 if !name.starts_with('.') && name != "target" {
                     directories.push(path);
                 }
-            } else if name.ends_with(".md") {
+            } else if name.ends_with(ending) {
                 found.push(path);
             }
         }
@@ -183,6 +188,23 @@ fn no_link_is_dead() {
             if !anchor.is_empty() {
                 let has = headings(&read(&path)).contains(anchor);
                 assert!(has, "{at}: there is no heading {target}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_source_file_that_a_document_names_exists() {
+    let sources = files(".rs");
+    for document in documents() {
+        let text = read(&document);
+        let is_of_a_path = |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '_' | '-');
+        for word in text.split(|c| !is_of_a_path(c)) {
+            let word = word.trim_start_matches(['.', '/']);
+            // Not the name of a site, such as docs.rs.
+            if word.ends_with(".rs") && !word.ends_with("docs.rs") {
+                let exists = sources.iter().any(|source| source.ends_with(word));
+                assert!(exists, "{}: there is no {word}", document.display());
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Words that this project once used in a sense of its own, and what to write instead.
 //!
-//! Held against documents, against what programs print, and against documentation and public names
-//! in the source.
+//! Held against documents, against what programs print, and against comments and public names in
+//! the source.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ const PHRASES: &[(&str, &str)] = &[
     ("fellows", "flows that share"),
     ("a rule took", "a firewall dropped"),
     ("the shell of", "consumed GSO head"),
-    ("left out", "omitted; recursion misses (the kernel's name)"),
+    ("runs left out", "recursion misses (the kernel's name)"),
     ("silent reason", "NOT_SPECIFIED"),
     ("stacked device", "upper device"),
     ("on top of another", "upper device"),
@@ -132,8 +132,8 @@ fn phrases(text: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
         .copied()
 }
 
-/// The documentation in a source file, and its string literals of more than a word: paragraphs,
-/// each with the number of its first line. Of tests inside a file, and of what stands behind them,
+/// The comments in a source file, and its string literals of more than a word: paragraphs, each
+/// with the number of its first line. Of tests inside a file, and of what stands behind them,
 /// nothing.
 fn texts(source: &str) -> Vec<(usize, String)> {
     let mut texts: Vec<(usize, String)> = Vec::new();
@@ -143,15 +143,15 @@ fn texts(source: &str) -> Vec<(usize, String)> {
             break;
         }
         let line = line.trim();
-        let documentation = line.strip_prefix("///").or(line.strip_prefix("//!"));
-        match documentation {
+        let comment = line.strip_prefix("//");
+        let comment = comment.map(|text| text.trim_start_matches(['/', '!']));
+        match comment {
             Some(text) if in_paragraph => {
                 let (_, paragraph) = texts.last_mut().expect("one was begun");
                 paragraph.push('\n');
                 paragraph.push_str(text);
             }
             Some(text) => texts.push((index + 1, text.to_owned())),
-            None if line.starts_with("//") => {}
             None => {
                 // Between quotation marks; a literal that goes on in the next line is seen in parts.
                 let code = line.replace("\\\"", "");
@@ -164,7 +164,7 @@ fn texts(source: &str) -> Vec<(usize, String)> {
                 }
             }
         }
-        in_paragraph = documentation.is_some_and(|text| !text.trim().is_empty());
+        in_paragraph = comment.is_some_and(|text| !text.trim().is_empty());
     }
     texts
 }

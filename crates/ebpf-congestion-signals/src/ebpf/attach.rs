@@ -7,12 +7,13 @@ use aya::programs::{BtfTracePoint, FExit, Program, ProgramError};
 use ebpf_congestion_signals_common::ABSENT;
 
 use super::denial;
+use super::denial::is_denied;
 use super::facts::Facts;
-use super::load::{chain, not_permitted};
 use super::options::EbpfOptions;
 use super::probes::{Hook, NOTHING, PROBES, Probe};
 use crate::btf::{Btf, BtfError};
 use crate::error::LoadError;
+use crate::error::with_causes;
 use crate::source::Capability;
 
 /// Attaches every probe that the options ask for and this kernel can have; one capability each,
@@ -179,13 +180,13 @@ fn rejected(error: ProgramError) -> Refusal {
         ProgramError::LoadError {
             io_error,
             verifier_log,
-        } if not_permitted(&io_error) && verifier_log.to_string().trim().is_empty() => {
+        } if is_denied(&io_error) && verifier_log.to_string().trim().is_empty() => {
             Refusal::NotPermitted(io_error)
         }
         ProgramError::LoadError { verifier_log, .. } => Refusal::Rejected(verifier_log.to_string()),
-        ProgramError::SyscallError(call) if not_permitted(&call.io_error) => {
+        ProgramError::SyscallError(call) if is_denied(&call.io_error) => {
             Refusal::NotPermitted(call.io_error)
         }
-        other => Refusal::Rejected(chain(&other)),
+        other => Refusal::Rejected(with_causes(&other)),
     }
 }

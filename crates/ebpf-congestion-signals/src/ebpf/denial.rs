@@ -1,6 +1,7 @@
 //! Why the kernel denies a process to load probes, and what would change that.
 
 use std::fs;
+use std::io;
 
 use super::memlock;
 
@@ -30,6 +31,11 @@ struct Circumstances {
     memory_limit: Option<u64>,
     /// The kernel answered that it has no such system call.
     no_system_call: bool,
+}
+
+/// Whether the kernel denied what was asked for.
+pub(super) fn is_denied(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
 }
 
 /// The cause and the remedy, in one line. `error`: the kernel's answer.

@@ -15,41 +15,6 @@ pub(super) struct Facts {
 pub(super) struct Host {
     /// Whether sockets can be asked for their network namespace.
     pub(super) has_netns_cookie: bool,
-    pub(super) tbf: TokenBucket,
-}
-
-/// Offsets in `tbf_sched_data`, or [`ABSENT`].
-pub(super) struct TokenBucket {
-    limit: u32,
-    child: u32,
-}
-
-/// Where a token bucket has its limit and its child: most kernels have it in a module, which
-/// describes itself once it is loaded.
-pub(super) fn token_bucket(btf: &Btf) -> Result<TokenBucket, BtfError> {
-    let offsets = |btf: &Btf| {
-        let at = |path| btf.member("tbf_sched_data", path).map(|at| at.offset);
-        Ok(TokenBucket {
-            limit: at("limit")?,
-            child: at("qdisc")?,
-        })
-    };
-    match offsets(btf) {
-        Err(absence) if BtfError::is_absence(&absence) => {}
-        answer => return answer,
-    }
-    let unknown = TokenBucket {
-        limit: ABSENT,
-        child: ABSENT,
-    };
-    match Btf::from_sys_fs_with_module("sch_tbf").and_then(|btf| offsets(&btf)) {
-        Ok(offsets) => Ok(offsets),
-        Err(BtfError::Missing { .. }) => Ok(unknown),
-        Err(error) => {
-            tracing::warn!(%error, "limits of token buckets are unknown");
-            Ok(unknown)
-        }
-    }
 }
 
 /// Where software segmentation writes in `sk_buff.cb` (`SKB_GSO_CB_OFFSET`): from 6.19 on
@@ -112,8 +77,6 @@ pub(super) fn read(btf: &Btf, host: &Host) -> Result<Facts, BtfError> {
         qdisc_limit: at("Qdisc", "limit")?,
         qdisc_ops: at("Qdisc", "ops")?,
         qdisc_ops_id: at("Qdisc_ops", "id")?,
-        tbf_limit: at("Qdisc", "privdata")?.saturating_add(host.tbf.limit),
-        tbf_child: at("Qdisc", "privdata")?.saturating_add(host.tbf.child),
         skb_hash: at("sk_buff", "hash")?,
         skb_priority: at("sk_buff", "priority")?,
         skb_queue_mapping: at("sk_buff", "queue_mapping")?,

@@ -15,7 +15,7 @@ use super::mapped::FlowIndex;
 use super::reader::Reader;
 use super::socket::Identity;
 use crate::error::WatchError;
-use crate::source::FlowId;
+use crate::flow_id::FlowId;
 
 /// What is watched: a socket by its cookie, or one remote address of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

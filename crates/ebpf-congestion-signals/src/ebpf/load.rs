@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aya::maps::{Array, HashMap as BpfHashMap, MapData, MapError, Queue, RingBuf};
@@ -19,9 +20,10 @@ use super::options::{EbpfOptions, Signal};
 use super::probes::{self, NOTHING, PACKETS, PROBES};
 use super::reason_table::ReasonTable;
 use super::reasons::Reasons;
+use super::token_bucket::TokenBucket;
 use super::{denial, memlock, recursion_misses, socket};
 use crate::btf::Btf;
-use crate::error::LoadError;
+use crate::error::{LoadError, with_causes};
 use crate::source::Capability;
 
 /// The probes, as `cargo xtask bpf` builds them.
@@ -63,6 +65,7 @@ pub(super) struct Loaded {
     pub(super) ring: RingBuf<MapData>,
     pub(super) reasons: Reasons,
     pub(super) reason_table: ReasonTable,
+    pub(super) token_bucket: Arc<TokenBucket>,
     pub(super) capabilities: Vec<Capability>,
 }
 
@@ -75,7 +78,6 @@ pub(super) fn load(options: &EbpfOptions) -> Result<Loaded, LoadError> {
     let reasons = Reasons::read(&btf)?;
     let host = Host {
         has_netns_cookie: has_netns_cookie(),
-        tbf: facts::token_bucket(&btf)?,
     };
     let facts = facts::read(&btf, &host)?;
     let layout = Layout {
@@ -116,7 +118,7 @@ pub(super) fn load(options: &EbpfOptions) -> Result<Loaded, LoadError> {
         // Kernels before 5.11 hold maps against the limit of locked memory, and refuse with the
         // error that a missing capability has.
         Err(EbpfError::MapError(MapError::CreateError { io_error, .. }))
-            if not_permitted(&io_error) && memlock::lift() =>
+            if denial::is_denied(&io_error) && memlock::lift() =>
         {
             make()
         }
@@ -147,6 +149,7 @@ pub(super) fn load(options: &EbpfOptions) -> Result<Loaded, LoadError> {
         });
     };
     let reason_table = ReasonTable::new(data.fd(), options.flows).map_err(LoadError::Mmap)?;
+    let token_bucket = TokenBucket::new(typed(&mut ebpf, "TBF_CHILD")?, &btf)?;
     let ring = typed(&mut ebpf, "EVENTS")?;
     let mut sample_every: Array<MapData, u32> = typed(&mut ebpf, "SAMPLE_EVERY")?;
     sample_every
@@ -160,6 +163,7 @@ pub(super) fn load(options: &EbpfOptions) -> Result<Loaded, LoadError> {
         ring,
         reasons,
         reason_table,
+        token_bucket,
         capabilities,
     })
 }
@@ -188,13 +192,9 @@ fn is_core(reason: u32) -> bool {
     reason < CORE_REASONS
 }
 
-pub(super) fn not_permitted(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::PermissionDenied
-}
-
 fn not_loaded(error: EbpfError, layout: Layout) -> LoadError {
     let denied =
-        |error: &io::Error| not_permitted(error) || error.raw_os_error() == Some(libc::ENOSYS);
+        |error: &io::Error| denial::is_denied(error) || error.raw_os_error() == Some(libc::ENOSYS);
     let (refused, io_error) = match error {
         EbpfError::MapError(MapError::CreateError { io_error, .. }) if !denied(&io_error) => {
             return LoadError::Map {
@@ -217,20 +217,8 @@ fn not_loaded(error: EbpfError, layout: Layout) -> LoadError {
 
 fn object(error: &(dyn std::error::Error + 'static)) -> LoadError {
     LoadError::Object {
-        problem: chain(error),
+        problem: with_causes(error),
     }
-}
-
-/// An error with its causes in one line.
-pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map, LoadError> {
@@ -313,7 +301,7 @@ pub struct ProbeCost {
 fn recursion_misses_of(program: &Program) -> io::Result<Option<u64>> {
     let fd = program
         .fd()
-        .map_err(|error| io::Error::other(chain(&error)))?;
+        .map_err(|error| io::Error::other(with_causes(&error)))?;
     recursion_misses::runs(fd.as_fd())
 }
 
@@ -344,7 +332,7 @@ pub(super) fn costs(ebpf: &Ebpf) -> io::Result<Vec<ProbeCost>> {
                 recursion_misses: recursion_misses_of(program)?,
             }),
             Err(ProgramError::NotLoaded) => {}
-            Err(error) => return Err(io::Error::other(chain(&error))),
+            Err(error) => return Err(io::Error::other(with_causes(&error))),
         }
     }
     Ok(costs)

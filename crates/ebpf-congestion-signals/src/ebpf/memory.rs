@@ -19,8 +19,9 @@ use super::mapped::{FlowIndex, Slots};
 use super::source::Tells;
 use crate::error::{EventsError, WatchError};
 use crate::event::EventStream;
+use crate::flow_id::FlowId;
 use crate::sample::{DropsByReason, FlowSample, HostSample, LocalCongestion, SourceKind};
-use crate::source::{Capability, FlowId, FlowReader, SignalSource, Watch, WatchTarget};
+use crate::source::{Capability, FlowReader, SignalSource, Watch, WatchTarget};
 
 /// A source over memory of this process, read by the code that reads the probes' memory.
 #[derive(Clone, Debug)]

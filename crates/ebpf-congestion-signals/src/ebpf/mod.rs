@@ -19,6 +19,7 @@ mod recursion_misses;
 mod ring;
 mod socket;
 mod source;
+mod token_bucket;
 
 pub use load::ProbeCost;
 #[cfg(feature = "testing")]

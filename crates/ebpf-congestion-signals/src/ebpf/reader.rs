@@ -6,8 +6,9 @@ use std::sync::Arc;
 use super::flows::Flow;
 use super::mapped::{FlowIndex, Slots};
 use super::source::{Shared, Tells};
+use crate::flow_id::FlowId;
 use crate::sample::{FlowSample, LocalCongestion, SourceKind};
-use crate::source::{FlowId, FlowReader};
+use crate::source::FlowReader;
 
 /// Reads one flow's slot, and gives it back in the end.
 pub(super) struct Reader {
@@ -46,9 +47,12 @@ impl FlowReader for Reader {
         let shared = &*self.shared;
         let is_socket = !self.flow.is_peer();
         let (index, live) = (self.flow.index, shared.is_attached());
-        shared
-            .slots
-            .flow_sample(index, &shared.tells, live, is_socket)
+        let sample = (shared.slots).flow_sample(index, &shared.tells, live, is_socket);
+        let queue = sample.queue.as_ref();
+        if queue.is_some_and(|queue| queue.limit.is_none() && queue.kind.as_str() == "tbf") {
+            shared.token_bucket.look_again();
+        }
+        sample
     }
 }
 
@@ -75,6 +79,7 @@ impl Slots {
         };
         let counts_sends = tells.sends && is_socket;
         let (sent_bytes, sent_packets) = slots.sent(index);
+        let queue = slots.queue_state(index);
         FlowSample {
             source: SourceKind::Ebpf,
             taken: super::source::now(),
@@ -83,7 +88,7 @@ impl Slots {
             sent_bytes: tells.packets.then_some(sent_bytes),
             sent_packets: tells.packets.then_some(sent_packets),
             send: counts_sends.then(|| slots.send(index)),
-            queue: slots.queue_state(index),
+            queue,
             sojourn: tells.queues.then(|| slots.sojourn(index)),
             buffers: slots.buffers(index).filter(|_| tells.buffers),
             send_pressure,

@@ -20,12 +20,14 @@ use super::reader::Reader;
 use super::reason_table::ReasonTable;
 use super::reasons::Reasons;
 use super::ring::Pump;
+use super::token_bucket::TokenBucket;
 use super::{probes, socket};
 use crate::error::{EventsError, LoadError, WatchError};
 use crate::event::{Event, EventStream};
 use crate::fanout::Fanout;
+use crate::flow_id::FlowId;
 use crate::sample::{DropTable, DropsByReason, HostSample, KernelTime, SoftirqSample, SourceKind};
-use crate::source::{Capability, FlowId, SignalSource, Watch, WatchTarget};
+use crate::source::{Capability, SignalSource, Watch, WatchTarget};
 use crate::symbols::KernelSymbols;
 
 const UDP: [Socket; 2] = [Socket::Udp4, Socket::Udp6];
@@ -51,6 +53,7 @@ pub(super) struct Shared {
     process: u32,
     reasons: Reasons,
     reason_table: ReasonTable,
+    pub(super) token_bucket: Arc<TokenBucket>,
     capabilities: Vec<Capability>,
     events: Fanout,
     /// Programs and attachments; `None` once detached.
@@ -155,6 +158,7 @@ impl EbpfSource {
                 process: std::process::id(),
                 reasons: loaded.reasons,
                 reason_table: loaded.reason_table,
+                token_bucket: loaded.token_bucket,
                 capabilities: loaded.capabilities,
                 events: Fanout::new(),
                 ebpf: Mutex::new(Some(loaded.ebpf)),
@@ -181,7 +185,7 @@ impl EbpfSource {
         let mut sample_every = self.shared.sample_every.lock();
         sample_every
             .set(0, one_in.get(), 0)
-            .map_err(|error| io::Error::other(load::chain(&error)))
+            .map_err(|error| io::Error::other(crate::error::with_causes(&error)))
     }
 
     /// Other sets of these probes that are loaded on this host: each process that loads its own adds
@@ -251,6 +255,7 @@ impl Shared {
                 reason: "the probes are those of the process that this one was forked from".into(),
             });
         }
+        self.token_bucket.look_again();
         let identity = socket::identify(target.fd())?;
         let key = FlowKey {
             cookie: identity.cookie,

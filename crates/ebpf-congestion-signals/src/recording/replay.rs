@@ -11,10 +11,11 @@ use super::line::{FORMAT, Header, Line, VERSION};
 use crate::error::{EventsError, WatchError};
 use crate::event::EventStream;
 use crate::fanout::Fanout;
+use crate::flow_id::FlowId;
 use crate::sample::{
     DropsByReason, FlowSample, HostSample, KernelTime, LocalCongestion, SourceKind,
 };
-use crate::source::{Capability, FlowId, FlowReader, SignalSource, Watch, WatchTarget};
+use crate::source::{Capability, FlowReader, SignalSource, Watch, WatchTarget};
 use crate::targets::Targets;
 
 /// Why a recording cannot be replayed.

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use ebpf_congestion_signals_common::DropCounters;
 
 use super::truesize::Weight;
+use crate::flow_id::FlowId;
 use crate::observer::SocketSend;
-use crate::source::FlowId;
 
 /// Counters of a flow. Written under the lock of its socket's books, read without.
 #[derive(Debug)]

@@ -41,7 +41,7 @@ impl Observer {
         }
         look(&self.shared, &self.state, &self.descriptor);
         // What others of the program have in the queue is old where they have not reported since.
-        for other in self.shared.company(&self.state) {
+        for other in self.shared.competing(&self.state) {
             if other.is_due(now)
                 && let Some(descriptor) = other.descriptor()
             {

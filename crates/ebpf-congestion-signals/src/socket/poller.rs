@@ -124,8 +124,8 @@ impl Looking {
         if waiting.is_empty() {
             return false;
         }
-        // Also those that do not wait, as far as known: in which queue they are decides whose company
-        // they are.
+        // Also those that do not wait, as far as known: they are competing traffic of others in their
+        // queue.
         for socket in shared.sockets(|socket| socket.is_observed() && socket.flow.own() > 0) {
             self.route(shared, &socket, now);
             let is_stale = socket.looked().is_none_or(|at| now.since(at) > STALE);

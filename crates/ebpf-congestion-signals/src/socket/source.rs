@@ -22,12 +22,13 @@ use super::{capabilities, host};
 use crate::error::{EventsError, WatchError};
 use crate::event::EventStream;
 use crate::fanout::Fanout;
+use crate::flow_id::FlowId;
 use crate::observer::SocketObserver;
 use crate::sample::{
     Direction, DropClass, DropTable, DropsByReason, FlowSample, HostSample, LocalCongestion,
     PressureSample, QueueId, QueueSample, SendCounters, SourceKind,
 };
-use crate::source::{Capability, FlowId, FlowReader, SignalSource, Watch, WatchTarget};
+use crate::source::{Capability, FlowReader, SignalSource, Watch, WatchTarget};
 
 /// Signals from what a program may know of its own sockets: no privilege, no probes.
 ///
@@ -59,7 +60,7 @@ pub(super) struct Shared {
 }
 
 /// Sockets that are looked at together with one that reports, at most.
-const COMPANY: usize = 8;
+const COMPETING: usize = 8;
 
 /// A socket that somebody watches or observes.
 struct Watched {
@@ -127,17 +128,17 @@ impl Shared {
     }
 
     /// Some of the observed sockets that wait in the same queue as this one, others at each call.
-    pub(super) fn company(&self, of: &SocketState) -> impl Iterator<Item = Arc<SocketState>> {
+    pub(super) fn competing(&self, of: &SocketState) -> impl Iterator<Item = Arc<SocketState>> {
         let observed = self.observed.read();
         let count = observed.len();
-        let first = self.next.fetch_add(COMPANY, Ordering::Relaxed);
-        let company: [Option<Arc<SocketState>>; COMPANY] = std::array::from_fn(|place| {
+        let first = self.next.fetch_add(COMPETING, Ordering::Relaxed);
+        let competing: [Option<Arc<SocketState>>; COMPETING] = std::array::from_fn(|place| {
             // Each once, this one not.
             let index = (place < count).then(|| first.wrapping_add(place) % count)?;
             let state = observed[index].upgrade()?;
             (state.queue() == of.queue() && !std::ptr::eq(&*state, of)).then_some(state)
         });
-        company.into_iter().flatten()
+        competing.into_iter().flatten()
     }
 
     /// A socket waits: its queue is to be listed.

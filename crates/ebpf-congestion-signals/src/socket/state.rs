@@ -345,7 +345,7 @@ impl SocketState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::FlowId;
+    use crate::flow_id::FlowId;
 
     fn state() -> SocketState {
         let identity = Identity {

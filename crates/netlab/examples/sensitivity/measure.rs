@@ -99,13 +99,28 @@ pub(crate) fn ablation<S: Subject>(
     });
     let standard = &rows[0];
     let mut text = String::new();
-    writeln!(text, "| switched off | by | changes from | to |")?;
-    writeln!(text, "| --- | --- | --- | --- |")?;
+    writeln!(text, "| mechanism | without it | what changes |")?;
+    writeln!(text, "| --- | --- | --- |")?;
     for (variation, row) in variations[1..].iter().zip(&rows[1..]) {
         let Variation { name, value, .. } = variation;
-        let before = changes(figures, row, standard);
-        let after = changes(figures, standard, row);
-        writeln!(text, "| {name} | `{value}` | {before} | {after} |")?;
+        let changed = figures.iter().zip(standard).zip(row);
+        let changed: Vec<String> = changed
+            .filter(|((figure, standard), value)| {
+                let change = (*value - **standard).abs();
+                change >= figure.matters || change.is_nan()
+            })
+            .map(|((figure, standard), value)| {
+                let Figure { name, unit, .. } = figure;
+                format!("{name} {standard:.2} to {value:.2} {unit}")
+                    .trim_end()
+                    .into()
+            })
+            .collect();
+        let changed = match &changed[..] {
+            [] => "nothing".into(),
+            changed => changed.join(", "),
+        };
+        writeln!(text, "| {name} | {value} | {changed} |")?;
     }
     Ok(text)
 }

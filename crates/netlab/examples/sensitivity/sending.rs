@@ -1,15 +1,16 @@
 //! The sending law: Cubic in the simulator's scenarios of a sender whose own host is the bottleneck.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use netlab::sim::scenarios::{self, Bottleneck, Kind};
 use netlab::sim::{
-    Control, EndManner, Outcome, Process, Scenario, SharedFactory, SignalConfig, TcpLaw, TcpSpec,
-    Watching,
+    Control, EndManner, Outage, Outcome, Process, Scenario, SharedFactory, SignalConfig, Stalls,
+    TcpLaw, TcpSpec, Watching,
 };
-use quinn_governor::{GovernorConfig, Governors, Tuning};
-use quinn_proto::congestion::CubicConfig;
+use quinn_governor::{GovernorConfig, Governors, Mechanism, Tuning};
+use quinn_proto::congestion::{BbrConfig, CubicConfig};
 
 use super::measure::{Figure, Subject, Variation};
 
@@ -58,53 +59,21 @@ pub(crate) fn variations() -> Vec<Variation<GovernorConfig>> {
     variations
 }
 
-/// The standard, and then each mechanism switched off, by a number that leaves it without effect.
+/// The standard, and then each mechanism switched off.
 pub(crate) fn ablations() -> Vec<Variation<GovernorConfig>> {
-    const NEVER: f64 = 1e6;
-    let off = [
-        ("small batches", "batch_time", NEVER),
-        ("matching others", "crowd_time", NEVER),
-        ("matching only a crowd", "crowd_time", 0.0),
-        ("matching less than all", "match_margin_divisor", NEVER),
-        ("weights", "max_weight", 0.5),
-        ("slow start behind the cap", "slow_start_cover", 0.0),
-        ("slow release and growth", "release_rounds", 0.125),
-        ("memory of an overflow", "overflow_memory", 0.0),
-        ("tolerated idle time", "idle_divisor", NEVER / 1e3),
-        ("shrinking by what nobody needed", "hold", NEVER),
-        ("bursts are no backlog", "outgrown_bursts", 0.0),
-        ("waiting for a standing queue", "standing_max", 0.0),
-        ("going on unused for two rounds", "unused_rounds", 0.0),
-    ];
     let standard = GovernorConfig::default();
-    let mut variations = vec![Variation::standard(standard)];
-    for (mechanism, name, factor) in off {
-        let tuning = Tuning::scaled(name, factor).expect("a number of the law");
+    let without = Mechanism::ALL.iter().map(|mechanism| {
         let mut config = standard;
-        config.tuning(Box::leak(Box::new(tuning)));
-        variations.push(Variation {
-            name: mechanism.to_owned(),
-            value: name.to_owned(),
+        config.without(*mechanism);
+        Variation {
+            name: mechanism.name().into(),
+            value: mechanism.without().into(),
             subject: config,
-        });
-    }
-    for (mechanism, switch) in [
-        (
-            "the cap",
-            GovernorConfig::backlog_cap as fn(&mut _, bool) -> &mut _,
-        ),
-        ("local drops", GovernorConfig::local_drops),
-        ("slow start's end", GovernorConfig::slow_start_exit),
-    ] {
-        let mut config = standard;
-        switch(&mut config, false);
-        variations.push(Variation {
-            name: mechanism.to_owned(),
-            value: "off".to_owned(),
-            subject: config,
-        });
-    }
-    variations
+        }
+    });
+    std::iter::once(Variation::standard(standard))
+        .chain(without)
+        .collect()
 }
 
 /// What is measured.
@@ -141,6 +110,21 @@ pub(crate) fn figures() -> Vec<Figure<Control>> {
         figure("tenth missed", "Mbit/s", 0.4, missing_more, goodput),
         figure("10 ms late", "Mbit/s", 0.4, late, goodput),
         figure("contradictory", "Mbit/s", 0.4, contradictory, goodput),
+        figure("sibling p50", "ms", 1.0, sibling, p50),
+        figure("beside BBR", "share", 0.05, beside_bbr, share),
+        figure(
+            "moves to 60M lost",
+            "",
+            10.0,
+            moves_to_a_short_queue,
+            remote_drops,
+        ),
+        figure("upload", "ms", 5.0, upload, completion),
+        figure("after an outage", "Mbit/s", 0.4, outage, goodput),
+        figure("one product lost", "", 4.0, one_product, lost),
+        figure("limit hidden lost", "", 4.0, limit_hidden, lost),
+        figure("3 stalled p50", "ms", 2.0, stalled_processes, late_p50),
+        figure("100 ms late", "Mbit/s", 1.0, very_late, goodput),
     ]
 }
 
@@ -196,6 +180,63 @@ fn unseen(control: Control) -> Scenario {
 
 fn moves_on(control: Control) -> Scenario {
     scenarios::moves_on(Kind::Bucket, control, 80_000_000, 200_000)
+}
+
+/// The next hop's queue is overrun by what a round trip adds.
+fn moves_to_a_short_queue(control: Control) -> Scenario {
+    scenarios::moves_on(Kind::Bucket, control, 60_000_000, 100_000)
+}
+
+fn sibling(control: Control) -> Scenario {
+    scenarios::sibling(Kind::Device, control)
+}
+
+fn beside_bbr(control: Control) -> Scenario {
+    let bbr = Control::stock(BbrConfig::default());
+    scenarios::beside(Kind::Bucket, control, &[bbr]).lasting(Duration::from_secs(8))
+}
+
+fn upload(control: Control) -> Scenario {
+    scenarios::ack_flood(Kind::Bucket, control)
+}
+
+fn outage(control: Control) -> Scenario {
+    let outage = Outage {
+        at: scenarios::OUTAGE,
+        lasting: Duration::from_secs(2),
+        passes: 1_232,
+        deaf: false,
+    };
+    scenarios::outage(Kind::Bucket, control, outage)
+}
+
+fn one_product(control: Control) -> Scenario {
+    cell(50_000_000, 1.0, control)
+}
+
+/// A queue of a few packets that tells nothing of its limit.
+fn limit_hidden(control: Control) -> Scenario {
+    let mut scenario = tiny(control);
+    scenario.signals.hides_limit = true;
+    scenario
+}
+
+/// Processes whose processors are wanted by others, after a TCP flow has gone.
+fn stalled_processes(control: Control) -> Scenario {
+    let others = [control.another(), control.another()];
+    let mut tcp = TcpSpec::plain(TcpLaw::Cubic);
+    tcp.end = Some(Duration::from_secs(4));
+    let mut scenario = scenarios::beside(Kind::Bucket, control, &others).competitor(tcp);
+    let ms = Duration::from_millis;
+    scenario.host.stalls = Some(Stalls::new(ms(20), ms(1), ms(4)));
+    scenario.trace_interval = Some(ms(10));
+    scenario.lasting(Duration::from_secs(10))
+}
+
+fn very_late(control: Control) -> Scenario {
+    faulty(control, |signals| {
+        signals.delay = Duration::from_millis(100);
+    })
 }
 
 fn responses(control: Control) -> Scenario {
@@ -286,7 +327,14 @@ fn share(outcome: &Outcome) -> f64 {
 /// Ten round trips after the rate fell, for a second.
 fn after_the_fall(outcome: &Outcome) -> f64 {
     let from = scenarios::RATE_STEPS[0] + 10 * scenarios::ROUND_TRIP;
-    let range = from.as_secs_f64()..from.as_secs_f64() + 1.0;
+    traced_p50(outcome, from.as_secs_f64()..from.as_secs_f64() + 1.0)
+}
+
+fn late_p50(outcome: &Outcome) -> f64 {
+    traced_p50(outcome, 6.0..10.0)
+}
+
+fn traced_p50(outcome: &Outcome, range: Range<f64>) -> f64 {
     let rows = outcome.trace.of_flow(0);
     let mut rtts: Vec<f64> = rows
         .filter(|row| range.contains(&row.time))

@@ -54,6 +54,7 @@ impl Table {
 
     /// What must hold.
     pub(crate) fn holds(&mut self, what: &str, figure: f64, bound: Bound) {
+        self.report(what, figure, bound);
         let line = self.line(what, figure, bound);
         if bound.holds(figure) {
             println!("{line}  ok");
@@ -65,10 +66,21 @@ impl Table {
 
     /// A goal that is not reached everywhere, and what must hold all the same.
     pub(crate) fn aims(&mut self, what: &str, figure: f64, goal: Bound, bound: Bound) {
+        self.report(what, figure, goal);
         let verdict = if goal.holds(figure) { "met" } else { "MISSED" };
         println!("{}  {verdict}", self.line(what, figure, goal));
         if !bound.holds(figure) {
-            self.holds(what, figure, bound);
+            let line = self.line(what, figure, bound);
+            println!("{line}  BROKEN");
+            self.broken.push(line);
+        }
+    }
+
+    /// A row for a program to read, where all figures are wanted.
+    fn report(&self, what: &str, figure: f64, bound: Bound) {
+        if reports() {
+            let (bound, holds) = (bound.text(), bound.holds(figure));
+            println!("ROW\t{}\t{what}\t{figure:.3}\t{bound}\t{holds}", self.name);
         }
     }
 
@@ -77,8 +89,7 @@ impl Table {
     /// When something that must hold did not; not where the environment has `SCENARIOS_REPORT`,
     /// because all figures are wanted (an ablation).
     pub(crate) fn finish(self) {
-        let reports = std::env::var_os("SCENARIOS_REPORT").is_some();
-        assert!(reports || self.broken.is_empty(), "{:#?}", self.broken);
+        assert!(reports() || self.broken.is_empty(), "{:#?}", self.broken);
     }
 
     fn line(&self, what: &str, figure: f64, bound: Bound) -> String {
@@ -88,6 +99,11 @@ impl Table {
             bound.text()
         )
     }
+}
+
+/// Whether all figures are wanted, as of an ablation.
+pub(crate) fn reports() -> bool {
+    std::env::var_os("SCENARIOS_REPORT").is_some()
 }
 
 pub(crate) fn ms(time: Duration) -> f64 {

@@ -4,8 +4,26 @@ use std::sync::Arc;
 use std::thread;
 
 use netlab::sim::{Control, Outcome, Process, Scenario, SharedFactory};
-use quinn_governor::Governors;
+use quinn_governor::{GovernorConfig, Governors, Mechanism, Tuning};
 use quinn_proto::congestion::{BbrConfig, CubicConfig, NewRenoConfig};
+
+/// The law as it is; or what the environment says: `SCENARIOS_WITHOUT` one of its mechanisms, or with
+/// a number changed by `SCENARIOS_NUMBER=name*factor`.
+fn config() -> GovernorConfig {
+    let mut config = GovernorConfig::default();
+    if let Ok(name) = std::env::var("SCENARIOS_WITHOUT") {
+        let mut all = Mechanism::ALL.iter();
+        let mechanism = all.find(|mechanism| mechanism.name() == name);
+        config.without(*mechanism.expect("a mechanism of the law"));
+    }
+    if let Ok(change) = std::env::var("SCENARIOS_NUMBER") {
+        let (name, factor) = change.split_once('*').expect("name*factor");
+        let factor = factor.parse().expect("a factor");
+        let tuning = Tuning::scaled(name, factor).expect("a number of the law");
+        config.tuning(Box::leak(Box::new(tuning)));
+    }
+    config
+}
 
 /// A base controller with its name.
 #[derive(Clone)]
@@ -48,8 +66,10 @@ impl Base {
     /// Under a governor, all flows in one process.
     pub(crate) fn governed(&self) -> Control {
         let base = Arc::clone(&self.factory);
+        let config = config();
         Control::Governed(Process::new(move |context| {
             let governors = Governors::builder(context.source())
+                .config(config)
                 .base(context.observed_base(Arc::clone(&base)))
                 .build()
                 .expect("the default configuration is valid");

@@ -17,7 +17,8 @@ pub(crate) const WIRE_OVERHEAD: u64 = 62;
 
 /// Where a queue's limit starts, datagrams. The least that lets sending go on while the
 /// acknowledgement of a pair is on its way, two pairs. The limit finds its size from here on
-/// within milliseconds where it is too small and within [`Tuning::hold`] where it is too large.
+/// within milliseconds where it is too small, and by a datagram each [`Tuning::shrink_time`] where it
+/// is too large.
 pub(crate) const INITIAL_LIMIT_DATAGRAMS: u64 = 4;
 
 /// Upper bound of a queue's limit, bytes, unless set otherwise: what Linux lets one TCP socket keep
@@ -33,10 +34,6 @@ pub(crate) const MAX_LIMIT_CEILING: u64 = 64 << 20;
 
 /// Round trip assumed before the first is measured (RFC 9002 section 6.2.2).
 pub(crate) const INITIAL_RTT: Duration = Duration::from_millis(333);
-
-/// Reductions besides the first that a loss may ask for: each is to 0.7 or a half, so three end a
-/// window of three to sixteen times what was in flight.
-pub(crate) const MAX_EXTRA_REDUCTIONS: u32 = 3;
 
 /// What quinn's pacer lets out at once (connection/pacing.rs): what 5/4 of the window a round trip
 /// gives in 2 ms, and ten datagrams at least. Facts of quinn, nothing to choose.
@@ -71,9 +68,6 @@ tuning! {
     /// bursts of 2 ms (connection/pacing.rs), so a queue that outlives two of them does not drain
     /// between them; it is also what CoDel calls a standing queue (RFC 8289 section 4.4: 5 ms).
     standing_max: Duration = Duration::from_millis(5);
-
-    /// The same, at least: below a millisecond timers and schedulers decide, not the queue.
-    standing_min: Duration = Duration::from_millis(1);
 
     /// Bursts of the pacer that a queue must hold to count as the bottleneck before it has stood
     /// for long: slow start can fill a short queue within [`Tuning::standing_max`]. One is on its
@@ -128,20 +122,8 @@ tuning! {
     /// runs dry after every datagram whatever is done.
     min_limit_datagrams: u64 = 2;
 
-    /// How long a backlog must have been more than needed before the limit shrinks by all of it.
-    /// One second, as in Linux's dynamic queue limits (`lib/dynamic_queue_limits.c`): long against
-    /// the rhythm of acknowledgements on any path, short against a transfer. Half lets the limit
-    /// follow bursts with gaps of half a second; double keeps for two seconds what a hiccup raised.
-    hold: Duration = Duration::from_secs(1);
-
-    /// Part of the time that the link may have nothing to send because of the limit, as a divisor:
-    /// 0.8%. A limit that tolerates none has to allow for the longest gap between acknowledgements
-    /// that ever comes, and everything waits in a queue of that length.
-    idle_divisor: u32 = 128;
-
-    /// Idle time that must have been left unused before the limit shrinks by a datagram: with
-    /// [`Tuning::idle_divisor`] that is once in 32 ms, a round trip or a few of most paths. Double
-    /// shrinks half as fast; half would answer to what single acknowledgements bring.
-    idle_step: Duration = Duration::from_micros(250);
-
+    /// How long a queue's limit must have held something back, with the link never idle because of it,
+    /// before it shrinks by a datagram: a round trip or a few of most paths. Half and double move
+    /// where it comes to rest: where the link has nothing to send for a moment once in this time.
+    shrink_time: Duration = Duration::from_millis(32);
 }

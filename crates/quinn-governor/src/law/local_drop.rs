@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::signals::Signals;
 use super::{Law, QueueSignals};
 use crate::base::BaseKind;
+use crate::mechanism::Mechanism;
 
 /// Follows the kernel's counter of the flow's packets that its queue dropped.
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,6 +69,6 @@ impl Law {
     /// Whether a batch of so many bytes is more than an acknowledgement alone, which QUIC does not
     /// count as in flight (RFC 9002 section 2). They are a few dozen bytes.
     pub(super) fn counts_for_congestion(&self, bytes: u64) -> bool {
-        bytes.saturating_mul(2) >= self.mtu
+        bytes.saturating_mul(2) >= self.mtu || !self.config.has(Mechanism::AckDrops)
     }
 }

@@ -26,13 +26,14 @@ use constants::INITIAL_RTT;
 use local_drop::LocalDrops;
 use reductions::Reductions;
 use rounds::Rounds;
-use standing::{Crowd, Standing, Unseen, is_half_full, outgrows_bursts};
+use standing::{Crowd, Standing, Unseen, is_half_full, least_time, outgrows_bursts};
 use still::Still;
 use target::{Sender, Target};
 use trust::Trust;
 
 use crate::base::BaseKind;
 use crate::config::GovernorConfig;
+use crate::mechanism::Mechanism;
 
 pub(crate) use exchange::{Answer, Base, Decision, Marks, Observed, Occasion, Sent, Verdict};
 pub(crate) use reductions::{Heard, Report};
@@ -54,7 +55,7 @@ mod tests;
 mod trust;
 
 /// The law's state for one controller.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Law {
     config: GovernorConfig,
     kind: BaseKind,
@@ -80,8 +81,8 @@ pub(crate) struct Law {
     /// In flight that is kept up: what the path is known to hold, while the queue has room; and
     /// what it was, while the sample stands still.
     kept_in_flight: u64,
-    /// The most that may be in flight besides the queue: a sixteenth more than in the last round trip.
-    most_besides: u64,
+    /// The most that may be in flight besides the queue, if it is bounded: a sixteenth more than in the last round trip.
+    most_besides: Option<u64>,
     /// When the cap last held something back, and the queue's `drained` then.
     last_held: Option<(Instant, u64)>,
     crowd: Crowd,
@@ -98,9 +99,10 @@ pub(crate) struct Law {
 }
 
 /// How far the law is in force.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Mode {
     /// Not: base decides alone.
+    #[default]
     Free,
     /// The window is capped by what stands in the queue.
     Engaged,
@@ -113,31 +115,11 @@ impl Law {
         Self {
             config,
             kind: config.base_kind.unwrap_or(kind),
-            mode: Mode::Free,
             mtu: u64::from(mtu),
-            in_flight: 0,
             srtt: INITIAL_RTT,
-            trust: Trust::default(),
-            standing: Standing::default(),
-            reductions: Reductions::default(),
-            rounds: Rounds::default(),
             local_drops: LocalDrops::from(start),
             policy_drops_seen: start.policy_drops,
-            ruled_out: None,
-            overflowed: None,
-            within_limit: false,
-            still: Still::default(),
-            cap: 0,
-            kept_in_flight: 0,
-            most_besides: u64::MAX,
-            last_held: None,
-            crowd: Crowd::default(),
-            unseen: Unseen::default(),
-            last_look: None,
-            ack_clock: false,
-            app_limited: false,
-            capped: false,
-            own_limit: false,
+            ..Self::default()
         }
     }
 
@@ -150,7 +132,7 @@ impl Law {
             // What the old path held says nothing of the new one.
             rounds: Rounds::default(),
             kept_in_flight: 0,
-            most_besides: u64::MAX,
+            most_besides: None,
             ..self.clone()
         }
     }
@@ -207,7 +189,7 @@ impl Law {
             Mode::Free => ((u64::MAX, None), u64::MAX),
             Mode::Releasing { window, .. } => ((window, None), u64::MAX),
             Mode::Engaged => {
-                let batch = if self.ruled_out.is_some() {
+                let batch = if self.ruled_out.is_some() || !self.has(Mechanism::SmallBatches) {
                     u64::MAX
                 } else {
                     batch_window(self.in_flight, self.mtu, self.rate(), self.config.tuning)
@@ -253,9 +235,9 @@ impl Law {
         }
 
         let tuning = self.config.tuning;
-        let trusted = signals.live && self.trust.holds();
+        let trusted = signals.live && (self.trust.holds() || !self.has(Mechanism::Trust));
         let dropped = self.local_congestion(now, signals);
-        if signals.policy_drops > self.policy_drops_seen {
+        if signals.policy_drops > self.policy_drops_seen && self.has(Mechanism::WholeBatches) {
             self.policy_drops_seen = signals.policy_drops;
             self.ruled_out = Some(now);
         } else {
@@ -269,35 +251,53 @@ impl Law {
         let rate = self.rate();
         let holds = signals
             .queue
-            .is_none_or(|queue| self.unseen.allows(now, &queue, rate, tuning));
+            .is_none_or(|queue| self.unseen.allows(now, &queue, rate, tuning))
+            || !self.config.has(Mechanism::LettingGo);
         match signals.queue {
             Some(queue) if trusted && holds && self.config.backlog_cap => {
                 // In slow start a window is up to twice what is in flight; more of it is not
                 // used, and paces nothing.
                 let used = base.window.min(self.in_flight.saturating_mul(2));
-                let outgrown = outgrows_bursts(&queue, used, self.mtu, self.srtt, tuning);
-                let standing = self.standing.look(now, &queue, self.srtt, tuning) || outgrown;
+                let outgrown = outgrows_bursts(&queue, used, self.mtu, self.srtt, tuning)
+                    && self.has(Mechanism::Outgrown);
+                let standing = self.standing.look(now, &queue, self.srtt, tuning)
+                    || outgrown
+                    || !self.has(Mechanism::Standing) && queue.total > 0;
                 self.crowd.look(now, self.standing.time(now), tuning);
                 self.rounds
                     .look(now, self.in_flight, queue.own, self.srtt, tuning);
                 self.most_besides = match self.kind {
-                    BaseKind::LossBased if !base.slow_start => self.rounds.growth(tuning),
-                    _ => u64::MAX,
+                    BaseKind::LossBased if !base.slow_start && self.has(Mechanism::Growth) => {
+                        self.rounds.growth(tuning)
+                    }
+                    _ => None,
                 };
-                let fits = self
-                    .rounds
-                    .refill(&queue, self.in_flight, self.app_limited, outgrown);
+                let fits = self.rounds.refill(
+                    &queue,
+                    self.in_flight,
+                    self.app_limited && self.config.has(Mechanism::PauseRefill),
+                    outgrown,
+                );
                 // A queue that overflows holds no burst of the pacer.
-                let fits = if self.overflows(now) { 0 } else { fits };
+                let fits = if self.overflows(now) || !self.has(Mechanism::Refill) {
+                    0
+                } else {
+                    fits
+                };
                 let kept = self
                     .still
                     .look(now, signals, queue.total, self.in_flight, self.srtt);
+                let kept = if self.has(Mechanism::KeptFlight) {
+                    kept
+                } else {
+                    0
+                };
                 self.kept_in_flight = fits.max(kept);
                 if self.mode == Mode::Engaged {
                     decision.ran_dry = self.follow_hold(now, &queue, marks, occasion);
                 } else if dropped
                     || self.may_hold(&queue)
-                        && (standing || is_half_full(&queue) || queue.others_share > 0)
+                        && (standing || is_half_full(&queue) && self.has(Mechanism::HalfFull))
                 {
                     self.mode = Mode::Engaged;
                     self.last_held = Some((now, queue.drained));
@@ -384,7 +384,7 @@ impl Law {
     /// not grow behind the cap. In slow start it may, until its window covers the cap even when
     /// halved.
     pub(crate) fn hides_growth(&self, base: Base) -> bool {
-        if self.kind == BaseKind::ModelBased || !self.capped {
+        if self.kind == BaseKind::ModelBased || !self.capped || !self.has(Mechanism::HiddenGrowth) {
             return false;
         }
         let grows_on = self.leaves_slow_start(base) && base.window < self.covered();
@@ -394,7 +394,7 @@ impl Law {
     /// Whether time passes for base although it must not grow: where others fill the queue it is
     /// held back as by any congestion.
     pub(crate) fn stops_clock(&self, base: Base) -> bool {
-        self.own_limit && self.hides_growth(base)
+        self.own_limit && self.hides_growth(base) && self.has(Mechanism::Clock)
     }
 
     /// A batch of acknowledgements is complete; whether base is to leave slow start.
@@ -408,15 +408,15 @@ impl Law {
             && self.reductions.is_due(now, self.srtt)
     }
 
-    /// Of a loss beyond this host: what was in flight, from which base is to reduce (RFC 5681
-    /// section 3.1). Its own window was not in force, and may be more than the path holds.
-    pub(crate) fn reduces_from(&self, now: Instant, lost_bytes: u64) -> u64 {
+    /// Of a loss beyond this host: three quarters of what was in flight lately, which base is to come
+    /// under (RFC 5681 section 3.1 reduces from there). Its own window was not in force, and may be
+    /// more than the path holds.
+    pub(crate) fn reduces_under(&self, now: Instant, lost_bytes: u64) -> u64 {
         let elsewhere = !self.is_free() && self.standing.idle(now) >= self.srtt;
-        if elsewhere && self.kind == BaseKind::LossBased && lost_bytes > 0 {
-            let in_flight = self.in_flight.saturating_add(lost_bytes);
-            in_flight - in_flight / 4
-        } else {
-            u64::MAX
+        let counts = self.kind == BaseKind::LossBased && lost_bytes > 0;
+        match self.rounds.peak() {
+            peak if elsewhere && counts && self.has(Mechanism::FlightReduction) => peak - peak / 4,
+            _ => u64::MAX,
         }
     }
 
@@ -431,6 +431,10 @@ impl Law {
 
     pub(crate) fn on_mtu_update(&mut self, mtu: u16) {
         self.mtu = u64::from(mtu);
+    }
+
+    fn has(&self, mechanism: Mechanism) -> bool {
+        self.config.has(mechanism)
     }
 
     /// What is sent, bytes a second.
@@ -448,7 +452,8 @@ impl Law {
         Sender {
             mtu: self.mtu,
             rate: self.rate(),
-            crowded: self.crowd.is_there(),
+            crowded: (self.crowd.is_there() || !self.has(Mechanism::Crowd))
+                && self.has(Mechanism::Matching),
         }
     }
 
@@ -458,7 +463,8 @@ impl Law {
             Some(queue) if signals.live => {
                 let target = Target::of(&queue, &self.sender(), self.config.tuning);
                 let cap = self.in_flight.saturating_add(target.allowance);
-                let cap = cap.min(self.most_besides.saturating_add(target.share));
+                let most = self.most_besides.unwrap_or(u64::MAX);
+                let cap = cap.min(most.saturating_add(target.share));
                 (cap.max(self.kept_in_flight), Some(target))
             }
             _ => (self.cap, None),
@@ -468,7 +474,7 @@ impl Law {
     /// Whether a sender that is held back will be woken before the link has nothing to send: by
     /// acknowledgements, which do not come right after a pause. Others in the queue keep it busy.
     fn may_hold(&self, queue: &QueueSignals) -> bool {
-        self.ack_clock || queue.total > queue.own
+        self.ack_clock || queue.total > queue.own || !self.has(Mechanism::AckClock)
     }
 
     /// Follows whether the cap holds anything back: whether the queue ran empty meanwhile, which
@@ -496,10 +502,11 @@ impl Law {
         {
             let time = now.saturating_duration_since(held);
             let rounds = self.srtt.saturating_mul(tuning.unused_rounds);
-            let unused = time >= rounds.max(tuning.standing_min) && !self.overflows(now);
+            let unused = time >= rounds.max(least_time(tuning)) && !self.overflows(now);
             let paused = self.in_flight < self.mtu && self.app_limited && queue.others_share == 0;
             let app_limited = occasion == Occasion::Acks { app_limited: true };
-            if paused || unused && app_limited {
+            if !self.has(Mechanism::Ending) {
+            } else if paused || unused && app_limited {
                 self.mode = Mode::Free;
             } else if unused {
                 self.let_go(now);
@@ -510,8 +517,10 @@ impl Law {
 
     /// Whether the queue overflowed lately.
     fn overflows(&self, now: Instant) -> bool {
-        self.overflowed
-            .is_some_and(|at| self.is_remembered(at, now))
+        self.has(Mechanism::OverflowMemory)
+            && self
+                .overflowed
+                .is_some_and(|at| self.is_remembered(at, now))
     }
 
     fn is_remembered(&self, at: Instant, now: Instant) -> bool {
@@ -528,6 +537,9 @@ impl Law {
                 window: window.max(self.least_window()),
                 since: now,
             };
+            if !self.has(Mechanism::Release) {
+                self.mode = Mode::Free;
+            }
         }
         self.kept_in_flight = 0;
         self.standing = Standing::default();

@@ -48,7 +48,7 @@ impl Standing {
         };
         let busy = self.busy.get_or_insert(first);
         let time = now.saturating_duration_since(busy.since);
-        let least = tuning.standing_min.min(tuning.standing_max);
+        let least = least_time(tuning);
         if time >= least {
             self.stood = Some(now);
         }
@@ -68,6 +68,11 @@ impl Standing {
             .map(|busy| now.saturating_duration_since(busy.since))
             .unwrap_or_default()
     }
+}
+
+/// What is shorter is decided by timers and schedulers, not by the queue: a quarter of the longest.
+pub(crate) fn least_time(tuning: &Tuning) -> Duration {
+    tuning.standing_max / 4
 }
 
 /// Whether others keep the queue from ever running empty.

@@ -4,14 +4,15 @@
 //! It finds its size like the dynamic limits that Linux keeps for a network device's ring (byte
 //! queue limits, `lib/dynamic_queue_limits.c`): the least that keeps the link busy. It grows by a
 //! datagram when the link had nothing to send after the limit had held a datagram back that would
-//! have been sent otherwise. It shrinks by what was in the queue all the time, which nobody needed,
-//! and halves when the queue overflowed all the same.
+//! have been sent otherwise. It shrinks by one for each [`Tuning::shrink_time`] in which that did
+//! not happen, and halves when the queue overflowed all the same.
 //!
-//! Unlike those limits it tolerates a little idle time, and shrinks by a datagram while there is
-//! less: a ring is refilled by an interrupt, this queue by acknowledgements, whose gaps have no
-//! bound. A limit that allowed for every gap would let bursts grow, which make gaps, which make
-//! bursts. An empty queue for any other reason (nothing to send, base's window, the pacer) does not
-//! count.
+//! So it comes to rest where the link has nothing to send for a moment once in that time. A limit
+//! that allowed for every gap between acknowledgements would let bursts grow, which make gaps, which
+//! make bursts. An empty queue for any other reason (nothing to send, base's window, the pacer) does
+//! not count.
+//!
+//! [`Tuning::shrink_time`]: crate::law::constants::Tuning::shrink_time
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use parking_lot::Mutex;
 
 use crate::config::GovernorConfig;
 use crate::law::match_of;
+use crate::mechanism::Mechanism;
 
 pub(crate) use sharing::Sharing;
 
@@ -60,8 +62,6 @@ pub(crate) struct Observation {
     pub(crate) ran_dry: bool,
     /// The limit decides over what this controller may send.
     pub(crate) decides: bool,
-    /// Acknowledgements have come.
-    pub(crate) acks: bool,
     /// It has held something back since the acknowledgements before.
     pub(crate) holds: bool,
     /// The queue dropped something although the limit decided.
@@ -76,20 +76,12 @@ pub(crate) struct Observation {
 struct State {
     /// Bytes of governed flows at the last look, and what was added since.
     shared: u64,
-    /// The last look, and the queue's `drained` then.
-    looked: Option<(Instant, u64)>,
-    /// How long the link was idle since acknowledgements last came.
-    uncharged: Duration,
-    /// The queue's `drained` when that was last charged: one empty queue counts once, however many
-    /// were held back.
+    looked: Option<Instant>,
+    /// The queue's `drained` when the limit last grew: one empty queue counts once, however many were
+    /// held back.
     charged_at: u64,
-    /// Idle time that may still come before the limit grows.
-    credit: Duration,
-    /// Time that passed since the limit was last seen to hold something back.
-    earned: Duration,
-    /// Least backlog since the hold began.
-    least: u64,
-    hold: Option<Instant>,
+    /// Time that passed since the limit last changed.
+    held: Duration,
     /// The last overflow.
     overflow: Option<Instant>,
 }
@@ -196,22 +188,15 @@ impl QueueLimit {
             return;
         };
         let tuning = config.tuning;
-        let (last, before) = state
-            .looked
-            .replace((now, seen.drained))
-            .unwrap_or((now, seen.drained));
+        let last = state.looked.replace(now).unwrap_or(now);
         let passed = now.saturating_duration_since(last);
-        if seen.drained != before {
-            // It may have been empty since then.
-            state.uncharged += passed;
-        }
         self.balance(&mut state, seen, passed);
         if !seen.decides && !seen.ran_dry {
             return;
         }
         let limit = self.limit(config, seen.datagram);
         let floor = (tuning.min_limit_datagrams * seen.datagram).min(limit);
-        if seen.overflowed {
+        if seen.overflowed && config.has(Mechanism::Halving) {
             let due = state
                 .overflow
                 .is_none_or(|last| now.saturating_duration_since(last) >= seen.srtt);
@@ -223,46 +208,16 @@ impl QueueLimit {
         }
         if seen.ran_dry && seen.drained != state.charged_at {
             state.charged_at = seen.drained;
-            let idle = std::mem::take(&mut state.uncharged);
-            if state.credit >= idle {
-                state.credit -= idle;
-            } else {
-                state.credit = Duration::ZERO;
-                state.hold = None;
-                let grown = limit.saturating_add(seen.datagram).min(config.max_backlog);
-                self.limit.store(grown, Ordering::Relaxed);
-            }
+            state.held = Duration::ZERO;
+            let grown = limit.saturating_add(seen.datagram).min(config.max_backlog);
+            self.limit.store(grown, Ordering::Relaxed);
             return;
         }
-        if seen.acks {
-            state.uncharged = Duration::ZERO;
-        }
-        state.earned += passed;
-        if seen.holds {
-            let earned = std::mem::take(&mut state.earned).min(tuning.hold);
-            state.credit += earned / tuning.idle_divisor;
-            if state.credit >= tuning.idle_step {
-                state.credit = Duration::ZERO;
-                let shrunk = limit.saturating_sub(seen.datagram).max(floor);
-                self.limit.store(shrunk, Ordering::Relaxed);
-                return;
-            }
-        }
-        match state.hold {
-            None => {
-                state.hold = Some(now);
-                state.least = seen.total;
-            }
-            Some(began) => {
-                state.least = state.least.min(seen.total);
-                if now.saturating_duration_since(began) >= tuning.hold {
-                    // Looks only sample the queue: leave a datagram for what they missed.
-                    let unused = state.least.saturating_sub(seen.datagram);
-                    let shrunk = limit.saturating_sub(unused).max(floor);
-                    self.limit.store(shrunk, Ordering::Relaxed);
-                    state.hold = None;
-                }
-            }
+        state.held += passed;
+        if seen.holds && state.held >= tuning.shrink_time {
+            state.held = Duration::ZERO;
+            let shrunk = limit.saturating_sub(seen.datagram).max(floor);
+            self.limit.store(shrunk, Ordering::Relaxed);
         }
     }
 }
@@ -285,7 +240,6 @@ mod tests {
             drained: 0,
             ran_dry: false,
             decides: true,
-            acks: true,
             holds: false,
             overflowed: false,
             srtt: 20 * MS,
@@ -334,28 +288,22 @@ mod tests {
     }
 
     #[test]
-    fn a_little_idle_time_is_tolerated_and_none_at_all_shrinks_it() {
-        let (limit, config, mut now) = start();
+    fn it_shrinks_by_a_datagram_where_the_link_stays_busy() {
+        let (limit, config, now) = start();
         let holds = Observation {
             holds: true,
             ..seen()
         };
         limit.observe(now, &config, &holds);
-        // 16 ms earn an eighth of a millisecond.
-        now += 16 * MS;
-        limit.observe(now, &config, &holds);
-        now += MS / 10;
-        run_dry(&limit, &config, now, 1);
+        limit.observe(now + 31 * MS, &config, &holds);
         assert_eq!(limit.limit(&config, DATAGRAM), 4 * DATAGRAM);
-        now += 33 * MS;
-        limit.observe(
-            now,
-            &config,
-            &Observation {
-                drained: 1,
-                ..holds
-            },
+        limit.observe(now + 40 * MS, &config, &seen());
+        assert_eq!(
+            limit.limit(&config, DATAGRAM),
+            4 * DATAGRAM,
+            "it held nothing"
         );
+        limit.observe(now + 50 * MS, &config, &holds);
         assert_eq!(limit.limit(&config, DATAGRAM), 3 * DATAGRAM);
     }
 
@@ -367,20 +315,6 @@ mod tests {
             run_dry(&limit, &config, now + drained * MS, u64::from(drained));
         }
         assert_eq!(limit.limit(&config, DATAGRAM), 16 << 10);
-    }
-
-    #[test]
-    fn it_shrinks_by_what_was_in_the_queue_all_the_time() {
-        let (limit, config, now) = start();
-        for tenth in 0..=10u32 {
-            let total = 3_000 + 1_000 * u64::from(tenth % 3);
-            let seen = Observation { total, ..seen() };
-            let at = now + tenth * 100 * MS;
-            limit.observe(at, &config, &seen);
-        }
-        // But for a datagram that looks may have missed.
-        let unused = 3_000 - DATAGRAM;
-        assert_eq!(limit.limit(&config, DATAGRAM), 4 * DATAGRAM - unused);
     }
 
     #[test]
@@ -396,11 +330,11 @@ mod tests {
         }
         assert_eq!(limit.limit(&config, DATAGRAM), 4 * DATAGRAM);
         for tenth in 0..100 {
-            let unused = Observation {
-                total: 1_000_000,
+            let holds = Observation {
+                holds: true,
                 ..seen()
             };
-            limit.observe(now + tenth * 100 * MS, &config, &unused);
+            limit.observe(now + tenth * 100 * MS, &config, &holds);
         }
         assert_eq!(limit.limit(&config, DATAGRAM), 2 * DATAGRAM);
     }

@@ -233,6 +233,29 @@ async fn a_rebound_endpoint_is_governed_by_its_new_socket() {
     assert_eq!(governors.report().fallbacks.total(), 0);
 }
 
+/// quinn knows a peer by the address of the first family and takes no answer from the other, with
+/// its own sockets too: what is governed are the connections made from then on.
+#[tokio::test]
+async fn an_endpoint_rebound_to_the_other_address_family_is_governed() {
+    for (first, second) in [(LOOPBACK, "[::]:0"), ("[::]:0", LOOPBACK)] {
+        let source = TestSource::new(10);
+        let governors = Governors::new(Arc::clone(&source) as _);
+        let server = Server::start(&governors, LOOPBACK);
+        let client = governors.client(first.parse().unwrap()).unwrap();
+        let connection = server.connect(&governors, &client).await;
+        echo(&connection).await;
+        let socket = std::net::UdpSocket::bind(second).unwrap();
+        client.rebind(socket).unwrap();
+        let connection = server.connect(&governors, &client).await;
+        echo(&connection).await;
+        echo(&connection).await;
+        let controller = GovernedController::of(&connection).unwrap();
+        let seen = controller.watch().unwrap().congestion().seen_packets();
+        assert!(seen.is_some_and(|seen| seen >= UPLOAD as u64 / 1500));
+        assert_eq!(governors.report().fallbacks.total(), 0, "{first}");
+    }
+}
+
 #[tokio::test]
 async fn a_peer_that_the_source_does_not_see_goes_by_its_socket() {
     let source = TestSource::new(10);

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::process;
-use super::series::{Series, version};
+use super::series::{Series, Variant, version};
 
 /// Suites that have kernels from 5.10 to the newest.
 const SUITES: [&str; 6] = [
@@ -20,8 +20,10 @@ const SUITES: [&str; 6] = [
     "sid",
 ];
 
-/// Of the flavours of Debian's kernels the one for virtual machines, which is the smallest.
+/// Of the flavours of Debian's kernels the one for virtual machines, which is the smallest, and the
+/// one with PREEMPT_RT.
 const FLAVOUR: &str = "-cloud-amd64";
+const REAL_TIME: &str = "-rt-amd64";
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
@@ -82,10 +84,14 @@ impl Archive {
     /// The newest kernel of a series of which every part is there.
     pub(super) fn newest(&self, series: &Series) -> Result<Package> {
         let names = process::text(self.apt("apt-cache").args(["pkgnames", "linux-image-"]))?;
+        let flavour = match series.variant() {
+            Variant::RealTime => REAL_TIME,
+            Variant::Plain | Variant::FourCpus | Variant::Lockdown => FLAVOUR,
+        };
         let mut releases: Vec<&str> = names
             .lines()
             .filter_map(|name| name.strip_prefix("linux-image-"))
-            .filter(|release| release.ends_with(FLAVOUR) && series.has(release))
+            .filter(|release| release.ends_with(flavour) && series.has(release))
             .collect();
         ensure!(!releases.is_empty(), "the archive has no kernel {series}");
         releases.sort_by_key(|release| version(release));

@@ -8,15 +8,22 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::image::Kernel;
-use super::outcome::{CAPABILITIES, ENDED, Outcome, RELEASE, TESTS};
+use super::outcome::{CAPABILITIES, ENDED, Outcome, RELEASE, SOCKET_TESTS, TESTS};
 use super::process;
 use super::programs::Programs;
+use super::series::Variant;
 
 /// What the tests need at most, busybox and all.
 const MEMORY: &str = "1024M";
 
 /// Two, so that what runs on different CPUs is tested; no more than any machine has.
 const CPUS: &str = "2";
+
+/// Of the variant that has more.
+const MORE_CPUS: &str = "4";
+
+/// The command line of every kernel.
+const COMMAND_LINE: &str = "console=ttyS0 loglevel=5 panic=-1 net.ifnames=0";
 
 /// All that can be emulated but cmpxchg16b: behind one, qemu 7.2 leaves garbage in the processor's
 /// flags, and sooner or later the kernel traps.
@@ -33,11 +40,17 @@ pub(super) fn run(
     home: &Path,
     kernel: &Kernel,
     initramfs: &[u8],
+    variant: Variant,
     timeout: Duration,
 ) -> Result<Outcome> {
     let [image, console, results, messages] =
         ["initramfs", "console.log", "results.log", "qemu.log"].map(|name| home.join(name));
     fs::write(&image, initramfs).with_context(|| format!("writing {}", image.display()))?;
+    let (cpus, more) = match variant {
+        Variant::Plain | Variant::RealTime => (CPUS, ""),
+        Variant::FourCpus => (MORE_CPUS, ""),
+        Variant::Lockdown => (CPUS, " lockdown=confidentiality"),
+    };
     let mut qemu = Command::new("qemu-system-x86_64");
     // Emulation runs everywhere, inside another virtual machine too. Of one thread: with one for
     // each processor, a processor can run into the breakpoint by which the kernel changes its code
@@ -50,7 +63,7 @@ pub(super) fn run(
         "-cpu",
         CPU,
     ])
-    .args(["-smp", CPUS, "-m", MEMORY])
+    .args(["-smp", cpus, "-m", MEMORY])
     .args(["-nodefaults", "-no-reboot", "-display", "none"])
     .args(["-monitor", "none", "-netdev", "user,id=nowhere,restrict=on"])
     .args(["-device", BUSY_DEVICE])
@@ -62,7 +75,8 @@ pub(super) fn run(
     .arg(&kernel.image)
     .arg("-initrd")
     .arg(&image)
-    .args(["-append", "console=ttyS0 loglevel=5 panic=-1 net.ifnames=0"])
+    .arg("-append")
+    .arg(format!("{COMMAND_LINE}{more}"))
     .stdin(Stdio::null())
     .stdout(File::create(&messages)?)
     .stderr(OpenOptions::new().append(true).open(&messages)?);
@@ -71,7 +85,10 @@ pub(super) fn run(
     let ended = process::run_for(&mut qemu, timeout)?;
     let seconds = start.elapsed().as_secs();
     let printed = lossy(&results);
-    let mut outcome = Outcome::parse(&printed);
+    let mut outcome = match variant {
+        Variant::Lockdown => Outcome::of_lockdown(&printed),
+        Variant::Plain | Variant::FourCpus | Variant::RealTime => Outcome::parse(&printed),
+    };
     match ended {
         None => outcome.fault(format!("killed after {seconds} s: it hung")),
         Some(status) if !status.success() => {
@@ -102,6 +119,7 @@ pub(super) fn run_live(
     for (heading, program) in [
         (CAPABILITIES, &programs.capabilities),
         (TESTS, &programs.live),
+        (SOCKET_TESTS, &programs.socket),
     ] {
         let log = home.join("results.log");
         let file = File::create(&log)?;

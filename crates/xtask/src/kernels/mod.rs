@@ -31,7 +31,7 @@ use clap::Args;
 use archive::Archive;
 use outcome::Outcome;
 use programs::Programs;
-use series::Series;
+use series::{Series, Variant};
 use table::Column;
 
 /// Everything that is made lives here.
@@ -48,7 +48,8 @@ const IF_THERE: [&str; 4] = ["6.16", "6.17", "6.18", "6.19"];
 #[derive(Args)]
 pub(crate) struct Options {
     /// Kernels: a series (`6.12`), the newest of a major version (`7.x`), or the running one
-    /// (`live`, needs root). Without any: 5.10, 6.1, 6.12, 7.x, live, and what the archive has of
+    /// (`live`, needs root). With `+4cpus`, `+rt` (PREEMPT_RT) or `+lockdown` behind it, a variant
+    /// of it. Without any: 5.10, 6.1, 6.12, 7.x, live, and what the archive has of
     /// those between.
     series: Vec<Series>,
     /// Seconds that all tests of one kernel may take, its boot included; then it is killed.
@@ -84,7 +85,7 @@ pub(crate) fn run(workspace: &Path, options: &Options) -> Result<()> {
     };
     let timeout = Duration::from_secs(options.timeout);
 
-    let mut columns = Vec::new();
+    let (mut columns, mut bad) = (Vec::new(), Vec::new());
     for series in &all_series {
         eprintln!("=== {series}");
         let outcome = match (series, &archive) {
@@ -93,9 +94,16 @@ pub(crate) fn run(workspace: &Path, options: &Options) -> Result<()> {
             (_, None) => bail!("{series} was not prepared for"),
         }
         .with_context(|| format!("kernel {series}"));
-        // One kernel that cannot be had does not keep the others from being tested.
+        // One kernel that is not available does not keep the others from being tested.
         let outcome = outcome.unwrap_or_else(|error| Outcome::broken(format!("{error:#}")));
         outcome.tell();
+        // It has no signals.
+        if series.variant() == Variant::Lockdown {
+            if !outcome.faults.is_empty() {
+                bad.push(series.to_string());
+            }
+            continue;
+        }
         columns.push(Column {
             series: series.clone(),
             outcome,
@@ -105,11 +113,10 @@ pub(crate) fn run(workspace: &Path, options: &Options) -> Result<()> {
     let table = table::markdown(&columns);
     fs::write(directory.join("table.md"), &table).context("writing the table")?;
     println!("{table}");
-    let bad: Vec<_> = columns
+    let wrong = columns
         .iter()
-        .filter(|column| !table::is_right(&column.outcome))
-        .map(|column| column.series.to_string())
-        .collect();
+        .filter(|column| !table::is_right(&column.outcome));
+    bad.extend(wrong.map(|column| column.series.to_string()));
     ensure!(bad.is_empty(), "not right on {}", bad.join(", "));
     if options.docs {
         let path = workspace.join(table::DOCUMENT);
@@ -145,6 +152,7 @@ fn boot(
     eprintln!("    {}", package.release);
     let home = directory.join(series.to_string());
     let kernel = image::prepare(&home, archive, &package)?;
-    let initramfs = userland::initramfs(directory, &kernel, archive, programs, timeout)?;
-    guest::run(&home, &kernel, &initramfs, timeout)
+    let variant = series.variant();
+    let initramfs = userland::initramfs(directory, &kernel, archive, programs, variant, timeout)?;
+    guest::run(&home, &kernel, &initramfs, variant, timeout)
 }

@@ -10,6 +10,8 @@ pub(super) const RELEASE: &str = "=== release";
 pub(super) const CAPABILITIES: &str = "=== capabilities";
 /// the tests' output this,
 pub(super) const TESTS: &str = "=== tests";
+/// that of the tests of the source without privilege this,
+pub(super) const SOCKET_TESTS: &str = "=== socket tests";
 /// and this, with its status, ends a program's output.
 pub(super) const ENDED: &str = "=== ended";
 
@@ -68,7 +70,7 @@ impl Outcome {
                 outcome.release = release.trim().to_owned();
                 continue;
             }
-            let is_tests = line == TESTS;
+            let is_tests = line == TESTS || line == SOCKET_TESTS;
             if !is_tests && line != CAPABILITIES {
                 continue;
             }
@@ -82,7 +84,8 @@ impl Outcome {
                 output.push(line);
             }
             if is_tests {
-                outcome.read_tests(&output);
+                let prefix = if line == SOCKET_TESTS { "socket::" } else { "" };
+                outcome.read_tests(prefix, &output);
             } else {
                 outcome.read_capabilities(&output);
             }
@@ -98,8 +101,30 @@ impl Outcome {
             }
             programs += 1;
         }
-        if programs < 2 {
+        if programs < 3 {
             outcome.fault("not all programs were run".to_owned());
+        }
+        outcome
+    }
+
+    /// Of a kernel that is locked down: loading must say so, in one line.
+    pub(super) fn of_lockdown(printed: &str) -> Self {
+        let mut outcome = Self::default();
+        let lines = printed.lines().map(|line| line.trim_end_matches('\r'));
+        let mut of_program = Vec::new();
+        for line in lines {
+            if let Some(release) = line.strip_prefix(RELEASE) {
+                outcome.release = release.trim().to_owned();
+            } else if line != CAPABILITIES {
+                of_program.push(line);
+            }
+        }
+        match of_program.as_slice() {
+            [told, ended] if ended.starts_with(ENDED) && told.contains("lockdown=integrity") => {
+                let name = "lockdown::loading_says_that_the_kernel_is_locked_down".to_owned();
+                outcome.tests.insert(name, Verdict::Passed);
+            }
+            told => outcome.fault(format!("lockdown is not named: {}", told.join("\n"))),
         }
         outcome
     }
@@ -189,18 +214,19 @@ impl Outcome {
         }
     }
 
-    /// Reads what the harness of live tests prints.
-    fn read_tests(&mut self, output: &[&str]) {
-        let mut of = None;
+    /// Reads what the harness of live tests prints. `prefix` begins the names of its tests.
+    fn read_tests(&mut self, prefix: &str, output: &[&str]) {
+        let mut of: Option<String> = None;
         for line in output {
             let heading = line
                 .strip_prefix("---- ")
                 .and_then(|line| line.strip_suffix(" ----"));
             if let Some(name) = heading {
-                of = Some(name);
+                of = Some(format!("{prefix}{name}"));
             } else if *line == "failures:" {
                 of = None;
-            } else if let Some(Verdict::Failed(text)) = of.and_then(|name| self.tests.get_mut(name))
+            } else if let Some(Verdict::Failed(text)) =
+                of.as_ref().and_then(|name| self.tests.get_mut(name))
             {
                 text.push_str(line);
                 text.push('\n');
@@ -216,7 +242,8 @@ impl Outcome {
                     (_, Some(why)) => Verdict::Skipped(why),
                     _ => Verdict::Failed("it did not end".to_owned()),
                 };
-                self.tests.insert(name.trim().to_owned(), verdict);
+                self.tests
+                    .insert(format!("{prefix}{}", name.trim()), verdict);
             }
         }
     }
@@ -261,6 +288,11 @@ failures:
 
 test result: FAILED. 1 passed; 1 failed; 1 ignored
 === ended 101
+=== socket tests
+
+running 1 test
+test host::works  ... ok
+=== ended 0
 "#;
 
     #[test]
@@ -271,6 +303,7 @@ test result: FAILED. 1 passed; 1 failed; 1 ignored
         assert_eq!(outcome.missing("sock_send_length"), Some("too old"));
         assert!(outcome.missing("no_such").is_some());
         assert_eq!(outcome.tests["host::works"], Verdict::Passed);
+        assert_eq!(outcome.tests["socket::host::works"], Verdict::Passed);
         let why = "too old (by far)".to_owned();
         assert_eq!(outcome.tests["host::cannot"], Verdict::Skipped(why));
         let failed: Vec<_> = outcome.failed().collect();
@@ -280,12 +313,22 @@ test result: FAILED. 1 passed; 1 failed; 1 ignored
     }
 
     #[test]
+    fn a_lockdown_must_be_named_in_one_line() {
+        let printed = |told| format!("{RELEASE} 6.12.95\n{CAPABILITIES}\n{told}\n{ENDED} 1\n");
+        let named = Outcome::of_lockdown(&printed("boot with lockdown=integrity"));
+        assert_eq!((named.release.as_str(), named.faults.len()), ("6.12.95", 0));
+        let log = Outcome::of_lockdown(&printed("0: R1=ctx()\n1: lockdown=integrity"));
+        assert_eq!(log.faults.len(), 1);
+    }
+
+    #[test]
     fn a_run_that_breaks_off_is_no_success() {
         let cut = "test host::fails  ...";
         let end = PRINTED.find(cut).unwrap() + cut.len();
         let outcome = Outcome::parse(&PRINTED[..end]);
         assert_eq!(outcome.failed().count(), 1);
-        assert_eq!(outcome.faults, ["=== tests did not end"]);
+        let faults = ["=== tests did not end", "not all programs were run"];
+        assert_eq!(outcome.faults, faults);
         assert_eq!(Outcome::parse("").faults.len(), 1);
     }
 

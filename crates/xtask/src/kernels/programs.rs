@@ -17,6 +17,8 @@ pub(super) struct Programs {
     pub(super) capabilities: PathBuf,
     /// The tests of the probes.
     pub(super) live: PathBuf,
+    /// The tests of the source without privilege.
+    pub(super) socket: PathBuf,
 }
 
 impl Programs {
@@ -48,6 +50,7 @@ impl Programs {
         Ok(Self {
             capabilities: build(&["build", "--example=capabilities"], "capabilities")?,
             live: build(&["test", "--test=live", "--no-run"], "live")?,
+            socket: build(&["test", "--test=socket", "--no-run"], "socket")?,
         })
     }
 }

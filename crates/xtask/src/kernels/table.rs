@@ -59,8 +59,10 @@ fn others(outcome: &Outcome) -> Cell {
     if outcome.release.is_empty() {
         return Cell::NotRun;
     }
+    // What a kernel has not, or has no more, a test of it is rightly skipped for.
+    let is_skipped = |test: &str| matches!(outcome.tests.get(test), Some(Verdict::Skipped(_)));
     judge(outcome, |test| {
-        !SIGNALS.iter().any(|signal| signal.is_tested_by(test))
+        !is_skipped(test) && !SIGNALS.iter().any(|signal| signal.is_tested_by(test))
     })
 }
 
@@ -152,7 +154,13 @@ fn heading(column: &Column) -> String {
         series if version.is_empty() => series.to_string(),
         Series::Live => format!("{version} (live)"),
         // Debian's older kernels keep their first release's number.
-        _ => version.trim_end_matches(".0").to_owned(),
+        series => {
+            let version = version.trim_end_matches(".0");
+            match series.to_string().split_once('+') {
+                Some((_, variant)) => format!("{version} {variant}"),
+                None => version.to_owned(),
+            }
+        }
     }
 }
 

@@ -11,9 +11,10 @@ use anyhow::{Context, Result};
 use super::archive::Archive;
 use super::cpio::{Cpio, Device};
 use super::image::Kernel;
-use super::outcome::{CAPABILITIES, ENDED, RELEASE, TESTS};
+use super::outcome::{CAPABILITIES, ENDED, RELEASE, SOCKET_TESTS, TESTS};
 use super::process;
 use super::programs::Programs;
+use super::series::Variant;
 
 /// Taken from this machine, with their shared libraries.
 const TOOLS: [&str; 3] = ["ip", "tc", "nft"];
@@ -33,11 +34,17 @@ pub(super) fn initramfs(
     kernel: &Kernel,
     archive: &Archive,
     programs: &Programs,
+    variant: Variant,
     timeout: Duration,
 ) -> Result<Vec<u8>> {
+    if variant == Variant::Lockdown {
+        let programs = [("capabilities", programs.capabilities.as_path())];
+        return with(directory, kernel, archive, &programs, &locked_down());
+    }
     let programs = [
         ("capabilities", programs.capabilities.as_path()),
         ("live", &programs.live),
+        ("socket", &programs.socket),
     ];
     with(directory, kernel, archive, &programs, &init(timeout))
 }
@@ -159,6 +166,24 @@ cd /tmp
     echo "{ENDED} $?"
     echo "{TESTS}"
     live --color never
+    echo "{ENDED} $?"
+    echo "{SOCKET_TESTS}"
+    socket --color never
+    echo "{ENDED} $?"
+}} >/dev/ttyS1 2>&1
+busybox poweroff -f
+"#
+    )
+}
+
+/// Where a kernel is locked down, nothing can be loaded: only that is asked.
+fn locked_down() -> String {
+    format!(
+        r#"{BEGIN}busybox mount -t securityfs securityfs /sys/kernel/security
+{{
+    echo "{RELEASE} $(busybox uname -r)"
+    echo "{CAPABILITIES}"
+    capabilities
     echo "{ENDED} $?"
 }} >/dev/ttyS1 2>&1
 busybox poweroff -f

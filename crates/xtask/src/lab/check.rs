@@ -52,6 +52,8 @@ pub(super) enum Quantity {
     OverIdle(Figure),
     /// Between the spreads of the two, by stock's median: 0 where they overlap.
     Gap(Figure),
+    /// What the governed flows have above stock's.
+    More(Figure),
     /// The governed flows' greatest by stock's least: under 1 where it is less for sure.
     Surely(Figure),
 }
@@ -63,6 +65,7 @@ impl Quantity {
             | Self::Ratio(figure)
             | Self::OverIdle(figure)
             | Self::Gap(figure)
+            | Self::More(figure)
             | Self::Surely(figure) => figure,
         }
     }
@@ -75,6 +78,7 @@ impl fmt::Display for Quantity {
             Self::Governed(_) => write!(f, "{label}: governed"),
             Self::Ratio(_) => write!(f, "{label}: governed by stock"),
             Self::OverIdle(_) => write!(f, "{label}: governed, above the idle path's"),
+            Self::More(_) => write!(f, "{label}: governed less stock"),
             Self::Gap(_) => write!(f, "{label}: between the spreads, by stock's median"),
             Self::Surely(_) => write!(f, "{label}: governed at its most by stock at its least"),
         }
@@ -145,6 +149,7 @@ impl Verdict {
                 Quantity::Governed(_) => median(governed)?,
                 Quantity::Ratio(_) => ratio(median(governed)?, median(stock)?),
                 Quantity::OverIdle(_) => median(governed)? - measured.idle_ms,
+                Quantity::More(_) => median(governed)? - median(stock)?,
                 Quantity::Surely(_) => ratio(governed?.max, stock?.min),
                 Quantity::Gap(_) => {
                     let (stock, governed) = (stock?, governed?);

@@ -7,9 +7,9 @@ use clap::ValueEnum;
 use netlab::{Family, Namespace, Path};
 use serde::Serialize;
 
-use super::ground::{Ground, bytes};
+use super::ground::{Ground, bucket, bytes};
 use super::interrupt::Interrupt;
-use super::parameters::Parameters;
+use super::parameters::{Parameters, Tree};
 
 /// What happens at a third of the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
@@ -29,6 +29,8 @@ pub(super) enum Disturbance {
     Queue,
     /// The same, back and forth, every second until the end
     QueueAgain,
+    /// The sender's device limits nothing any more: the bottleneck is one hop on from then on
+    MovesOn,
 }
 
 impl Disturbance {
@@ -40,6 +42,10 @@ impl Disturbance {
     /// From when on everything must be as before, in seconds since the beginning: two seconds after
     /// its end.
     pub(super) fn recovered(parameters: &Parameters) -> f64 {
+        if parameters.disturb == Some(Self::MovesOn) {
+            // Of the move itself too.
+            return Self::begins(parameters);
+        }
         Self::begins(parameters) + parameters.disturb_s + 2.0
     }
 
@@ -88,14 +94,18 @@ impl Disturbance {
                 wait(ends)?;
                 ip(path, ROUTE)?;
             }
-            Self::Queue => replace(path, parameters, "htb")?,
+            Self::Queue => shape(path, parameters, Tree::HtbBfifo)?,
+            Self::MovesOn => path.change_bottleneck(bucket(parameters, UNLIMITED_MBPS))?,
             Self::QueueAgain => {
                 let mut at = begins;
-                for kind in ["htb", "tbf"].into_iter().cycle() {
+                for tree in [Some(Tree::HtbBfifo), None].into_iter().cycle() {
                     if wait(at)? || at >= parameters.seconds {
                         break;
                     }
-                    replace(path, parameters, kind)?;
+                    match tree {
+                        Some(tree) => shape(path, parameters, tree)?,
+                        None => shape_again(path, parameters)?,
+                    }
                     at += 1.0;
                 }
             }
@@ -108,28 +118,35 @@ const ROUTE: &str = "route replace {receiver}/32 dev {device} src {sender}";
 const NEIGHBOUR: &str =
     "neighbour replace {receiver} dev {device} lladdr 02:00:00:00:00:02 nud permanent";
 
-/// Makes the root queue one of this kind, as fast and as long as the one before.
-fn replace(path: &Path, parameters: &Parameters, kind: &str) -> Result<()> {
+/// As good as none.
+const UNLIMITED_MBPS: f64 = 5_000.0;
+
+/// Makes the root queue such a tree, of the rate of the token bucket.
+pub(super) fn shape(path: &Path, parameters: &Parameters, tree: Tree) -> Result<()> {
+    let (rate, burst) = (parameters.rate_mbps, bytes(parameters.bucket_kb));
+    let queue = tree.queue(bytes(parameters.queue_kb));
+    let commands = [
+        "qdisc replace dev {device} root handle 7: htb default 1".to_owned(),
+        format!(
+            "class replace dev {{device}} parent 7: classid 7:1 htb rate {rate}mbit burst {burst} \
+             cburst {burst}"
+        ),
+        format!("qdisc replace dev {{device}} parent 7:1 {queue}"),
+    ];
+    commands.iter().try_for_each(|line| run(path, "tc", line))
+}
+
+/// Makes the root queue a token bucket again.
+fn shape_again(path: &Path, parameters: &Parameters) -> Result<()> {
     let (rate, burst, limit) = (
         parameters.rate_mbps,
         bytes(parameters.bucket_kb),
         bytes(parameters.queue_kb),
     );
-    let commands = match kind {
-        "htb" => vec![
-            "qdisc replace dev {device} root handle 7: htb default 1".to_owned(),
-            format!(
-                "class replace dev {{device}} parent 7: classid 7:1 htb rate {rate}mbit burst \
-                 {burst} cburst {burst}"
-            ),
-            format!("qdisc replace dev {{device}} parent 7:1 bfifo limit {limit}"),
-        ],
-        _ => vec![format!(
-            "qdisc replace dev {{device}} root handle 8: tbf rate {rate}mbit burst {burst} limit \
-             {limit}"
-        )],
-    };
-    commands.iter().try_for_each(|line| run(path, "tc", line))
+    let line = format!(
+        "qdisc replace dev {{device}} root handle 8: tbf rate {rate}mbit burst {burst} limit {limit}"
+    );
+    run(path, "tc", &line)
 }
 
 fn ip(path: &Path, line: &str) -> Result<()> {

@@ -18,11 +18,11 @@ pub(super) enum Ground {
 
 impl Ground {
     pub(super) fn lay(parameters: &Parameters) -> Result<Self> {
-        let bucket = bucket(parameters, parameters.rate_mbps);
+        let local = bucket(parameters, parameters.rate_mbps);
         let bottleneck = match parameters.bottleneck {
             Place::SameHost => return Ok(Self::Host(Namespace::new()?)),
-            Place::Local => Bottleneck::Local(bucket),
-            Place::Remote => Bottleneck::Remote(bucket),
+            Place::Local => Bottleneck::Local(local),
+            Place::Remote => Bottleneck::Remote(local),
         };
         let way = |loss| Impairment {
             delay: millis(parameters.delay_ms / 2.0),
@@ -31,6 +31,10 @@ impl Ground {
         };
         let path = Path::new(&PathConfig {
             bottleneck,
+            next_hop: parameters.next_hop_mbps.map(|rate_mbps| TokenBucket {
+                limit: bytes(parameters.next_hop_kb),
+                ..bucket(parameters, rate_mbps)
+            }),
             relay: Some(RelayConfig {
                 forward: way(parameters.loss_percent / 100.0),
                 backward: way(0.0),

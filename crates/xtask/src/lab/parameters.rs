@@ -41,6 +41,29 @@ impl Signals {
     }
 }
 
+/// What shapes where the token bucket does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Tree {
+    /// htb with a bfifo of --queue
+    HtbBfifo,
+    /// htb with a pfifo of 100 packets
+    HtbPfifo100,
+    /// htb with a pfifo of 1,000 packets
+    HtbPfifo1000,
+}
+
+impl Tree {
+    /// The queue in the class, as `tc` takes it.
+    pub(super) fn queue(self, limit: u32) -> String {
+        match self {
+            Self::HtbBfifo => format!("bfifo limit {limit}"),
+            Self::HtbPfifo100 => "pfifo limit 100".to_owned(),
+            Self::HtbPfifo1000 => "pfifo limit 1000".to_owned(),
+        }
+    }
+}
+
 /// Everything that can be set of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(super) struct Parameters {
@@ -50,6 +73,9 @@ pub(super) struct Parameters {
     pub(super) rate_mbps: f64,
     pub(super) queue_kb: f64,
     pub(super) bucket_kb: f64,
+    pub(super) tree: Option<Tree>,
+    pub(super) next_hop_mbps: Option<f64>,
+    pub(super) next_hop_kb: f64,
     pub(super) delay_ms: f64,
     pub(super) jitter_ms: f64,
     pub(super) loss_percent: f64,
@@ -87,6 +113,9 @@ impl Default for Parameters {
             rate_mbps: 50.0,
             queue_kb: 150.0,
             bucket_kb: 20.0,
+            tree: None,
+            next_hop_mbps: None,
+            next_hop_kb: 200.0,
             delay_ms: 20.0,
             jitter_ms: 0.0,
             loss_percent: 0.0,
@@ -128,6 +157,15 @@ pub(super) struct Overrides {
     /// What may leave the bottleneck at once after idleness, in kB.
     #[arg(long, value_name = "KB", allow_negative_numbers = true)]
     bucket: Option<f64>,
+    /// Shape with htb and a queue in its class, instead of a token bucket alone.
+    #[arg(long, value_enum)]
+    tree: Option<Tree>,
+    /// Rate of a second token bucket one hop on, in Mbit/s.
+    #[arg(long, value_name = "MBITS")]
+    next_hop: Option<f64>,
+    /// What may wait there, in kB.
+    #[arg(long, value_name = "KB")]
+    next_hop_queue: Option<f64>,
     /// Where the bottleneck is.
     #[arg(long, value_enum)]
     bottleneck: Option<Place>,
@@ -216,6 +254,9 @@ impl Overrides {
             rate_mbps: self.rate.unwrap_or(own.rate_mbps),
             queue_kb: self.queue.unwrap_or(own.queue_kb),
             bucket_kb: self.bucket.unwrap_or(own.bucket_kb),
+            tree: self.tree.or(own.tree),
+            next_hop_mbps: self.next_hop.or(own.next_hop_mbps),
+            next_hop_kb: self.next_hop_queue.unwrap_or(own.next_hop_kb),
             delay_ms: self.delay.unwrap_or(own.delay_ms),
             jitter_ms: self.jitter.unwrap_or(own.jitter_ms),
             loss_percent: self.loss.unwrap_or(own.loss_percent),
@@ -260,6 +301,10 @@ impl Parameters {
         // A full packet and its headers must fit.
         within("queue", self.queue_kb, 2.0, 100_000.0, "kB")?;
         within("bucket", self.bucket_kb, 2.0, 10_000.0, "kB")?;
+        if let Some(rate) = self.next_hop_mbps {
+            within("next-hop", rate, 0.5, 2000.0, "Mbit/s")?;
+        }
+        within("next-hop-queue", self.next_hop_kb, 2.0, 100_000.0, "kB")?;
         within("delay", self.delay_ms, 0.0, 2000.0, "ms")?;
         within("jitter", self.jitter_ms, 0.0, 2000.0, "ms")?;
         within("loss", self.loss_percent, 0.0, 50.0, "percent")?;
@@ -326,6 +371,19 @@ impl Parameters {
         ensure!(
             self.disturb.is_none() || self.bottleneck == Place::Local,
             "--disturb is for a bottleneck at the own device"
+        );
+        ensure!(
+            (self.tree.is_none() && self.next_hop_mbps.is_none())
+                || self.bottleneck == Place::Local,
+            "--tree and --next-hop are for a bottleneck at the own device"
+        );
+        ensure!(
+            self.tree.is_none() || self.step_mbps.is_none(),
+            "--tree goes without --step"
+        );
+        ensure!(
+            (self.disturb == Some(Disturbance::MovesOn)) == self.next_hop_mbps.is_some(),
+            "--disturb moves-on and --next-hop belong together"
         );
         ensure!(
             self.disturb != Some(Disturbance::Rebind) || !self.one_socket,

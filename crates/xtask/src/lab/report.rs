@@ -260,6 +260,16 @@ impl fmt::Display for Parameters {
                 )?;
             }
         }
+        if let Some(tree) = self.tree {
+            write!(f, ", {tree:?} for the token bucket")?;
+        }
+        if let Some(rate) = self.next_hop_mbps {
+            write!(
+                f,
+                ", then {rate} Mbit/s and {} kB one hop on",
+                self.next_hop_kb
+            )?;
+        }
         let mut also = |there: bool, what: String| {
             if there { write!(f, ", {what}") } else { Ok(()) }
         };

@@ -15,6 +15,7 @@ use netlab::{
 };
 use serde::de::DeserializeOwned;
 
+use super::disturb;
 use super::endpoints::Ends;
 use super::figures::Side;
 use super::ground::{Ground, bucket, drop_by_policy, whole};
@@ -65,6 +66,7 @@ impl Bench<'_> {
             tcp: 0,
             rivals: 0,
             step_mbps: None,
+            next_hop_mbps: None,
             policy_percent: 0.0,
             loss_percent: 0.0,
             receive_buffer_kb: None,
@@ -100,6 +102,9 @@ impl Bench<'_> {
         let ground = Ground::lay(parameters)?;
         if parameters.policy_percent > 0.0 {
             drop_by_policy(ground.sender(), parameters.policy_percent)?;
+        }
+        if let (Some(tree), Some(path)) = (parameters.tree, ground.path()) {
+            disturb::shape(path, parameters, tree)?;
         }
         let trace = self.scratch.join("trace");
         let ends = Ends::of(parameters, &ground, side, &trace);
@@ -164,6 +169,9 @@ impl Bench<'_> {
         self.interrupt.check()?;
         let ground = Ground::lay(self.parameters)?;
         let path = ground.path().context("a single host has no path for TCP")?;
+        if let Some(tree) = self.parameters.tree {
+            disturb::shape(path, self.parameters, tree)?;
+        }
         let _busy = BusyProcessors::start(self.parameters.busy.into(), 0)?;
         let config = Iperf3Config {
             congestion: congestion.to_owned(),

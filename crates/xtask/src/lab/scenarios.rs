@@ -4,7 +4,7 @@
 //! "No worse than stock" is within 2 %, which is what two runs of stock differ by.
 
 use super::check::Bound::{AtLeast, AtMost, Within};
-use super::check::Quantity::{Gap, Governed, OverIdle, Ratio, Surely};
+use super::check::Quantity::{Gap, Governed, More, OverIdle, Ratio, Surely};
 use super::check::{Check, check};
 use super::disturb::Disturbance;
 use super::figures::Figure::{
@@ -13,7 +13,7 @@ use super::figures::Figure::{
     RecoveredRttMs, RiseSeconds, RttAfterFallMs, RttP50Ms, RttP99Ms, SharePercent, StallMs,
     WindowMaxKb, WorstSecondLost,
 };
-use super::parameters::{Parameters, Place};
+use super::parameters::{Parameters, Place, Tree};
 
 /// A named set of parameters with what must hold.
 #[derive(Clone, Copy, Debug)]
@@ -255,6 +255,48 @@ pub(super) static ALL: &[Scenario] = &[
             vec![
                 check(Ratio(BurstP50Ms), AtMost(1.02)).or(AtMost(2.0)),
                 check(Ratio(BurstMaxMs), AtMost(1.02)),
+            ]
+        },
+    },
+    Scenario {
+        name: "three-sockets",
+        about: "three flows with a socket each, all from the beginning",
+        parameters: |p| Parameters { flows: 3, ..p },
+        checks: |_| {
+            vec![
+                check(Governed(Fairness), AtLeast(0.95)).or(AtLeast(0.6)),
+                check(Ratio(LostPackets), AtMost(0.01)).or(AtMost(0.5)),
+                check(OverIdle(RttP50Ms), AtMost(5.0)).or(AtMost(20.0)),
+            ]
+        },
+    },
+    Scenario {
+        name: "htb-pfifo",
+        about: "htb with a pfifo of 1,000 packets (also: --tree)",
+        parameters: |p| Parameters {
+            tree: Some(Tree::HtbPfifo1000),
+            ..p
+        },
+        checks: |_| {
+            vec![
+                check(Ratio(GoodputMbps), AtLeast(0.98)).or(AtLeast(0.8)),
+                check(OverIdle(RttP50Ms), AtMost(3.0)).or(AtMost(20.0)),
+            ]
+        },
+    },
+    Scenario {
+        name: "moves-on",
+        about: "the local limit goes; the next hop has 80 Mbit/s and 200 kB (also: --next-hop)",
+        parameters: |p| Parameters {
+            next_hop_mbps: Some(80.0),
+            disturb: Some(Disturbance::MovesOn),
+            seconds: 15.0,
+            ..p
+        },
+        checks: |_| {
+            vec![
+                check(More(RecoveredLost), AtMost(10.0)).or(AtMost(200.0)),
+                check(Ratio(RecoveredGoodputMbps), AtLeast(0.98)).or(AtLeast(0.8)),
             ]
         },
     },

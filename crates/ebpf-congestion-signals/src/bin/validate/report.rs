@@ -97,7 +97,7 @@ impl Report {
         measured: &Measured,
         interrupted: bool,
     ) -> Self {
-        // The verdict is that of the figure as it is told.
+        // The verdict is that of the figure as it is shown.
         let overhead =
             Overhead::spread_of_host(&measured.overheads).map(|spread| spread.rounded(3));
         let (verdict, reasons) = judge(&self_test, overhead, args.target);

@@ -5,5 +5,7 @@ mod bystanders;
 mod containers;
 mod devices;
 mod hooks;
+mod late_module;
 mod link_local;
+mod random;
 mod shapers;

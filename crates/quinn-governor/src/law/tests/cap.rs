@@ -148,15 +148,6 @@ fn each_part_can_be_switched_off() {
 }
 
 #[test]
-fn another_controller_that_is_held_back_here_is_reason_enough() {
-    let mut scene = Scene::new();
-    scene.queue().others_share = 1;
-    scene.look();
-    assert_eq!(scene.law.mode, Mode::Engaged);
-    assert_eq!(scene.window().window, 120_000 + 2_500);
-}
-
-#[test]
 fn acknowledgements_alone_do_not_count_as_in_flight() {
     let mut scene = Scene::new();
     for _ in 0..1_000 {
