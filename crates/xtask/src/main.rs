@@ -4,6 +4,7 @@
 
 mod ablation;
 mod bpf;
+mod figures;
 mod first_command;
 mod instructions;
 mod kernels;
@@ -53,10 +54,16 @@ enum Task {
         #[arg(long)]
         readme: bool,
     },
+    /// Run the benches and write what they measured into docs/cost.md. As root, on an idle machine.
+    Figures {
+        /// Run nothing: write what the last runs measured.
+        #[arg(long)]
+        measured: bool,
+    },
     /// Switch off each mechanism of the control law, and say which bounds of the simulator's
     /// scenarios no longer hold.
     Ablation(ablation::Options),
-    /// Count the instructions of the hot paths under valgrind; fail if they are not the committed ones.
+    /// Count the instructions of the hot paths under valgrind; fail if they are more than the committed ones.
     Instructions {
         /// Replace the committed figures.
         #[arg(long)]
@@ -95,6 +102,7 @@ fn run(task: Task) -> Result<ExitCode> {
             (Err(incomplete), false) => return Err(incomplete.into()),
         },
         Task::FirstCommand { readme } => first_command::run(&workspace(), readme)?,
+        Task::Figures { measured } => figures::run(&workspace(), measured)?,
         Task::Ablation(options) => ablation::run(&workspace(), &options)?,
         Task::Instructions { bless } => instructions::run(&workspace(), bless)?,
         Task::Kernels(options) => kernels::run(&workspace(), &options)?,
