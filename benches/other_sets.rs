@@ -15,10 +15,10 @@ use netlab::{Bottleneck, Family, Path, PathConfig, TokenBucket};
 /// Sends of each case in a round, each received at once.
 const SENDS: u32 = 4_000;
 
-const ROUNDS: usize = 25;
+const ROUNDS: usize = 7;
 
 /// Sets at a time.
-const SETS: usize = 4;
+const SETS: usize = 3;
 
 /// Lets everything pass, through a queue all the same.
 const WIDE: TokenBucket = TokenBucket {
