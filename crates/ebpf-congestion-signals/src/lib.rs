@@ -99,6 +99,9 @@ pub use choice::{Choice, Refusal, best_source};
 pub use collector::CongestionCollector;
 #[cfg(all(feature = "ebpf", target_os = "linux"))]
 pub use ebpf::{CostAccounting, EbpfOptions, EbpfSource, ProbeCost, Signal};
+#[cfg(all(feature = "testing", target_os = "linux"))]
+#[doc(hidden)]
+pub use ebpf::{MemoryFlow, MemorySource};
 #[cfg(all(feature = "ebpf", target_os = "linux"))]
 pub use error::LoadError;
 pub use error::{EventsError, WatchError};

@@ -185,6 +185,7 @@ impl Watch {
 
     /// What a congestion controller needs, now: a few loads from mapped memory. Wait-free; no
     /// system call, no allocation.
+    #[inline]
     pub fn congestion(&self) -> LocalCongestion {
         self.reader.congestion()
     }

@@ -155,8 +155,8 @@ impl GovernedController {
     /// queue, if there is a flow to go by.
     fn look(&mut self, now: Instant, occasion: Occasion) -> Option<(u64, Option<usize>)> {
         self.follow(now);
-        self.seat.follow(self.law.waits(now));
-        let signals = self.seat.signals(self.law.mtu())?;
+        let sample = self.seat.follow(self.law.waits(now))?;
+        let signals = self.seat.signals_of(&sample, self.law.mtu())?;
         self.seat.on_sample(&signals);
         let marks = self.marks.load();
         let decision = self
@@ -274,6 +274,18 @@ impl GovernedController {
         }
         let signals = self.seat.signals(self.law.mtu())?;
         Some(self.law.window(self.base.window(), &signals))
+    }
+
+    /// The window while the law is in force.
+    #[inline(never)]
+    fn capped_window(&self) -> u64 {
+        match self.verdict() {
+            Some(verdict) => {
+                self.marks.note(&verdict);
+                verdict.window
+            }
+            None => self.base.window(),
+        }
     }
 
     fn hides_growth(&self) -> bool {
@@ -398,13 +410,10 @@ impl Controller for GovernedController {
     }
 
     fn window(&self) -> u64 {
-        match self.verdict() {
-            Some(verdict) => {
-                self.marks.note(&verdict);
-                verdict.window
-            }
-            None => self.base.window(),
+        if self.law.is_free() {
+            return self.base.window();
         }
+        self.capped_window()
     }
 
     /// Observing leaves no marks.

@@ -129,9 +129,14 @@ impl Seat {
 
     /// The sample as this controller has to see it; `None` without a flow.
     pub(crate) fn signals(&self, mtu: u64) -> Option<Signals> {
+        let sample = self.flow.as_deref()?.watch.congestion();
+        self.signals_of(&sample, mtu)
+    }
+
+    /// The same, of a sample at hand.
+    pub(crate) fn signals_of(&self, sample: &LocalCongestion, mtu: u64) -> Option<Signals> {
         let governed = self.flow.as_deref()?;
-        let sample = governed.watch.congestion();
-        let observed = observed(&sample);
+        let observed = observed(sample);
         let unobserved = governed.flow.unobserved(observed);
         let queue = sample.queue.and_then(|queue| {
             let own = queue.own?;
@@ -196,11 +201,11 @@ impl Seat {
     }
 
     /// Takes note of new drops, and of the queue's kind when it is another than before. Call before
-    /// [`Seat::signals`] is shown to the law, with whether the flow `waits` for others that it is not
+    /// [`Seat::signals_of`] is shown to the law, with whether the flow `waits` for others that it is not
     /// known to be behind.
-    pub(crate) fn follow(&mut self, waits: bool) {
+    pub(crate) fn follow(&mut self, waits: bool) -> Option<LocalCongestion> {
         self.waits = waits;
-        let Some(flow) = &self.flow else { return };
+        let flow = self.flow.as_ref()?;
         let sample = flow.watch.congestion();
         let counted = sample.queue_drops.unwrap_or_default();
         if !flow.has_peers() {
@@ -216,6 +221,7 @@ impl Seat {
                 self.queue(queue.index()).follow(queue.generation());
             }
         }
+        Some(sample)
     }
 
     /// The flow's drops at the last sample, as the source counts them.

@@ -5,6 +5,7 @@
 mod ablation;
 mod bpf;
 mod first_command;
+mod instructions;
 mod kernels;
 #[cfg(all(feature = "lab", target_os = "linux"))]
 mod lab;
@@ -55,6 +56,12 @@ enum Task {
     /// Switch off each mechanism of the control law, and say which bounds of the simulator's
     /// scenarios no longer hold.
     Ablation(ablation::Options),
+    /// Count the instructions of the hot paths under valgrind; fail if they are not the committed ones.
+    Instructions {
+        /// Replace the committed figures.
+        #[arg(long)]
+        bless: bool,
+    },
     /// Run the privileged tests on Debian's kernels, and print which signals are right on which.
     Kernels(kernels::Options),
     /// Run scenarios on real queues: stock flows and governed ones in turn.
@@ -89,6 +96,7 @@ fn run(task: Task) -> Result<ExitCode> {
         },
         Task::FirstCommand { readme } => first_command::run(&workspace(), readme)?,
         Task::Ablation(options) => ablation::run(&workspace(), &options)?,
+        Task::Instructions { bless } => instructions::run(&workspace(), bless)?,
         Task::Kernels(options) => kernels::run(&workspace(), &options)?,
         #[cfg(all(feature = "lab", target_os = "linux"))]
         Task::Lab(options) => return lab::run(&workspace(), &options),

@@ -33,7 +33,7 @@ const PHRASES: &[(&str, &str)] = &[
     ("fellows", "flows that share"),
     ("a rule took", "a firewall dropped"),
     ("the shell of", "consumed GSO head"),
-    ("left out", "omitted; recursion misses (the kernel's name)"),
+    ("runs left out", "recursion misses (the kernel's name)"),
     ("silent reason", "NOT_SPECIFIED"),
     ("stacked device", "upper device"),
     ("on top of another", "upper device"),

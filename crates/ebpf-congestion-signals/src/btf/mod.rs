@@ -9,6 +9,7 @@
 //! an error, after a bounded number of steps.
 
 mod error;
+mod excerpt;
 mod member;
 mod module;
 mod raw;
@@ -25,6 +26,7 @@ pub use error::BtfError;
 pub use member::Member;
 pub use tracepoint::Arg;
 
+use excerpt::{FUNC, Kept, TYPEDEF};
 use raw::{Kind, Raw, Steps, Type};
 
 /// Where the running kernel offers its BTF.
@@ -286,6 +288,25 @@ impl Btf {
             }
         }
         Err(BtfError::NoSuchFunction { name: name.into() })
+    }
+
+    /// BTF with nothing but the typedefs and functions of these names, which have the ids that they
+    /// have here; names that do not exist are omitted. To be parsed by who wants ids alone, in a
+    /// small part of the time.
+    pub(crate) fn excerpt(&self, names: &[String]) -> Vec<u8> {
+        let first = |of: &Names, name: &str| {
+            let same = |named: &&Named| self.raw.name_is(named.name, name.as_bytes());
+            of.0.iter().find(same).map(|named| named.id)
+        };
+        let mut kept = Vec::new();
+        for name in names {
+            for (of, kind) in [(&self.typedefs, TYPEDEF), (&self.functions, FUNC)] {
+                if let Some(id) = first(of, name) {
+                    kept.push(Kept { id, kind, name });
+                }
+            }
+        }
+        excerpt::write(kept)
     }
 
     /// The types of this name among `names`, in the order of their ids.

@@ -21,7 +21,7 @@ use crate::source::Capability;
 pub(super) fn attach(
     ebpf: &mut Ebpf,
     btf: &Btf,
-    sys_btf: &aya::Btf,
+    hooks: &aya::Btf,
     facts: &Facts,
     options: &EbpfOptions,
 ) -> Result<Vec<Capability>, LoadError> {
@@ -43,7 +43,7 @@ pub(super) fn attach(
         }
         let missing = match hookable(probe, btf, options)? {
             Err(why) => Some(why),
-            Ok(()) => match attach_one(ebpf, sys_btf, probe) {
+            Ok(()) => match attach_one(ebpf, hooks, probe) {
                 Ok(()) => None,
                 Err(Refusal::NotPermitted(source)) => match probe.hook {
                     Hook::Tracepoint { .. } | Hook::WithoutReceiver => {
@@ -77,7 +77,7 @@ pub(super) fn attach(
     }
     if options.calibration {
         let (name, tracepoint) = NOTHING;
-        if let Err(Refusal::Rejected(log)) = attach_tracepoint(ebpf, sys_btf, name, tracepoint) {
+        if let Err(Refusal::Rejected(log)) = attach_tracepoint(ebpf, hooks, name, tracepoint) {
             tracing::warn!(%log, "calibration rejected");
         }
     }

@@ -77,11 +77,15 @@ impl Slots {
         let mut sums = [PressureSample::default(); 2];
         for cpu in self.cpus() {
             // SAFETY: a field inside the mapping.
-            let send = pressure(unsafe { &raw const (*cpu).send_pressure });
+            let send = unsafe { &raw const (*cpu).send_pressure };
             // SAFETY: as above.
-            let receive = pressure(unsafe { &raw const (*cpu).receive_pressure });
-            let cpu = [send, receive];
-            for (sum, cpu) in sums.iter_mut().zip(&cpu) {
+            let receive = unsafe { &raw const (*cpu).receive_pressure };
+            for (sum, cpu) in sums.iter_mut().zip([send, receive]) {
+                // Many CPUs never ran a socket's call.
+                if load!(cpu, samples) == 0 {
+                    continue;
+                }
+                let cpu = pressure(cpu);
                 sum.sum += cpu.sum;
                 sum.samples += cpu.samples;
                 sum.peaks.merge(&cpu.peaks);

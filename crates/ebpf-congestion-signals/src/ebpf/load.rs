@@ -17,7 +17,7 @@ use super::attach::attach;
 use super::facts::{self, Host};
 use super::mapped::Slots;
 use super::options::{EbpfOptions, Signal};
-use super::probes::{NOTHING, PACKETS, PROBES};
+use super::probes::{self, NOTHING, PACKETS, PROBES};
 use super::reason_table::ReasonTable;
 use super::reasons::Reasons;
 use super::token_bucket::TokenBucket;
@@ -72,6 +72,8 @@ pub(super) struct Loaded {
 /// Loads and attaches.
 pub(super) fn load(options: &EbpfOptions) -> Result<Loaded, LoadError> {
     options.validate()?;
+    // A new loader reads all of the kernel's BTF, whatever it is given then: meanwhile we do too.
+    let loader = std::thread::Builder::new().spawn(EbpfLoader::new).ok();
     let btf = Btf::from_sys_fs()?;
     let reasons = Reasons::read(&btf)?;
     let host = Host {
@@ -94,10 +96,15 @@ pub(super) fn load(options: &EbpfOptions) -> Result<Loaded, LoadError> {
     };
 
     let words = facts::words(&kernel);
-    let sys_btf = aya::Btf::from_sys_fs().map_err(|error| object(&error))?;
-    let make = || {
-        EbpfLoader::new()
-            .btf(Some(&sys_btf))
+    let hooks = aya::Btf::parse(
+        &btf.excerpt(&probes::hook_types()),
+        aya::Endianness::default(),
+    )
+    .map_err(|error| object(&error))?;
+    let loader = loader.and_then(|loader| loader.join().ok());
+    let mut loader = loader.unwrap_or_default();
+    let mut make = || {
+        loader
             .override_global("KERNEL_FACTS", words.as_slice(), true)
             .map_max_entries("SLOTS", layout.slots())
             .map_max_entries("SOCKETS", options.flows)
@@ -120,7 +127,7 @@ pub(super) fn load(options: &EbpfOptions) -> Result<Loaded, LoadError> {
     .map_err(|error| not_loaded(error, layout))?;
 
     fill(&mut ebpf, &reasons)?;
-    let capabilities = attach(&mut ebpf, &btf, &sys_btf, &facts, options)?;
+    let capabilities = attach(&mut ebpf, &btf, &hooks, &facts, options)?;
     let slots = take(&mut ebpf, "SLOTS")?;
     let aya::maps::Map::Array(data) = &slots else {
         return Err(LoadError::Object {

@@ -12,9 +12,10 @@ use ebpf_congestion_signals_common::{
     SendCounters,
 };
 
+use super::source::Tells;
 use crate::sample::{
-    BufferSample, DropTable, KernelTime, PressurePeaks, PressureSample, QdiscName, QueueId,
-    QueueLimit, QueueSample, QueueState, SojournSample,
+    BufferSample, DropTable, KernelTime, LocalCongestion, PressurePeaks, PressureSample, QdiscName,
+    QueueId, QueueLimit, QueueSample, QueueState, SojournSample,
 };
 
 /// The mapping. Every slot stays readable as long as this lives, whatever becomes of the probes.
@@ -133,6 +134,7 @@ impl Slots {
     }
 
     /// The slot at `index`.
+    #[inline]
     fn slot<T>(&self, index: u32) -> *const T {
         assert!(
             index < self.layout.slots(),
@@ -143,6 +145,7 @@ impl Slots {
         unsafe { self.base.as_ptr().add(index as usize * SLOT_BYTES) }.cast()
     }
 
+    #[inline]
     fn flow(&self, flow: FlowIndex) -> *const FlowSlot {
         self.slot(flow.0)
     }
@@ -220,6 +223,19 @@ impl Slots {
         }
     }
 
+    /// What a congestion controller needs of a flow.
+    pub(super) fn congestion(&self, flow: FlowIndex, tells: &Tells, live: bool) -> LocalCongestion {
+        let drops = |class| tells.drops.then(|| self.egress_drops(flow, class));
+        LocalCongestion {
+            live,
+            taken: None,
+            observed_packets: tells.packets.then(|| self.sent_packets(flow)),
+            queue: self.queue(flow),
+            queue_drops: drops(DropClass::QueueFull),
+            policy_drops: drops(DropClass::Policy).filter(|_| tells.reasons),
+        }
+    }
+
     /// What the queue is that holds most of the flow.
     pub(super) fn queue_state(&self, flow: FlowIndex) -> Option<QueueState> {
         let held = self.held(flow)?;
@@ -248,71 +264,71 @@ impl Slots {
         let total = load!(queue, backlog);
         let own = held.own.min(total);
         let elsewhere = held.everywhere - held.own;
-        let mut sample = QueueSample::new(held.id)
-            .with_total(total + elsewhere)
-            .with_drained(load!(queue, drained))
-            .with_limit(limit_in_bytes(queue));
-        if held.counted {
-            sample.own = Some(own + elsewhere);
-            let others = if held.shares { elsewhere } else { 0 };
-            sample.shared = Some(shared.min(total) + others);
-        }
-        Some(sample)
+        let others = if held.shares { elsewhere } else { 0 };
+        Some(QueueSample {
+            id: held.id,
+            own: held.counted.then_some(own + elsewhere),
+            shared: held.counted.then_some(shared.min(total) + others),
+            total: Some(total + elsewhere),
+            drained: Some(load!(queue, drained)),
+            limit: limit_in_bytes(queue),
+        })
     }
 
     /// The queue that holds most of the flow: the one that it entered last, where others hold no
     /// more.
+    #[inline]
     fn held(&self, flow: FlowIndex) -> Option<Held> {
         let slot = self.flow(flow);
-        let last = load!(slot, queue).checked_sub(1)?;
-        let mut held: Option<Held> = None;
+        let last = load!(slot, queue).checked_sub(1)? as usize;
         let mut everywhere = 0;
+        let mut most: Option<(*const InQueue, u32, u64)> = None;
         // SAFETY: an array inside the mapping.
         let queues: *const InQueue = unsafe { &raw const (*slot).queues }.cast();
         for place in 0..FLOW_QUEUES {
             // SAFETY: an element of the array.
             let record = unsafe { queues.add(place) };
-            let Some((index, own)) = self.in_queue(record) else {
+            // Most flows are in one queue, and most records unused.
+            let number = load!(record, queue);
+            if number == 0 {
+                continue;
+            }
+            let Some(own) = self.in_queue(record, number - 1) else {
                 continue;
             };
             everywhere += own;
-            let is_last = place == last as usize;
-            if held
-                .as_ref()
-                .is_none_or(|held| own > held.own || (is_last && own == held.own))
-            {
-                let queue: *const QueueSlot = self.slot(self.layout.first_queue() + index);
-                held = Some(Held {
-                    id: QueueId::with_generation(index as usize, load!(record, generation))?,
-                    queue,
-                    own,
-                    everywhere: 0,
-                    shares: load!(record, shared) != 0,
-                    counted: true,
-                });
+            let is_more = |most: u64| own > most || (own == most && place == last);
+            if most.is_none_or(|(_, _, most)| is_more(most)) {
+                most = Some((record, number - 1, own));
             }
         }
-        held.map(|held| Held {
+        let (record, index, own) = most?;
+        Some(Held {
+            id: QueueId::with_generation(index as usize, load!(record, generation))?,
+            queue: self.queue_slot(index)?,
+            own,
             everywhere,
+            shares: load!(record, shared) != 0,
             counted: load!(slot, uncounted) == 0,
-            ..held
         })
     }
 
-    /// A queue that is still the one that the flow entered, and what the flow has in it.
-    fn in_queue(&self, record: *const InQueue) -> Option<(u32, u64)> {
-        let index = load!(record, queue).checked_sub(1)?;
-        if index >= QUEUE_SLOTS {
-            return None;
-        }
-        let queue: *const QueueSlot = self.slot(self.layout.first_queue() + index);
+    #[inline]
+    fn queue_slot(&self, index: u32) -> Option<*const QueueSlot> {
+        (index < QUEUE_SLOTS).then(|| self.slot(self.layout.first_queue() + index))
+    }
+
+    /// What the flow has in a queue; `None` where that is another by now than the flow entered.
+    #[inline]
+    fn in_queue(&self, record: *const InQueue, index: u32) -> Option<u64> {
+        let queue = self.queue_slot(index)?;
         if load!(queue, generation) != load!(record, generation) {
             return None;
         }
         let entered = load!(record, entered);
         let own = inside(entered, load!(record, left));
         let is_current = load!(queue, drained) == load!(record, drained);
-        Some((index, if is_current { own } else { 0 }))
+        Some(if is_current { own } else { 0 })
     }
 }
 
@@ -338,14 +354,13 @@ impl Drop for Slots {
 }
 
 /// The queue's limit where it counts bytes. Read at every sample, so names are compared as words.
+#[inline]
 fn limit_in_bytes(queue: *const QueueSlot) -> Option<u64> {
-    match QueueLimit::of(first_word(queue), load!(queue, child), load!(queue, limit)) {
-        Some(QueueLimit::Bytes(bytes)) => Some(bytes.into()),
-        _ => None,
-    }
+    QueueLimit::in_bytes(first_word(queue), load!(queue, child), load!(queue, limit))
 }
 
 /// The first bytes of the queue discipline's name.
+#[inline]
 fn first_word(queue: *const QueueSlot) -> u64 {
     // SAFETY: the name lies in the mapping, is twice as long, and aligned as the slot's numbers are.
     Load::load(unsafe { (&raw const (*queue).kind).cast::<u64>() })
@@ -359,6 +374,7 @@ fn share_of(bytes: u32, payload: u32, truesize: u32) -> Option<u32> {
 }
 
 /// What is inside of what came in and went out; none when more went out than was seen to come in.
+#[inline]
 fn inside(entered: u64, left: u64) -> u64 {
     let inside = entered.wrapping_sub(left);
     if inside.cast_signed() < 0 { 0 } else { inside }

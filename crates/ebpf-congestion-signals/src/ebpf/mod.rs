@@ -8,6 +8,8 @@ mod host;
 mod load;
 mod mapped;
 mod memlock;
+#[cfg(feature = "testing")]
+mod memory;
 mod options;
 mod probes;
 mod reader;
@@ -20,5 +22,7 @@ mod source;
 mod token_bucket;
 
 pub use load::ProbeCost;
+#[cfg(feature = "testing")]
+pub use memory::{MemoryFlow, MemorySource};
 pub use options::{EbpfOptions, Signal};
 pub use source::{CostAccounting, EbpfSource};

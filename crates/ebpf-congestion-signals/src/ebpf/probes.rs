@@ -172,3 +172,12 @@ impl Probe {
         self.signals.iter().any(|signal| options.has(*signal))
     }
 }
+
+/// The names by which BTF knows what the probes hook.
+pub(super) fn hook_types() -> Vec<String> {
+    let probes = PROBES.iter().map(|probe| match probe.hook {
+        Hook::Tracepoint { .. } | Hook::WithoutReceiver => format!("btf_trace_{}", probe.name),
+        Hook::Function { .. } => probe.name.to_owned(),
+    });
+    probes.chain([format!("btf_trace_{}", NOTHING.1)]).collect()
+}

@@ -4,9 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::flows::Flow;
-use super::source::Shared;
+use super::mapped::{FlowIndex, Slots};
+use super::source::{Shared, Tells};
 use crate::flow_id::FlowId;
-use crate::sample::{DropClass, FlowSample, LocalCongestion, SourceKind};
+use crate::sample::{FlowSample, LocalCongestion, SourceKind};
 use crate::source::FlowReader;
 
 /// Reads one flow's slot, and gives it back in the end.
@@ -35,38 +36,55 @@ impl FlowReader for Reader {
     }
 
     fn congestion(&self) -> LocalCongestion {
-        let (slots, index) = (&self.shared.slots, self.flow.index);
-        let tells = self.shared.tells;
-        let drops = |class| tells.drops.then(|| slots.egress_drops(index, class));
-        LocalCongestion {
-            live: self.shared.is_attached(),
-            taken: None,
-            observed_packets: tells.packets.then(|| slots.sent_packets(index)),
-            queue: slots.queue(index),
-            queue_drops: drops(DropClass::QueueFull),
-            policy_drops: drops(DropClass::Policy).filter(|_| tells.reasons),
-        }
+        let shared = &*self.shared;
+        let index = self.flow.index;
+        shared
+            .slots
+            .congestion(index, &shared.tells, shared.is_attached())
     }
 
     fn sample(&self) -> FlowSample {
-        let (slots, index) = (&self.shared.slots, self.flow.index);
-        let tells = self.shared.tells;
+        let shared = &*self.shared;
+        let is_socket = !self.flow.is_peer();
+        let (index, live) = (self.flow.index, shared.is_attached());
+        let sample = (shared.slots).flow_sample(index, &shared.tells, live, is_socket);
+        let queue = sample.queue.as_ref();
+        if queue.is_some_and(|queue| queue.limit.is_none() && queue.kind.as_str() == "tbf") {
+            shared.token_bucket.look_again();
+        }
+        sample
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.shared.release(&self.flow);
+    }
+}
+
+impl Slots {
+    /// Everything known of a flow, which is a whole socket's or a peer's.
+    pub(super) fn flow_sample(
+        &self,
+        index: FlowIndex,
+        tells: &Tells,
+        live: bool,
+        is_socket: bool,
+    ) -> FlowSample {
+        let slots = self;
         let [send_pressure, receive_pressure] = if tells.pressures {
             slots.pressures(index)
         } else {
             Default::default()
         };
-        let counts_sends = tells.sends && !self.flow.is_peer();
+        let counts_sends = tells.sends && is_socket;
         let (sent_bytes, sent_packets) = slots.sent(index);
         let queue = slots.queue_state(index);
-        if queue.is_some_and(|queue| queue.limit.is_none() && queue.kind.as_str() == "tbf") {
-            self.shared.token_bucket.look_again();
-        }
         FlowSample {
             source: SourceKind::Ebpf,
             taken: super::source::now(),
             updated: slots.updated(index),
-            congestion: self.congestion(),
+            congestion: slots.congestion(index, tells, live),
             sent_bytes: tells.packets.then_some(sent_bytes),
             sent_packets: tells.packets.then_some(sent_packets),
             send: counts_sends.then(|| slots.send(index)),
@@ -77,11 +95,5 @@ impl FlowReader for Reader {
             receive_pressure,
             drops: tells.drops.then(|| slots.drops(index)),
         }
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        self.shared.release(&self.flow);
     }
 }

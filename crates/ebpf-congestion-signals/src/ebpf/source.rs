@@ -110,6 +110,24 @@ impl Tells {
     }
 }
 
+#[cfg(feature = "testing")]
+impl Tells {
+    /// Everything.
+    pub(super) const ALL: Self = Self {
+        sends: true,
+        packets: true,
+        host_packets: true,
+        drops: true,
+        reasons: true,
+        queues: true,
+        send_buffers: true,
+        receive_buffers: true,
+        softirqs: true,
+        buffers: true,
+        pressures: true,
+    };
+}
+
 impl EbpfSource {
     /// Loads the probes and attaches all that this kernel supports.
     ///
@@ -292,25 +310,7 @@ impl SignalSource for EbpfSource {
     }
 
     fn host(&self) -> HostSample {
-        let shared = &self.shared;
-        let (events, events_lost) = shared.slots.host_events();
-        let tells = shared.tells;
-        let slots = &shared.slots;
-        let [send_pressure, receive_pressure] = slots.host_pressures();
-        HostSample {
-            taken: now(),
-            udp_send: tells.sends.then(|| slots.host_send(UDP)),
-            tcp_send: tells.sends.then(|| slots.host_send(TCP)),
-            udp_packets: tells.host_packets.then(|| slots.host_packets(UDP)),
-            tcp_packets: tells.host_packets.then(|| slots.host_packets(TCP)),
-            drops: tells.drops.then(|| slots.host_drops()),
-            softirq: tells.softirqs.then(|| slots.host_softirq()),
-            pressure: tells.send_buffers.then_some(send_pressure),
-            receive_pressure: tells.receive_buffers.then_some(receive_pressure),
-            events,
-            events_lost,
-            reasons_lost: slots.reasons_lost(),
-        }
+        self.shared.slots.host(&self.shared.tells)
     }
 
     fn drops_by_reason(&self, flow: Option<FlowId>) -> Vec<DropsByReason> {
@@ -349,6 +349,29 @@ impl SignalSource for EbpfSource {
     fn events(&self) -> Result<Box<dyn EventStream>, EventsError> {
         self.pump.lock().ensure_running(&self.shared)?;
         Ok(self.shared.events.subscribe())
+    }
+}
+
+impl Slots {
+    /// The host's counters now.
+    pub(super) fn host(&self, tells: &Tells) -> HostSample {
+        let slots = self;
+        let (events, events_lost) = slots.host_events();
+        let [send_pressure, receive_pressure] = slots.host_pressures();
+        HostSample {
+            taken: now(),
+            udp_send: tells.sends.then(|| slots.host_send(UDP)),
+            tcp_send: tells.sends.then(|| slots.host_send(TCP)),
+            udp_packets: tells.host_packets.then(|| slots.host_packets(UDP)),
+            tcp_packets: tells.host_packets.then(|| slots.host_packets(TCP)),
+            drops: tells.drops.then(|| slots.host_drops()),
+            softirq: tells.softirqs.then(|| slots.host_softirq()),
+            pressure: tells.send_buffers.then_some(send_pressure),
+            receive_pressure: tells.receive_buffers.then_some(receive_pressure),
+            events,
+            events_lost,
+            reasons_lost: slots.reasons_lost(),
+        }
     }
 }
 

@@ -36,11 +36,13 @@ impl QueueId {
 
     /// A number below [`QueueId::COUNT`] that no other queue of the source has at the same time, for
     /// tables. A later queue can have it again: compare the whole identifier to know.
+    #[inline]
     pub const fn index(self) -> usize {
         self.index as usize
     }
 
     /// How many queues had this index before.
+    #[inline]
     pub const fn generation(self) -> u32 {
         self.generation
     }
@@ -183,6 +185,7 @@ impl LocalCongestion {
     /// Packets that the source saw leave the socket, wherever they got to; `None` from a source that
     /// does not see packets. Counter: while the flow sends and this does not grow, the signals
     /// are stale.
+    #[inline]
     pub const fn seen_packets(&self) -> Option<u64> {
         let Some(observed) = self.observed_packets else {
             return None;

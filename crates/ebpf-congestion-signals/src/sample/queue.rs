@@ -84,16 +84,22 @@ impl QueueLimit {
         allow(dead_code, reason = "only the kernel reports limits")
     )]
     pub(crate) fn of(kind: u64, child: u64, limit: u32) -> Option<Self> {
+        let of_bytes = Self::in_bytes(kind, child, limit).map(|_| Self::Bytes(limit));
         let kind = if kind == TBF { child } else { kind };
-        if limit == 0 {
-            None
-        } else if kind == LIMITED_BY_BYTES {
-            Some(Self::Bytes(limit))
-        } else if LIMITED_BY_PACKETS.contains(&kind) {
-            Some(Self::Packets(limit))
-        } else {
-            None
-        }
+        of_bytes.or_else(|| {
+            (limit != 0 && LIMITED_BY_PACKETS.contains(&kind)).then_some(Self::Packets(limit))
+        })
+    }
+
+    /// The same, where it counts bytes.
+    #[cfg_attr(
+        not(all(feature = "ebpf", target_os = "linux")),
+        allow(dead_code, reason = "only the kernel has limits to tell")
+    )]
+    #[inline]
+    pub(crate) fn in_bytes(kind: u64, child: u64, limit: u32) -> Option<u64> {
+        let kind = if kind == TBF { child } else { kind };
+        (limit != 0 && kind == LIMITED_BY_BYTES).then_some(limit.into())
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod check;
 mod disturb;
+mod document;
 mod endpoints;
 mod figures;
 mod ground;
@@ -48,7 +49,7 @@ const DIRECTORY: &str = "target/lab";
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     /// Scenarios, or `all`; --list names them.
-    #[arg(required_unless_present_any = ["list", "vm"])]
+    #[arg(required_unless_present_any = ["list", "vm", "document"])]
     names: Vec<String>,
     /// Run in a virtual machine whose time counts instructions: its figures repeat whatever else
     /// the machine does. Names are then of queues; without any, all.
@@ -72,6 +73,10 @@ pub(crate) struct Options {
     /// follows the measured rate, a fixed rate, TCP Cubic and TCP BBR. Shows all side by side.
     #[arg(long, conflicts_with = "source")]
     compare: bool,
+    /// Write the comparison into this document, where a comment marks its place; without names, that
+    /// of the last run.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["list", "vm"])]
+    document: Option<PathBuf>,
     /// Print nothing on standard output but one JSON object, when all is done.
     #[arg(long)]
     json: bool,
@@ -174,6 +179,15 @@ pub(crate) fn run(workspace: &Path, options: &Options) -> Result<ExitCode> {
             ExitCode::FAILURE
         });
     }
+    let directory = options
+        .out
+        .clone()
+        .unwrap_or_else(|| workspace.join(DIRECTORY));
+    let file = directory.join("lab.json");
+    if let (true, Some(document)) = (options.names.is_empty(), &options.document) {
+        document::write(&file, document)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let plans = plan(options)?;
     if options.source == Signals::Socket {
         // What is missing is reported below.
@@ -190,10 +204,6 @@ pub(crate) fn run(workspace: &Path, options: &Options) -> Result<ExitCode> {
         wide: options.wide,
         scenarios: Vec::new(),
     };
-    let directory = options
-        .out
-        .clone()
-        .unwrap_or_else(|| workspace.join(DIRECTORY));
     fs::create_dir_all(&directory)
         .with_context(|| format!("cannot make the directory {}", directory.display()))?;
     eprintln!("building the examples");
@@ -225,8 +235,10 @@ pub(crate) fn run(workspace: &Path, options: &Options) -> Result<ExitCode> {
         report.scenarios.push(measured);
     }
     let json = serde_json::to_string(&report)?;
-    let file = directory.join("lab.json");
     fs::write(&file, &json).with_context(|| format!("cannot write {}", file.display()))?;
+    if let Some(document) = &options.document {
+        document::write(&file, document)?;
+    }
     if options.json {
         examples::say!("{json}");
     }

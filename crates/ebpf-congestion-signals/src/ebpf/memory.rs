@@ -1,0 +1,218 @@
+//! Slots in ordinary memory, which this process writes as the probes would: for benches of the
+//! reading side, which need no kernel and no privilege.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::AsFd;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use ebpf_congestion_signals_common::{
+    Direction, DropClass, FlowSlot, InQueue, Layout, QueueSlot, SLOT_BYTES,
+};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+
+use super::flows::flow_id;
+use super::mapped::{FlowIndex, Slots};
+use super::source::Tells;
+use crate::error::{EventsError, WatchError};
+use crate::event::EventStream;
+use crate::flow_id::FlowId;
+use crate::sample::{DropsByReason, FlowSample, HostSample, LocalCongestion, SourceKind};
+use crate::source::{Capability, FlowReader, SignalSource, Watch, WatchTarget};
+
+/// A source over memory of this process, read by the code that reads the probes' memory.
+#[derive(Clone, Debug)]
+pub struct MemorySource {
+    memory: Arc<Memory>,
+}
+
+#[derive(Debug)]
+struct Memory {
+    slots: Slots,
+    /// The same memory, to write to.
+    written: NonNull<u8>,
+    bytes: NonZeroUsize,
+    attached: AtomicBool,
+    tells: Tells,
+    given: AtomicU32,
+}
+
+// SAFETY: the memory is only accessed by atomic loads and stores.
+unsafe impl Send for Memory {}
+// SAFETY: as above.
+unsafe impl Sync for Memory {}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: mapped with this length, and no pointer into it is kept.
+        let _ = unsafe { munmap(self.written.cast(), self.bytes.get()) };
+    }
+}
+
+impl MemorySource {
+    /// Memory for a host of so many CPUs and as many flows as said.
+    pub fn new(cpus: u32, flows: u32) -> io::Result<Self> {
+        let layout = Layout { cpus, flows };
+        let length = layout.slots() as usize * SLOT_BYTES;
+        let bytes = NonZeroUsize::new(length).ok_or(io::ErrorKind::InvalidInput)?;
+        let file = memfd_create(c"slots", MFdFlags::MFD_CLOEXEC)?;
+        nix::unistd::ftruncate(&file, i64::try_from(length).unwrap_or(i64::MAX))?;
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice disturbs nothing.
+        let written = unsafe { mmap(None, bytes, protection, MapFlags::MAP_SHARED, &file, 0) }?;
+        Ok(Self {
+            memory: Arc::new(Memory {
+                slots: Slots::map(file.as_fd(), layout)?,
+                written: written.cast(),
+                bytes,
+                attached: AtomicBool::new(true),
+                tells: Tells::ALL,
+                given: AtomicU32::new(0),
+            }),
+        })
+    }
+
+    /// The next flow that nobody has been given yet; `None` when there is none.
+    pub fn add_flow(&self) -> Option<MemoryFlow> {
+        let given = self.memory.given.fetch_add(1, Ordering::Relaxed);
+        let index = FlowIndex::all(self.memory.slots.layout()).nth(given as usize)?;
+        Some(MemoryFlow {
+            memory: Arc::clone(&self.memory),
+            index,
+        })
+    }
+}
+
+/// A flow's slot, to be written.
+#[derive(Clone, Debug)]
+pub struct MemoryFlow {
+    memory: Arc<Memory>,
+    index: FlowIndex,
+}
+
+/// Stores one field of a slot.
+macro_rules! store {
+    ($pointer:expr, $($field:tt)+) => {
+        // SAFETY: `pointer` points to a slot of its type inside of the writable mapping.
+        unsafe { &raw mut (*$pointer).$($field)+ }
+    };
+}
+
+fn put(field: *mut u64, value: u64) {
+    // SAFETY: callers pass an aligned field inside of the mapping, which nobody accesses but
+    // atomically.
+    unsafe { AtomicU64::from_ptr(field) }.store(value, Ordering::Relaxed);
+}
+
+fn put_word(field: *mut u32, value: u32) {
+    // SAFETY: as above.
+    unsafe { AtomicU32::from_ptr(field) }.store(value, Ordering::Relaxed);
+}
+
+impl MemoryFlow {
+    /// A handle that reads the flow.
+    pub fn watch(&self) -> Watch {
+        Watch::new(Arc::new(MemoryReader(self.clone())))
+    }
+
+    /// So many packets of the flow were seen so far.
+    pub fn set_observed(&self, packets: u64) {
+        put(store!(self.slot(), sent_packets), packets);
+    }
+
+    /// So many packets of the flow were dropped by a full queue so far.
+    pub fn set_queue_drops(&self, packets: u64) {
+        const AT: (usize, usize) = (Direction::Egress as usize, DropClass::QueueFull as usize);
+        put(store!(self.slot(), drops[AT.0][AT.1].packets), packets);
+    }
+
+    /// The flow has `own` bytes in the host's first queue, which holds `total` of 150,000 and ran
+    /// empty `drained` times.
+    pub fn set_queue(&self, own: u64, total: u64, drained: u64) {
+        let layout = self.memory.slots.layout();
+        let queue: *mut QueueSlot = self.memory.at(layout.first_queue());
+        put_word(store!(queue, generation), 1);
+        put(store!(queue, backlog), total);
+        put(store!(queue, drained), drained);
+        put(store!(queue, shared_entered), own);
+        put_word(store!(queue, limit), 150_000);
+        put(
+            store!(queue, kind).cast(),
+            u64::from_ne_bytes(*b"bfifo\0\0\0"),
+        );
+        let slot = self.slot();
+        let record: *mut InQueue = store!(slot, queues).cast();
+        put_word(store!(record, queue), 1);
+        put_word(store!(record, generation), 1);
+        put_word(store!(record, shared), 1);
+        put(store!(record, drained), drained);
+        put(store!(record, entered), own);
+        put_word(store!(slot, queue), 1);
+    }
+
+    fn slot(&self) -> *mut FlowSlot {
+        self.memory.at(self.index.slot())
+    }
+}
+
+impl Memory {
+    fn at<T>(&self, index: u32) -> *mut T {
+        assert!(index < self.slots.layout().slots());
+        // SAFETY: the mapping has as many slots.
+        unsafe { self.written.as_ptr().add(index as usize * SLOT_BYTES) }.cast()
+    }
+}
+
+#[derive(Debug)]
+struct MemoryReader(MemoryFlow);
+
+impl FlowReader for MemoryReader {
+    fn id(&self) -> FlowId {
+        flow_id(self.0.index.slot(), 1)
+    }
+
+    fn congestion(&self) -> LocalCongestion {
+        let memory = &*self.0.memory;
+        let live = memory.attached.load(Ordering::Relaxed);
+        memory.slots.congestion(self.0.index, &memory.tells, live)
+    }
+
+    fn sample(&self) -> FlowSample {
+        let memory = &*self.0.memory;
+        let live = memory.attached.load(Ordering::Relaxed);
+        memory
+            .slots
+            .flow_sample(self.0.index, &memory.tells, live, true)
+    }
+}
+
+impl SignalSource for MemorySource {
+    fn kind(&self) -> SourceKind {
+        SourceKind::Mock
+    }
+
+    fn capabilities(&self) -> Vec<Capability> {
+        Vec::new()
+    }
+
+    fn host(&self) -> HostSample {
+        self.memory.slots.host(&self.memory.tells)
+    }
+
+    fn drops_by_reason(&self, _: Option<FlowId>) -> Vec<DropsByReason> {
+        Vec::new()
+    }
+
+    fn watch(&self, _: WatchTarget<'_>) -> Result<Watch, WatchError> {
+        let slots = self.memory.slots.layout().flows;
+        let flow = self.add_flow().ok_or(WatchError::NoSlot { slots })?;
+        Ok(flow.watch())
+    }
+
+    fn events(&self) -> Result<Box<dyn EventStream>, EventsError> {
+        Err(EventsError::Unsupported)
+    }
+}

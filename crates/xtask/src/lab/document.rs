@@ -1,0 +1,137 @@
+//! The comparison as a document shows it, from what the lab wrote down.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::figures::Side;
+
+const BEGIN: &str = "<!-- written by cargo xtask lab --compare --document -->";
+const END: &str = "<!-- up to here -->";
+
+const SIDES: [Side; 8] = [
+    Side::Stock,
+    Side::Governed,
+    Side::BySocket,
+    Side::SmallBuffer,
+    Side::Gate,
+    Side::FixedRate,
+    Side::TcpCubic,
+    Side::TcpBbr,
+];
+
+/// What is shown of a scenario: the figure's name in the results, its name here, decimals, and
+/// whether it is shown above the idle path's round trip.
+const ROWS: [(&str, &str, usize, bool); 5] = [
+    ("lost_packets", "lost", 0, false),
+    ("rtt_p50_ms", "p50 over idle, ms", 1, true),
+    ("goodput_mbps", "goodput, Mbit/s", 1, false),
+    ("share_percent", "share of goodput, %", 0, false),
+    ("recovered_lost", "lost afterwards", 0, false),
+];
+
+/// Replaces the comparison in a document by that of these results.
+pub(super) fn write(results: &Path, document: &Path) -> Result<()> {
+    let read = |file: &Path| {
+        fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+    };
+    let results: Value = serde_json::from_str(&read(results)?).context("no results of the lab")?;
+    let text = read(document)?;
+    let (before, rest) = text
+        .split_once(BEGIN)
+        .with_context(|| format!("{} has no line {BEGIN}", document.display()))?;
+    let (_, after) = rest
+        .split_once(END)
+        .with_context(|| format!("{} has no line {END}", document.display()))?;
+    let table = table(&results)?;
+    fs::write(document, format!("{before}{BEGIN}\n{table}{END}{after}"))
+        .with_context(|| format!("cannot write {}", document.display()))
+}
+
+fn table(results: &Value) -> Result<String> {
+    let scenarios = results["scenarios"].as_array();
+    let scenarios = scenarios.context("no results of the lab")?;
+    ensure!(!scenarios.is_empty(), "the lab ran no scenario");
+    let names = SIDES.map(Side::name).join(" | ");
+    let rule = " --- |".repeat(SIDES.len());
+    let mut table = format!("| | | {names} |\n| --- | --- |{rule}\n");
+    for scenario in scenarios {
+        let mut name = scenario["name"].as_str().unwrap_or_default();
+        let idle = scenario["idle_ms"].as_f64().unwrap_or_default();
+        for (figure, label, decimals, over_idle) in ROWS {
+            let compared = &scenario["figures"][figure];
+            if compared.is_null() {
+                continue;
+            }
+            let cells = SIDES.map(|side| cell(compared, side, idle, decimals, over_idle));
+            table += &format!("| {name} | {label} | {} |\n", cells.join(" | "));
+            name = "";
+        }
+    }
+    let text = |key: &str| results[key].as_str().unwrap_or_default().to_owned();
+    table += &format!(
+        "\nMedians; Linux {}, {} processors, load average {:.1} at the start.\n",
+        text("kernel"),
+        results["processors"],
+        results["load_average"].as_f64().unwrap_or_default()
+    );
+    Ok(table)
+}
+
+fn cell(compared: &Value, side: Side, idle: f64, decimals: usize, over_idle: bool) -> String {
+    let key = serde_json::to_value(side).unwrap_or_default();
+    let key = key.as_str().unwrap_or_default();
+    let summary = match side {
+        Side::Stock | Side::Governed => &compared[key],
+        _ => &compared["others"][key],
+    };
+    let Some(median) = summary["median"].as_f64() else {
+        return "-".to_owned();
+    };
+    let value = if over_idle { median - idle } else { median };
+    format!("{value:.decimals$}")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_comparison_takes_the_place_of_the_one_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let [results, document] = ["lab.json", "lab.md"].map(|name| directory.path().join(name));
+        let lab = json!({
+            "kernel": "6.18", "processors": 2, "load_average": 0.31,
+            "scenarios": [{
+                "name": "local-queue", "idle_ms": 20.5,
+                "figures": {
+                    "lost_packets": {
+                        "stock": {"median": 363.0}, "governed": {"median": 0.0},
+                        "others": {"by_socket": {"median": 1.0}, "tcp_bbr": {"median": 7.0}},
+                    },
+                    "rtt_p50_ms": {"stock": {"median": 38.0}, "governed": {"median": 21.7}},
+                },
+            }],
+        });
+        fs::write(&results, lab.to_string()).unwrap();
+        fs::write(&document, format!("a\n{BEGIN}\nold\n{END}\nb\n")).unwrap();
+        write(&results, &document).unwrap();
+        let written = fs::read_to_string(&document).unwrap();
+        for part in [
+            "a\n<!--",
+            "| local-queue | lost | 363 | 0 | 1 | - | - | - | - | 7 |",
+            "|  | p50 over idle, ms | 17.5 | 1.2 | - |",
+            "Linux 6.18, 2 processors, load average 0.3",
+            "-->\nb\n",
+        ] {
+            assert!(written.contains(part), "{part}: {written}");
+        }
+        assert!(!written.contains("old"));
+        fs::write(&document, "nothing").unwrap();
+        assert!(write(&results, &document).is_err());
+    }
+}
