@@ -37,9 +37,9 @@ fn a_send_buffer_tells_its_average_peak_and_payload() -> TestResult {
     );
     let queued = sample.congestion.queue.ok_or("the queue is known")?.own;
     let on_wire = u64::from(payload) / PAYLOAD as u64 * (PAYLOAD as u64 + 42);
-    // All of it stands in the queue, but for what left while the two were read.
-    let left = queued.saturating_sub(on_wire);
-    assert!(on_wire <= queued && left <= 2 * 1242, "{on_wire} {queued}");
+    // All of it stands in the queue, but for what left while the two were read: a probe on another
+    // processor takes a packet off the one before the other.
+    assert!(queued.abs_diff(on_wire) <= 2 * 1242, "{on_wire} {queued}");
     assert!(buffers.wmem > payload, "{buffers:?}");
 
     // Filled step by step, so the average is about half of what it ends with.
