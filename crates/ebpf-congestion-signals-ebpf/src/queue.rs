@@ -20,8 +20,8 @@ const TCQ_F_CPUSTATS: u32 = 0x20;
 const TCQ_F_NOLOCK: u32 = 0x100;
 
 /// Packets that one dequeue is followed through. Byte queue limits bound a bulk, which is larger
-/// only for a fast device; what goes beyond is taken to be as long as what was seen. The verifier
-/// walks the loop: 64 instead of 16 double the time that loading takes.
+/// only for a fast device; what goes beyond is taken to be as long as what was seen.
+/// The verifier walks the loop: 64 instead of 16 add to the time that loading takes.
 const BULK: u32 = 16;
 
 /// `map_update_elem` only if the key is new.
@@ -199,13 +199,12 @@ pub fn dequeued(qdisc: Qdisc, count: u32, skb: Skb) {
             // SAFETY: a field of a slot.
             unsafe { set(&raw mut (*queue).given, skb.address()) };
         }
-        let place = Place { index, slot: queue };
         let mut skb = skb;
         while gone.packets < BULK {
             if gone.packets >= count || skb.is_none() {
                 break;
             }
-            depart(place, skb, &mut gone, transit);
+            gone.bytes += depart(index, skb, transit);
             skb = skb.next();
             gone.packets += 1;
         }
@@ -466,34 +465,81 @@ struct Gone {
     packets: u32,
 }
 
-/// One packet leaves the queue.
+/// One packet leaves the queue of this index; its bytes.
 #[inline(always)]
-fn depart(place: Place, skb: Skb, gone: &mut Gone, transit: *mut Transit) {
+fn depart(index: u32, skb: Skb, transit: *mut Transit) -> u64 {
     let bytes = skb.pkt_len();
-    gone.bytes += bytes as u64;
     let owner = owner::of_leaving(skb);
-    if owner.is_none() {
-        return;
+    if !owner.is_none() {
+        let place_and_bytes = (index as u64) << 32 | bytes as u64;
+        let (socket, peer) = (packed(owner.socket), packed(owner.peer));
+        let address = maps::as_number(transit, skb.address());
+        take_out(place_and_bytes, socket, peer, address, buffer_after(skb));
     }
-    let (now, address) = (maps::tick_time(transit), skb.address());
-    let flow = in_queue::leave(owner.socket, place, bytes, owner.socket_shares(), address);
-    observe(owner.socket, flow, skb, now);
-    let flow = in_queue::leave(owner.peer, place, bytes, owner.peer_shares(), address);
-    observe(owner.peer, flow, skb, now);
+    bytes as u64
 }
 
-/// Takes the occupancy of the send buffer as it will be once the device has sent `skb`.
+/// The occupancy of the send buffer as it will be once the device has sent `skb`, and below it the
+/// buffer's size; 0 without a full socket.
 #[inline(always)]
-fn observe(whose: FlowRef, flow: Option<*mut FlowSlot>, skb: Skb, now: u64) {
+fn buffer_after(skb: Skb) -> u64 {
+    let sk = skb.sk();
+    if sk.is_none() || !sk.is_full() {
+        return 0;
+    }
+    let left = buffers::wmem(sk).saturating_sub(skb.truesize());
+    (left as u64) << 32 | sk.sndbuf() as u64
+}
+
+/// Takes a packet of these flows out of what they have in the queue.
+///
+/// The kernel verifies a function that is visible outside of its object once, and not again for each
+/// packet of a bulk. Such a function may take numbers alone, and five at most.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn take_out(
+    place_and_bytes: u64,
+    socket: u64,
+    peer: u64,
+    skb: u64,
+    buffer: u64,
+) -> u32 {
+    let (index, bytes) = ((place_and_bytes >> 32) as u32, place_and_bytes as u32);
+    let owner = Owner {
+        socket: unpacked(socket),
+        peer: unpacked(peer),
+    };
+    let (Some(queue), Some(transit)) = (maps::queue(index), maps::transit()) else {
+        return 0;
+    };
+    let place = Place { index, slot: queue };
+    let now = maps::tick_time(transit);
+    let flow = in_queue::leave(owner.socket, place, bytes, owner.socket_shares(), skb);
+    observe(owner.socket, flow, buffer, now);
+    let flow = in_queue::leave(owner.peer, place, bytes, owner.peer_shares(), skb);
+    observe(owner.peer, flow, buffer, now);
+    0
+}
+
+#[inline(always)]
+fn packed(flow: FlowRef) -> u64 {
+    (flow.slot as u64) << 32 | flow.generation as u64
+}
+
+#[inline(always)]
+fn unpacked(number: u64) -> FlowRef {
+    FlowRef {
+        slot: (number >> 32) as u32,
+        generation: number as u32,
+    }
+}
+
+#[inline(always)]
+fn observe(whose: FlowRef, flow: Option<*mut FlowSlot>, buffer: u64, now: u64) {
     let Some(flow) = flow else { return };
     // SAFETY: a field of a slot.
     unsafe { set(&raw mut (*flow).updated_ns, now) };
-    let sk = skb.sk();
-    if sk.is_none() || !sk.is_full() {
-        return;
+    if buffer != 0 {
+        buffers::observe_send(whose, flow, (buffer >> 32) as u32, buffer as u32);
     }
-    let wmem = buffers::wmem(sk);
-    let truesize = skb.truesize();
-    let left = wmem.saturating_sub(truesize);
-    buffers::observe_send(whose, flow, left, sk.sndbuf());
 }
