@@ -188,6 +188,7 @@ impl Queue {
             limit: shape.limit,
         });
         let (others, valid) = match shape.order {
+            Order::OfArrival if root.backlog > MOST_BACKLOG => (UNKNOWN, BACKLOG_VALID),
             Order::OfArrival => {
                 let others = u64::from(root.backlog).saturating_sub(self.program());
                 (others, BACKLOG_VALID)
@@ -206,6 +207,10 @@ impl Queue {
         self.others.store(UNKNOWN, Ordering::Relaxed);
     }
 }
+
+/// A larger backlog has run below zero: on Linux 5.10, tbf was seen to take more out of its count
+/// than it had put in when it split batches.
+const MOST_BACKLOG: u32 = i32::MAX.cast_unsigned();
 
 /// Words of a [`QueueState`] in memory.
 const WORDS: usize = 6;
@@ -320,6 +325,12 @@ mod tests {
         assert_eq!(state.limit, Some(QueueLimit::Bytes(150_000)));
         queue.leaves(2000, 1500);
         assert_eq!(queue.drained(), 0, "others are still there");
+        let below_zero = Qdisc {
+            backlog: 0u32.wrapping_sub(3_726),
+            ..root
+        };
+        queue.looked_at(&Shape::of(&[below_zero]).unwrap(), now);
+        assert_eq!(queue.others(now), None, "the kernel's count is wrong");
         queue.forget_others();
         queue.enters(100, 0);
         queue.leaves(100, 0);
