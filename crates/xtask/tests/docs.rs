@@ -48,7 +48,7 @@ const COMMANDS: [(&str, Run); 11] = [
         ),
     ),
     (
-        "cargo xtask lab local-queue three-sockets beside-tcp beside-stock htb-pfifo moves-on --compare \
+        "cargo xtask lab local-queue three-sockets htb-pfifo beside-tcp beside-stock moves-on --compare \
          --rounds 1",
         Run::Not("it takes minutes, and its figures need a machine that is idle"),
     ),
