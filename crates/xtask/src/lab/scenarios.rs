@@ -422,6 +422,7 @@ fn accepts() -> Vec<Check> {
         check(Ratio(ConnectMs), AtMost(1.2)).or(AtMost(5.0)),
         check(OverIdle(RttP50Ms), AtMost(4.0)).or(AtMost(20.0)),
         check(Ratio(LostPackets), AtMost(0.02)).or(AtMost(0.5)),
+        check(Ratio(GoodputMbps), AtLeast(0.98)).or(AtLeast(0.8)),
     ]
 }
 
