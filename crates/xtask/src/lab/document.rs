@@ -11,17 +11,6 @@ use super::figures::Side;
 const BEGIN: &str = "<!-- written by cargo xtask lab --compare --document -->";
 const END: &str = "<!-- up to here -->";
 
-const SIDES: [Side; 8] = [
-    Side::Stock,
-    Side::Governed,
-    Side::BySocket,
-    Side::SmallBuffer,
-    Side::Gate,
-    Side::FixedRate,
-    Side::TcpCubic,
-    Side::TcpBbr,
-];
-
 /// What is shown of a scenario: the figure's name in the results, its name here, decimals, and
 /// whether it is shown above the idle path's round trip.
 const ROWS: [(&str, &str, usize, bool); 5] = [
@@ -54,8 +43,8 @@ fn table(results: &Value) -> Result<String> {
     let scenarios = results["scenarios"].as_array();
     let scenarios = scenarios.context("no results of the lab")?;
     ensure!(!scenarios.is_empty(), "the lab ran no scenario");
-    let names = SIDES.map(Side::name).join(" | ");
-    let rule = " --- |".repeat(SIDES.len());
+    let names = Side::ALL.map(Side::name).join(" | ");
+    let rule = " --- |".repeat(Side::ALL.len());
     let mut table = format!("| | | {names} |\n| --- | --- |{rule}\n");
     for scenario in scenarios {
         let mut name = scenario["name"].as_str().unwrap_or_default();
@@ -65,7 +54,7 @@ fn table(results: &Value) -> Result<String> {
             if compared.is_null() {
                 continue;
             }
-            let cells = SIDES.map(|side| cell(compared, side, idle, decimals, over_idle));
+            let cells = Side::ALL.map(|side| cell(compared, side, idle, decimals, over_idle));
             table += &format!("| {name} | {label} | {} |\n", cells.join(" | "));
             name = "";
         }

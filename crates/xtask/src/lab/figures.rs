@@ -188,6 +188,18 @@ pub(super) enum Side {
 }
 
 impl Side {
+    /// All, in the order of a table: both sources first, what a client does instead, TCP in its place.
+    pub(super) const ALL: [Self; 8] = [
+        Self::Stock,
+        Self::Governed,
+        Self::BySocket,
+        Self::SmallBuffer,
+        Self::Gate,
+        Self::FixedRate,
+        Self::TcpCubic,
+        Self::TcpBbr,
+    ];
+
     /// As the kernel names the congestion control of TCP; `None` of QUIC.
     pub(super) fn tcp(self) -> Option<&'static str> {
         match self {

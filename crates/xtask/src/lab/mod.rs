@@ -106,31 +106,6 @@ struct Plan {
 /// Stock and governed flows in turn.
 const BOTH: [Side; 2] = [Side::Stock, Side::Governed];
 
-/// The same, and by the other source.
-const COMPARED: &[Side] = &[Side::Stock, Side::Governed, Side::BySocket];
-
-/// The same, and what else a sending client can do.
-const WITH_SENDERS: &[Side] = &[
-    Side::Stock,
-    Side::Governed,
-    Side::BySocket,
-    Side::SmallBuffer,
-    Side::Gate,
-    Side::FixedRate,
-];
-
-/// The same, and TCP in its place.
-const WITH_TCP: &[Side] = &[
-    Side::Stock,
-    Side::Governed,
-    Side::BySocket,
-    Side::SmallBuffer,
-    Side::Gate,
-    Side::FixedRate,
-    Side::TcpCubic,
-    Side::TcpBbr,
-];
-
 /// Whom to compare, as far as the parameters have room for them.
 fn compared(parameters: &Parameters) -> &'static [Side] {
     let Parameters {
@@ -147,7 +122,8 @@ fn compared(parameters: &Parameters) -> &'static [Side] {
         ..
     } = *parameters;
     if peers > 0 || bottleneck == Place::SameHost {
-        return COMPARED;
+        // By the other source.
+        return &Side::ALL[..3];
     }
     let something_else = tcp > 0
         || rivals > 0
@@ -158,9 +134,10 @@ fn compared(parameters: &Parameters) -> &'static [Side] {
         || flood_mbps > 0.0
         || step_mbps.is_some();
     if something_else {
-        WITH_SENDERS
+        // And what else a sending client can do.
+        &Side::ALL[..6]
     } else {
-        WITH_TCP
+        &Side::ALL
     }
 }
 
