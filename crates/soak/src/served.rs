@@ -11,8 +11,9 @@ use tokio::time::{sleep, timeout};
 
 use crate::peers::{Tally, random_time};
 
-/// A peer that vanished is forgotten after this time.
-const IDLE: Duration = Duration::from_secs(4);
+/// A peer that vanished is forgotten after this time: four probe timeouts before the first answer do
+/// not end a connection.
+const IDLE: Duration = Duration::from_secs(10);
 
 /// Bytes of a usual download, and of a large one that fills the queue.
 const USUAL: usize = 40_000;
