@@ -7,11 +7,15 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::num::NonZeroU32;
 
 use ebpf_congestion_signals::{
-    EbpfOptions, EbpfSource, EventsError, LoadError, SignalSource, SourceKind, WatchError,
-    WatchTarget, best_source,
+    EbpfOptions, EbpfSource, Event, EventsError, LoadError, SignalSource, SourceKind, Watch,
+    WatchError, WatchTarget, best_source,
 };
 use live_test::TestResult;
 use live_test::fault::{Fault, under};
+use nix::sys::socket::{setsockopt, sockopt};
+
+use crate::known::Known;
+use crate::traffic::{drain, send};
 
 /// Commands of `enum bpf_cmd` (include/uapi/linux/bpf.h).
 const MAP_CREATE: u32 = 0;
@@ -294,4 +298,53 @@ fn what_is_asked_besides_fails_by_itself() -> TestResult {
     assert_eq!(reasons, []);
     assert!(source.costs().is_ok());
     Ok(())
+}
+
+/// The kernel's ring answers ENOSPC then.
+#[test]
+fn a_ring_that_is_full_loses_events_and_no_count() -> TestResult {
+    const DROPPED: u64 = 500;
+    crate::source()?;
+    let options = options().ring_bytes(4096).events_per_second(1_000_000);
+    let source = EbpfSource::load_with(&options)?;
+    let sink = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    setsockopt(&sink, sockopt::RcvBuf, &4096)?;
+    let watch = source.watch(WatchTarget::socket(&sink))?;
+    let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let mut fitted = 0;
+    // Nobody reads the ring.
+    while drops(&watch) < DROPPED {
+        send(&sender, sink.local_addr()?, 1)?;
+        fitted += 1;
+    }
+    fitted -= DROPPED;
+    assert_eq!(drain(&sink)?, fitted, "the rest was dropped");
+    let host = source.host();
+    assert!(host.events > 0 && host.events * 32 <= 4096, "{host:?}");
+    assert!(host.events + host.events_lost >= DROPPED, "{host:?}");
+    // From now on somebody does.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let _entered = runtime.enter();
+    let mut events = source.events()?;
+    while drops(&watch) == DROPPED {
+        send(&sender, sink.local_addr()?, 1)?;
+    }
+    let event = runtime.block_on(async {
+        let patience = std::time::Duration::from_secs(5);
+        loop {
+            match tokio::time::timeout(patience, events.next()).await {
+                Ok(Some(Event::Drop(drop))) if drop.flow == Some(watch.id()) => return Some(drop),
+                Ok(Some(_)) => {}
+                _ => return None,
+            }
+        }
+    });
+    assert!(event.is_some(), "the ring is read again");
+    Ok(())
+}
+
+fn drops(watch: &Watch) -> u64 {
+    watch.known_sample().drops.total().packets
 }
