@@ -142,9 +142,9 @@ fn signals(parameters: &Parameters, side: Side) -> String {
     let (source, governor) = match (side, parameters.source) {
         (Side::BySocket, _) | (Side::Governed, Signals::Socket) => ("socket", "on"),
         (Side::Governed, Signals::Ebpf) => ("ebpf", "on"),
-        (_, Signals::Ebpf) => ("ebpf", "off"),
+        (_, Signals::Ebpf) if !parameters.unwatched => ("ebpf", "off"),
         // A socket reports to a source where it is governed alone.
-        (_, Signals::Socket) => ("none", "off"),
+        _ => ("none", "off"),
     };
     format!("--source {source} --governor {governor}")
 }
