@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -40,45 +41,74 @@ pub(crate) struct Ended {
     pub(crate) results: Option<String>,
 }
 
-/// Runs the lab with these arguments on the newest kernel of a series. What it prints is shown as
-/// it comes.
+/// Runs the lab with these arguments on the newest kernel of each series, all at once. What it
+/// prints is shown as it comes. In the order of the series.
 pub(crate) fn run(
     workspace: &Path,
-    series: &str,
+    all_series: &[String],
     programs: &Programs,
     arguments: &[String],
-) -> Result<Ended> {
-    let series: Series = series.parse().map_err(anyhow::Error::msg)?;
-    ensure!(
-        series != Series::Live,
-        "the running kernel has the lab without --vm"
-    );
+) -> Result<Vec<Ended>> {
     process::require_tools()?;
     let directory = workspace.join(DIRECTORY);
     fs::create_dir_all(&directory)?;
     let archive = Archive::open(&directory)?;
-    let package = archive.newest(&series)?;
-    let home = directory.join(series.to_string());
-    let kernel = image::prepare(&home, &archive, &package)?;
-    let stripped = directory.join("lab-programs");
-    fs::create_dir_all(&stripped)?;
-    let mut small = Vec::new();
-    for (name, program) in [
-        ("xtask", &programs.lab),
-        ("client", &programs.client),
-        ("server", &programs.server),
-    ] {
-        let path = stripped.join(name);
-        process::output(Command::new("strip").arg("-o").arg(&path).arg(program))?;
-        small.push((name, path));
-    }
-    let small: Vec<_> = small
+    let stripped = programs.strip(&directory.join("lab-programs"))?;
+    let stripped: Vec<_> = stripped
         .iter()
         .map(|(name, path)| (*name, path.as_path()))
         .collect();
-    let initramfs = userland::lab(&directory, &kernel, &archive, &small, &script(arguments))?;
-    let printed = boot(&home, &kernel.image, &initramfs)?;
-    parse(&printed).with_context(|| format!("the guest's console is in {}", home.display()))
+    let mut guests = Vec::new();
+    for name in all_series {
+        let series: Series = name.parse().map_err(anyhow::Error::msg)?;
+        ensure!(
+            series != Series::Live,
+            "the running kernel has the lab without --vm"
+        );
+        let home = directory.join(name);
+        let kernel = image::prepare(&home, &archive, &archive.newest(&series)?)?;
+        let script = script(arguments);
+        let initramfs = userland::lab(&directory, &kernel, &archive, &stripped, &script)?;
+        // What several print is told apart.
+        let prefix = match all_series {
+            [_] => String::new(),
+            _ => format!("{name}: "),
+        };
+        guests.push((home, kernel, initramfs, prefix));
+    }
+    thread::scope(|scope| {
+        let guests = guests.iter().map(|(home, kernel, initramfs, prefix)| {
+            scope.spawn(move || {
+                let printed = boot(home, &kernel.image, initramfs, prefix)?;
+                parse(&printed)
+                    .with_context(|| format!("the guest's console is in {}", home.display()))
+            })
+        });
+        let guests: Vec<_> = guests.collect();
+        let ended = guests.into_iter().map(|guest| match guest.join() {
+            Ok(ended) => ended,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        ended.collect()
+    })
+}
+
+impl Programs {
+    /// The same without what only debuggers want, in a directory.
+    fn strip(&self, directory: &Path) -> Result<Vec<(&'static str, PathBuf)>> {
+        fs::create_dir_all(directory)?;
+        let programs = [
+            ("xtask", &self.lab),
+            ("client", &self.client),
+            ("server", &self.server),
+        ];
+        let stripped = programs.into_iter().map(|(name, program)| {
+            let path = directory.join(name);
+            process::output(Command::new("strip").arg("-o").arg(&path).arg(program))?;
+            Ok((name, path))
+        });
+        stripped.collect()
+    }
 }
 
 /// What the guest does once its modules are loaded.
@@ -99,7 +129,7 @@ fn script(arguments: &[String]) -> String {
 }
 
 /// Boots a kernel; what the guest printed.
-fn boot(home: &Path, kernel: &Path, initramfs: &[u8]) -> Result<String> {
+fn boot(home: &Path, kernel: &Path, initramfs: &[u8], prefix: &str) -> Result<String> {
     let [image, console, results, messages] = [
         "lab-initramfs",
         "lab-console.log",
@@ -131,7 +161,7 @@ fn boot(home: &Path, kernel: &Path, initramfs: &[u8]) -> Result<String> {
         .stdin(Stdio::null())
         .stdout(File::create(&messages)?)
         .stderr(Stdio::inherit());
-    let mut shown = Shown::of(&results)?;
+    let mut shown = Shown::of(&results, prefix)?;
     let ended = process::run_watched(&mut qemu, TIMEOUT, || shown.more())?;
     shown.more()?;
     fs::remove_file(&image)?;
@@ -142,15 +172,18 @@ fn boot(home: &Path, kernel: &Path, initramfs: &[u8]) -> Result<String> {
 }
 
 /// A file that grows, shown as far as the lab itself prints into it.
-struct Shown {
+struct Shown<'a> {
     file: File,
+    /// In front of each line.
+    prefix: &'a str,
     read: Vec<u8>,
     shown: usize,
 }
 
-impl Shown {
-    fn of(path: &Path) -> Result<Self> {
+impl<'a> Shown<'a> {
+    fn of(path: &Path, prefix: &'a str) -> Result<Self> {
         Ok(Self {
+            prefix,
             file: File::open(path)?,
             read: Vec::new(),
             shown: 0,
@@ -168,7 +201,9 @@ impl Shown {
             if line.starts_with(RESULTS.as_bytes()) {
                 return Ok(());
             }
-            std::io::stderr().write_all(line)?;
+            let mut out = std::io::stderr().lock();
+            out.write_all(self.prefix.as_bytes())?;
+            out.write_all(line)?;
             self.shown += line.len();
         }
         Ok(())

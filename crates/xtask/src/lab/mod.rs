@@ -56,9 +56,16 @@ pub(crate) struct Options {
     /// the machine does. Rates are a fifth, and one round is run, unless said otherwise.
     #[arg(long)]
     vm: bool,
-    /// The kernel there: the newest that Debian has of this series.
-    #[arg(long, value_name = "SERIES", default_value = "6.12", requires = "vm")]
-    kernel: String,
+    /// The kernel there: the newest that Debian has of this series. Of several, with commas between,
+    /// each runs in a machine of its own, all at once.
+    #[arg(
+        long,
+        value_name = "SERIES",
+        value_delimiter = ',',
+        default_value = "6.12",
+        requires = "vm"
+    )]
+    kernel: Vec<String>,
     /// Say which scenarios there are, what each is and what must hold, and run none.
     #[arg(long)]
     list: bool,

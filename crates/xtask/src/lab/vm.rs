@@ -44,23 +44,29 @@ pub(super) fn run(workspace: &Path, options: &Options) -> Result<ExitCode> {
     };
     let given = env::args().skip_while(|argument| argument != "lab").skip(1);
     let arguments = for_guest(given);
-    let ended = kernels::lab::run(workspace, &options.kernel, &programs, &arguments)?;
+    let all = kernels::lab::run(workspace, &options.kernel, &programs, &arguments)?;
     let directory = match &options.out {
         Some(directory) => directory.clone(),
         None => workspace.join(DIRECTORY).join("vm"),
     };
-    if let Some(results) = &ended.results {
-        fs::create_dir_all(&directory)?;
-        let file = directory.join("lab.json");
+    fs::create_dir_all(&directory)?;
+    let mut files = Vec::new();
+    for (kernel, ended) in options.kernel.iter().zip(&all) {
+        let Some(results) = &ended.results else {
+            continue;
+        };
+        let file = directory.join(format!("{kernel}.json"));
         fs::write(&file, results).with_context(|| format!("cannot write {}", file.display()))?;
-        if let Some(document) = &options.document {
-            document::write(&file, document)?;
-        }
+        files.push(file);
         if options.json {
             examples::say!("{results}");
         }
     }
-    Ok(ExitCode::from(ended.code))
+    if let Some(document) = &options.document {
+        document::write_kernels(&files, document)?;
+    }
+    let code = all.iter().map(|ended| ended.code).max();
+    Ok(ExitCode::from(code.unwrap_or_default()))
 }
 
 /// What the guest's lab is told.

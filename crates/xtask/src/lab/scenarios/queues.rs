@@ -7,7 +7,7 @@ use crate::lab::check::Quantity::{Governed, OverIdle, Ratio};
 use crate::lab::check::check;
 use crate::lab::figures::Figure::{
     GoodputMbps, LinkUsePercent, LocalReductions, LostPackets, RiseSeconds, RttAfterFallMs,
-    RttP50Ms, WindowMaxKb,
+    RttP50Ms, SteadyGoodputMbps, WindowMaxKb,
 };
 use crate::lab::parameters::{Parameters, Place};
 use crate::lab::tree::Tree;
@@ -73,7 +73,7 @@ pub(super) static ALL: &[Scenario] = &[
         },
         checks: |p| {
             vec![
-                check(Ratio(GoodputMbps), AtLeast(0.98)).or(AtLeast(0.8)),
+                check(Ratio(SteadyGoodputMbps), AtLeast(0.98)).or(AtLeast(0.8)),
                 check(OverIdle(RttP50Ms), over_idle(p, 3.0)).or(AtMost(20.0)),
             ]
         },
