@@ -1,10 +1,12 @@
 //! What happens to a path while something is sent over it.
 
+use std::io::Write as _;
+use std::process::{Output, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
-use netlab::{Family, Namespace, Path};
+use netlab::{Family, Path};
 use serde::Serialize;
 
 use super::ground::{Ground, bucket, bytes};
@@ -133,7 +135,8 @@ pub(super) fn shape(path: &Path, parameters: &Parameters, tree: Tree) -> Result<
         ),
         format!("qdisc replace dev {{device}} parent 7:1 {queue}"),
     ];
-    commands.iter().try_for_each(|line| run(path, "tc", line))
+    // As one batch: until the class is there, htb lets everything pass.
+    batch(path, &commands.join("\n"))
 }
 
 /// Makes the root queue a token bucket again.
@@ -154,21 +157,42 @@ fn ip(path: &Path, line: &str) -> Result<()> {
 }
 
 fn run(path: &Path, program: &str, line: &str) -> Result<()> {
-    let ends = path.addresses(Family::V4);
-    let line = line
-        .replace("{device}", path.sender_device())
-        .replace("{sender}", &ends.sender.to_string())
-        .replace("{receiver}", &ends.receiver.to_string());
-    command(path.sender(), program, &line)
-}
-
-fn command(namespace: &Namespace, program: &str, line: &str) -> Result<()> {
-    let output = namespace
+    let line = named(path, line);
+    let output = path
+        .sender()
         .command(program)
         .args(line.split_whitespace())
         .output()
         .with_context(|| format!("cannot start {program}: install iproute2"))?;
+    succeeded(&output, &format!("{program} {line}"))
+}
+
+/// Lets one `tc` execute these lines.
+fn batch(path: &Path, lines: &str) -> Result<()> {
+    let lines = named(path, lines);
+    let mut tc = path
+        .sender()
+        .command("tc")
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cannot start tc: install iproute2")?;
+    let mut input = tc.stdin.take().context("tc has no input")?;
+    input.write_all(lines.as_bytes())?;
+    drop(input);
+    succeeded(&tc.wait_with_output()?, &format!("tc -batch -: {lines}"))
+}
+
+fn named(path: &Path, line: &str) -> String {
+    let ends = path.addresses(Family::V4);
+    line.replace("{device}", path.sender_device())
+        .replace("{sender}", &ends.sender.to_string())
+        .replace("{receiver}", &ends.receiver.to_string())
+}
+
+fn succeeded(output: &Output, command: &str) -> Result<()> {
     let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "`{program} {line}` failed: {said}");
+    ensure!(output.status.success(), "`{command}` failed: {said}");
     Ok(())
 }
