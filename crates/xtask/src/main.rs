@@ -12,7 +12,9 @@ mod kernels;
 mod lab;
 #[cfg(not(all(feature = "lab", target_os = "linux")))]
 mod lab_apart;
+mod program;
 mod readme;
+mod soak;
 mod toolchain;
 
 use std::path::PathBuf;
@@ -69,6 +71,9 @@ enum Task {
         #[arg(long)]
         bless: bool,
     },
+    /// Run governed endpoints for a long time, and fail if they leave anything behind. As root.
+    #[command(disable_help_flag = true)]
+    Soak(soak::Options),
     /// Run the privileged tests on Debian's kernels, and print which signals are right on which.
     Kernels(kernels::Options),
     /// Run scenarios on real queues: stock flows and governed ones in turn.
@@ -105,6 +110,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Figures { measured } => figures::run(&workspace(), measured)?,
         Task::Ablation(options) => ablation::run(&workspace(), &options)?,
         Task::Instructions { bless } => instructions::run(&workspace(), bless)?,
+        Task::Soak(options) => soak::run(&workspace(), &options)?,
         Task::Kernels(options) => kernels::run(&workspace(), &options)?,
         #[cfg(all(feature = "lab", target_os = "linux"))]
         Task::Lab(options) => return lab::run(&workspace(), &options),

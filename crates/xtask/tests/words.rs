@@ -74,6 +74,7 @@ const SOURCES: &[&str] = &[
     "crates/ebpf-congestion-signals/src",
     "crates/ebpf-congestion-signals-common/src",
     "crates/quinn-governor/src",
+    "crates/soak/src",
     "crates/netlab/src",
     "crates/live-test/src",
     "crates/xtask/src",

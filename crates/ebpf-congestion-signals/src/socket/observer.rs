@@ -83,7 +83,10 @@ pub(super) fn look(shared: &Shared, state: &SocketState, descriptor: &OwnedFd) {
                 shared.wake_poller();
             }
         }
-        Err(error) => tracing::debug!(%error, "a socket's memory cannot be read"),
+        Err(error) => {
+            tracing::debug!(%error, "a socket's memory cannot be read");
+            state.unreadable(&shared.queues);
+        }
     }
 }
 

@@ -76,8 +76,8 @@ pub(crate) struct Options {
     /// lack its queue.
     #[arg(long)]
     unwatched: bool,
-    /// Where governed flows have their signals from. With `socket` the lab needs no privilege where
-    /// user namespaces are allowed.
+    /// Where governed flows have their signals from. With any but `ebpf` the lab needs no privilege
+    /// where user namespaces are allowed.
     #[arg(long, value_enum, default_value = "ebpf")]
     source: Signals,
     /// Run each scenario in each round also governed by what the socket knows, and as others deal
@@ -176,7 +176,7 @@ pub(crate) fn run(workspace: &Path, options: &Options) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let plans = plan(options)?;
-    if options.source == Signals::Socket {
+    if options.source != Signals::Ebpf {
         // What is missing is reported below.
         drop(netlab::acquire_privilege());
     }
@@ -345,7 +345,7 @@ impl Plan {
                     _ => None,
                 };
                 if let Some(source) = source
-                    && outcome.report.source != source.name()
+                    && !source.is(&outcome.report.source)
                 {
                     bail!("the source {} could not be had: {what}", source.name());
                 }

@@ -26,19 +26,33 @@ pub(super) enum Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Signals {
+    /// The best of the others that works here
+    Auto,
     /// Probes in the kernel
     Ebpf,
     /// What a program may know of its own socket
     Socket,
+    /// Invented: a drop at the local queue every second
+    Mock,
+    /// No signals: the base controller alone
+    None,
 }
 
 impl Signals {
     /// As the examples name it.
     pub(super) fn name(self) -> &'static str {
         match self {
+            Self::Auto => "auto",
             Self::Ebpf => "ebpf",
             Self::Socket => "socket",
+            Self::Mock => "mock",
+            Self::None => "none",
         }
+    }
+
+    /// Whether the examples' report that names `source` is of this choice.
+    pub(super) fn is(self, source: &str) -> bool {
+        self == Self::Auto || self.name() == source
     }
 }
 

@@ -1,6 +1,9 @@
 //! Queue disciplines that shape a device in the token bucket's place.
 
-use anyhow::{Context, Result};
+use std::io::Write;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use netlab::Path;
 use serde::Serialize;
@@ -92,12 +95,32 @@ impl Tree {
 
     /// Makes it the root queue of the sender's device.
     pub(super) fn shape(self, path: &Path, parameters: &Parameters) -> Result<()> {
-        let device = path.sender_device();
-        self.commands(parameters).iter().try_for_each(|line| {
-            let line = line.replace("{device}", device);
-            ground::command(path.sender(), "tc", &line).map(drop)
-        })
+        let lines = self.commands(parameters).join("\n");
+        // As one batch: until the class is there, htb lets everything pass.
+        batch(path, &lines.replace("{device}", path.sender_device()))
     }
+}
+
+/// Lets one `tc` execute these lines.
+fn batch(path: &Path, lines: &str) -> Result<()> {
+    let mut tc = path
+        .sender()
+        .command("tc")
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cannot start tc: install iproute2")?;
+    let mut input = tc.stdin.take().context("tc has no input")?;
+    input.write_all(lines.as_bytes())?;
+    drop(input);
+    let output = tc.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "`tc -batch -` failed: {said}\n{lines}"
+    );
+    Ok(())
 }
 
 /// Packets that the queues of the sender's device marked so far.

@@ -227,9 +227,9 @@ pub(super) static ALL: &[Scenario] = &[
     },
     Scenario {
         name: "half-open",
-        about: "two peers that come after 5,000 half-open connections",
+        about: "eight peers that come after 5,000 half-open connections",
         parameters: |p| Parameters {
-            peers: 2,
+            peers: 8,
             half_open: 5000,
             ..p
         },
