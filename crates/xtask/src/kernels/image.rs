@@ -12,7 +12,7 @@ use super::modules::Modules;
 /// macvlan or 8021q for an upper device, virtio for one that is busy; the
 /// other queue disciplines for what they do to signals. Others come as their dependencies. One
 /// that is not there is built in, or too new for the kernel.
-const MODULES: [&str; 23] = [
+const MODULES: [&str; 24] = [
     "veth",
     "virtio_net",
     "virtio_pci",
@@ -36,6 +36,7 @@ const MODULES: [&str; 23] = [
     "cls_u32",
     "act_mirred",
     "nf_tables",
+    "tcp_bbr",
 ];
 
 /// What is needed of a kernel, in files.
