@@ -79,6 +79,8 @@ mod error;
 mod event;
 mod fanout;
 mod flow_id;
+#[cfg(target_os = "linux")]
+mod inet;
 mod mock;
 mod observer;
 #[cfg(feature = "recording")]
