@@ -81,6 +81,7 @@ impl FlowReader for Reader {
             taken: kernel::now(),
             updated: self.state.looked(),
             congestion: self.congestion(),
+            is_backlog_estimated: self.peer.is_some(),
             sent_bytes: Some(bytes),
             sent_packets: Some(packets),
             send: self.peer.is_none().then_some(SendCounters {

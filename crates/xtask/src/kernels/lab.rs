@@ -41,13 +41,12 @@ pub(crate) struct Ended {
     pub(crate) results: Option<String>,
 }
 
-/// Runs the lab with these arguments on the newest kernel of each series, all at once. What it
+/// Runs the lab with arguments of its own on the newest kernel of each series, all at once. What it
 /// prints is shown as it comes. In the order of the series.
 pub(crate) fn run(
     workspace: &Path,
-    all_series: &[String],
     programs: &Programs,
-    arguments: &[String],
+    all: &[(String, Vec<String>)],
 ) -> Result<Vec<Ended>> {
     process::require_tools()?;
     let directory = workspace.join(DIRECTORY);
@@ -59,7 +58,7 @@ pub(crate) fn run(
         .map(|(name, path)| (*name, path.as_path()))
         .collect();
     let mut guests = Vec::new();
-    for name in all_series {
+    for (name, arguments) in all {
         let series: Series = name.parse().map_err(anyhow::Error::msg)?;
         ensure!(
             series != Series::Live,
@@ -70,7 +69,7 @@ pub(crate) fn run(
         let script = script(arguments);
         let initramfs = userland::lab(&directory, &kernel, &archive, &stripped, &script)?;
         // With several, each line names the guest that printed it.
-        let prefix = match all_series {
+        let prefix = match all {
             [_] => String::new(),
             _ => format!("{name}: "),
         };

@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use examples::args::Base;
 
@@ -66,6 +66,9 @@ pub(crate) struct Options {
         requires = "vm"
     )]
     kernel: Vec<String>,
+    /// Deal the scenarios out to the kernels in turn, instead of running each on all.
+    #[arg(long, requires = "vm", conflicts_with = "document")]
+    deal: bool,
     /// Say which scenarios there are, what each is and what must hold, and run none.
     #[arg(long)]
     list: bool,
@@ -163,7 +166,11 @@ pub(crate) fn run(workspace: &Path, options: &Options) -> Result<ExitCode> {
         list();
         return Ok(ExitCode::SUCCESS);
     }
-    if options.vm && !options.names.is_empty() {
+    if options.vm {
+        ensure!(
+            !options.deal || options.names.len() >= options.kernel.len(),
+            "there are more kernels than scenarios to deal"
+        );
         return vm::run(workspace, options);
     }
     let directory = options

@@ -126,7 +126,7 @@ impl ScenarioReport {
     }
 
     pub(super) fn missed(&self) -> usize {
-        self.checks.iter().filter(|check| !check.holds).count()
+        self.checks.iter().filter(|check| check.fails()).count()
     }
 
     /// The run of a side that comes nearest to its medians, by the figures that a picture shows.

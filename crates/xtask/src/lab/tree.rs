@@ -26,6 +26,8 @@ pub(super) enum Tree {
     HtbPfifoFast,
     /// htb with fq
     HtbFq,
+    /// fq that paces each flow at the rate, by the code that SO_MAX_PACING_RATE uses
+    FqMaxrate,
     /// htb with fq_codel
     HtbFqCodel,
     /// htb with an fq_codel that marks what waited for a millisecond (`ce_threshold 1ms`)
@@ -56,7 +58,7 @@ impl Tree {
             Self::HtbFq => "fq",
             Self::HtbFqCodel | Self::TbfFqCodel => "fq_codel",
             Self::HtbFqCodelCe => "fq_codel ce_threshold 1ms",
-            Self::Cake => return None,
+            Self::FqMaxrate | Self::Cake => return None,
         };
         Some(queue.to_owned())
     }
@@ -66,9 +68,12 @@ impl Tree {
         let (rate, burst) = (parameters.rate_mbps, bytes(parameters.bucket_kb));
         let limit = bytes(parameters.queue_kb);
         let Some(queue) = self.queue(limit) else {
-            return vec![format!(
-                "qdisc replace dev {{device}} root handle 7: cake bandwidth {rate}mbit"
-            )];
+            let option = match self {
+                Self::FqMaxrate => "fq maxrate",
+                _ => "cake bandwidth",
+            };
+            let line = format!("qdisc replace dev {{device}} root handle 7: {option} {rate}mbit");
+            return vec![line];
         };
         let leaf = format!("qdisc replace dev {{device}} parent 7:1 {queue}");
         if self == Self::TbfFqCodel {
@@ -167,5 +172,6 @@ mod tests {
         assert_eq!(commands[..3], alone);
         assert!(commands[3].contains("classid 7:2 htb rate 2.5mbit"));
         assert!(Tree::Cake.commands(&parameters)[0].ends_with("cake bandwidth 50mbit"));
+        assert!(Tree::FqMaxrate.commands(&parameters)[0].ends_with("fq maxrate 50mbit"));
     }
 }

@@ -17,8 +17,9 @@ use crate::kernels;
 const SCALE: &str = "0.2";
 
 /// Options that are for this side of the virtual machine, and whether a value follows.
-const OURS: [(&str, bool); 5] = [
+const OURS: [(&str, bool); 6] = [
     ("--vm", false),
+    ("--deal", false),
     ("--json", false),
     ("--kernel", true),
     ("--out", true),
@@ -35,6 +36,16 @@ const GUESTS: [(&str, Option<&str>); 4] = [
 
 /// Runs what the options say in the guest, and takes its results.
 pub(super) fn run(workspace: &Path, options: &Options) -> Result<ExitCode> {
+    let directory = match &options.out {
+        Some(directory) => directory.clone(),
+        None => workspace.join(DIRECTORY).join("vm"),
+    };
+    let file = |kernel: &String| directory.join(format!("{kernel}.json"));
+    if let (true, Some(document)) = (options.names.is_empty(), &options.document) {
+        let files: Vec<_> = options.kernel.iter().map(file).collect();
+        document::write_kernels(&files, document)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     eprintln!("building the examples");
     let programs = Programs::build(workspace)?;
     let programs = kernels::lab::Programs {
@@ -44,18 +55,24 @@ pub(super) fn run(workspace: &Path, options: &Options) -> Result<ExitCode> {
     };
     let given = env::args().skip_while(|argument| argument != "lab").skip(1);
     let arguments = for_guest(given);
-    let all = kernels::lab::run(workspace, &options.kernel, &programs, &arguments)?;
-    let directory = match &options.out {
-        Some(directory) => directory.clone(),
-        None => workspace.join(DIRECTORY).join("vm"),
-    };
+    let kernels = options.kernel.iter().enumerate();
+    let guests = kernels.map(|(guest, kernel)| {
+        let arguments = if options.deal {
+            dealt(&arguments, &options.names, guest, options.kernel.len())
+        } else {
+            arguments.clone()
+        };
+        (kernel.clone(), arguments)
+    });
+    let guests: Vec<_> = guests.collect();
+    let all = kernels::lab::run(workspace, &programs, &guests)?;
     fs::create_dir_all(&directory)?;
     let mut files = Vec::new();
     for (kernel, ended) in options.kernel.iter().zip(&all) {
         let Some(results) = &ended.results else {
             continue;
         };
-        let file = directory.join(format!("{kernel}.json"));
+        let file = file(kernel);
         fs::write(&file, results).with_context(|| format!("cannot write {}", file.display()))?;
         files.push(file);
         if options.json {
@@ -97,9 +114,27 @@ fn for_guest(given: impl IntoIterator<Item = String>) -> Vec<String> {
     arguments
 }
 
+/// The arguments for one of several guests, without the names that are for the others.
+fn dealt(arguments: &[String], names: &[String], guest: usize, guests: usize) -> Vec<String> {
+    let is_anothers = |argument: &&String| {
+        let place = names.iter().position(|name| name == *argument);
+        place.is_some_and(|place| place % guests != guest)
+    };
+    let own = arguments.iter().filter(|argument| !is_anothers(argument));
+    own.cloned().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn scenarios_are_dealt_in_turn() {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let (all, names) = (words("a b c --check"), words("a b c"));
+        assert_eq!(dealt(&all, &names, 0, 2), words("a c --check"));
+        assert_eq!(dealt(&all, &names, 1, 2), words("b --check"));
+    }
 
     #[test]
     fn the_guest_is_told_what_is_not_for_this_side() {

@@ -123,7 +123,7 @@ pub(super) static ALL: &[Scenario] = &[
         checks: |p| {
             vec![
                 check(Ratio(LostPackets), AtMost(0.01)).or(AtMost(0.5)),
-                check(OverIdle(RttP50Ms), over_idle(p, 3.0)).or(AtMost(20.0)),
+                over_idle(p, RttP50Ms, 3.0).or(AtMost(20.0)),
                 check(Governed(Fairness), AtLeast(0.9)).or(AtLeast(0.5)),
                 check(Governed(LinkUsePercent), AtLeast(98.0)).or(AtLeast(70.0)),
             ]
