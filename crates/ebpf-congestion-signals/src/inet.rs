@@ -13,6 +13,10 @@ use crate::error::WatchError;
 pub(crate) struct Inet {
     /// The kernel's number of the socket, the same for every descriptor of it.
     pub(crate) cookie: u64,
+    #[cfg_attr(
+        not(feature = "ebpf"),
+        expect(dead_code, reason = "only the probes find packets by it")
+    )]
     pub(crate) local: SocketAddr,
     pub(crate) is_ipv6: bool,
     pub(crate) is_tcp: bool,

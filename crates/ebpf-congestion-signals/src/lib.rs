@@ -70,6 +70,8 @@
 #[doc(hidden)]
 pub mod btf;
 mod choice;
+#[cfg(target_os = "linux")]
+mod clock;
 mod collector;
 #[cfg(all(feature = "ebpf", target_os = "linux"))]
 mod drop_class;

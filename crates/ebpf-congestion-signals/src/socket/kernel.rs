@@ -2,15 +2,12 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
 
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::{Ipv4RecvErr, Ipv6RecvErr};
-use nix::time::{ClockId, clock_gettime};
 
 use crate::error::WatchError;
 use crate::inet::{Inet, netns_cookie, read_option};
-use crate::sample::KernelTime;
 
 /// What a socket is known by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,12 +56,6 @@ pub(super) fn report_errors(socket: BorrowedFd<'_>, is_ipv6: bool) -> Result<(),
         Err(_) if is_ipv6 => Ok(()),
         answer => answer.map_err(failed("IP_RECVERR")),
     }
-}
-
-/// The kernel's monotonic clock now.
-pub(super) fn now() -> KernelTime {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
-    KernelTime::from_nanos(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// A socket's memory, in bytes of `truesize`, and its drops (`SO_MEMINFO`).
