@@ -4,6 +4,7 @@
 
 mod ablation;
 mod bpf;
+mod coverage;
 mod figures;
 mod first_command;
 mod instructions;
@@ -72,6 +73,8 @@ enum Task {
         #[arg(long)]
         bless: bool,
     },
+    /// Run the tests of the published crates and report which lines they run, by file. As root.
+    Coverage(coverage::Options),
     /// Run the unit tests of unsafe code under valgrind's memcheck.
     Memcheck(memory_checks::Options),
     /// Run the unit tests of unsafe code in Miri, where a toolchain has it.
@@ -115,6 +118,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Figures { measured } => figures::run(&workspace(), measured)?,
         Task::Ablation(options) => ablation::run(&workspace(), &options)?,
         Task::Instructions { bless } => instructions::run(&workspace(), bless)?,
+        Task::Coverage(options) => coverage::run(&workspace(), &options)?,
         Task::Memcheck(options) => memory_checks::memcheck(&workspace(), &options)?,
         Task::Miri(options) => memory_checks::miri(&workspace(), &options)?,
         Task::Soak(options) => soak::run(&workspace(), &options)?,
