@@ -277,6 +277,7 @@ impl Law {
                 let fits = self.rounds.refill(
                     &queue,
                     self.in_flight,
+                    self.mtu,
                     self.app_limited && self.config.has(Mechanism::PauseRefill),
                     outgrown,
                 );
