@@ -22,6 +22,7 @@ mod ring;
 mod socket;
 mod source;
 mod token_bucket;
+mod version;
 
 pub use load::ProbeCost;
 #[cfg(feature = "testing")]
