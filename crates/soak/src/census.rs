@@ -25,7 +25,7 @@ pub(crate) struct Census {
     pub(crate) bpf_objects: u64,
 }
 
-/// Longest wait for threads that have been told to end.
+/// Longest wait for threads that are about to end.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Census {

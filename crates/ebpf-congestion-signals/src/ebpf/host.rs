@@ -57,6 +57,7 @@ impl Slots {
                 runs: load!(rx, runs) + load!(tx, runs),
                 wait: Duration::from_nanos(load!(rx, wait_ns) + load!(tx, wait_ns)),
                 waits: load!(rx, waits) + load!(tx, waits),
+                polls_elsewhere: load!(cpu, polls_elsewhere),
             }
         })
     }
@@ -69,6 +70,7 @@ impl Slots {
                 runs: sum.runs + cpu.runs,
                 wait: sum.wait + cpu.wait,
                 waits: sum.waits + cpu.waits,
+                polls_elsewhere: sum.polls_elsewhere + cpu.polls_elsewhere,
             })
     }
 

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::num::NonZeroUsize;
+#[cfg(not(miri))]
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -11,17 +12,20 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use ebpf_congestion_signals_common::{
     Direction, DropClass, FlowSlot, InQueue, Layout, QueueSlot, SLOT_BYTES,
 };
+#[cfg(not(miri))]
 use nix::sys::memfd::{MFdFlags, memfd_create};
+#[cfg(not(miri))]
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::flows::flow_id;
-use super::mapped::{FlowIndex, Slots};
+use super::mapped::{FlowIndex, Load, Slots, load};
 use super::source::Tells;
 use crate::error::{EventsError, WatchError};
 use crate::event::EventStream;
 use crate::flow_id::FlowId;
 use crate::sample::{DropsByReason, FlowSample, HostSample, LocalCongestion, SourceKind};
 use crate::source::{Capability, FlowReader, SignalSource, Watch, WatchTarget};
+use crate::version::{Change, Version};
 
 /// A source over memory of this process, read by the code that reads the probes' memory.
 #[derive(Clone, Debug)]
@@ -46,10 +50,23 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Drop for Memory {
+    #[cfg(not(miri))]
     fn drop(&mut self) {
         // SAFETY: mapped with this length, and no pointer into it is kept.
         let _ = unsafe { munmap(self.written.cast(), self.bytes.get()) };
     }
+
+    #[cfg(miri)]
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout, and no pointer into it is used any more.
+        unsafe { std::alloc::dealloc(self.written.as_ptr(), allocation(self.bytes)) };
+    }
+}
+
+/// How the slots lie in memory that is allocated.
+#[cfg(miri)]
+fn allocation(bytes: NonZeroUsize) -> std::alloc::Layout {
+    std::alloc::Layout::from_size_align(bytes.get(), SLOT_BYTES).expect("slots have such a size")
 }
 
 impl MemorySource {
@@ -58,21 +75,37 @@ impl MemorySource {
         let layout = Layout { cpus, flows };
         let length = layout.slots() as usize * SLOT_BYTES;
         let bytes = NonZeroUsize::new(length).ok_or(io::ErrorKind::InvalidInput)?;
-        let file = memfd_create(c"slots", MFdFlags::MFD_CLOEXEC)?;
-        nix::unistd::ftruncate(&file, i64::try_from(length).unwrap_or(i64::MAX))?;
-        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: a new mapping at an address of the kernel's choice disturbs nothing.
-        let written = unsafe { mmap(None, bytes, protection, MapFlags::MAP_SHARED, &file, 0) }?;
+        let (slots, written) = Self::memory(layout, bytes)?;
         Ok(Self {
             memory: Arc::new(Memory {
-                slots: Slots::map(file.as_fd(), layout)?,
-                written: written.cast(),
+                slots,
+                written,
                 bytes,
                 attached: AtomicBool::new(true),
                 tells: Tells::ALL,
                 given: AtomicU32::new(0),
             }),
         })
+    }
+
+    /// Memory twice: to be read as the probes' is, and to be written.
+    #[cfg(not(miri))]
+    fn memory(layout: Layout, bytes: NonZeroUsize) -> io::Result<(Slots, NonNull<u8>)> {
+        let file = memfd_create(c"slots", MFdFlags::MFD_CLOEXEC)?;
+        nix::unistd::ftruncate(&file, i64::try_from(bytes.get()).unwrap_or(i64::MAX))?;
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice disturbs nothing.
+        let written = unsafe { mmap(None, bytes, protection, MapFlags::MAP_SHARED, &file, 0) }?;
+        Ok((Slots::map(file.as_fd(), layout)?, written.cast()))
+    }
+
+    /// Miri maps no files: the same memory is read and written by one pointer.
+    #[cfg(miri)]
+    fn memory(layout: Layout, bytes: NonZeroUsize) -> io::Result<(Slots, NonNull<u8>)> {
+        // SAFETY: the size is not zero.
+        let written = unsafe { std::alloc::alloc_zeroed(allocation(bytes)) };
+        let written = NonNull::new(written).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok((Slots::over(written, layout), written))
     }
 
     /// The next flow that nobody has been given yet; `None` when there is none.
@@ -112,6 +145,16 @@ fn put_word(field: *mut u32, value: u32) {
     unsafe { AtomicU32::from_ptr(field) }.store(value, Ordering::Relaxed);
 }
 
+fn raise(field: *mut u64) {
+    // SAFETY: as above.
+    unsafe { AtomicU64::from_ptr(field) }.fetch_add(1, Ordering::Release);
+}
+
+fn raise_word(field: *mut u32) {
+    // SAFETY: as above.
+    unsafe { AtomicU32::from_ptr(field) }.fetch_add(1, Ordering::Release);
+}
+
 impl MemoryFlow {
     /// A handle that reads the flow.
     pub fn watch(&self) -> Watch {
@@ -127,6 +170,7 @@ impl MemoryFlow {
     pub fn set_queue_drops(&self, packets: u64) {
         const AT: (usize, usize) = (Direction::Egress as usize, DropClass::QueueFull as usize);
         put(store!(self.slot(), drops[AT.0][AT.1].packets), packets);
+        raise_word(store!(self.slot(), changes));
     }
 
     /// The flow has `own` bytes in the host's first queue, which holds `total` of 150,000 and ran
@@ -150,7 +194,11 @@ impl MemoryFlow {
         put_word(store!(record, shared), 1);
         put(store!(record, drained), drained);
         put(store!(record, entered), own);
-        put_word(store!(slot, queue), 1);
+        if load!(slot, queue) == 0 {
+            put_word(store!(slot, queue), 1);
+            raise_word(store!(slot, changes));
+        }
+        raise(store!(queue, changes));
     }
 
     fn slot(&self) -> *mut FlowSlot {
@@ -178,6 +226,26 @@ impl FlowReader for MemoryReader {
         let memory = &*self.0.memory;
         let live = memory.attached.load(Ordering::Relaxed);
         memory.slots.congestion(self.0.index, &memory.tells, live)
+    }
+
+    fn versioned(&self) -> (LocalCongestion, Version) {
+        let memory = &*self.0.memory;
+        let live = memory.attached.load(Ordering::Relaxed);
+        memory.slots.versioned(self.0.index, &memory.tells, live)
+    }
+
+    #[inline]
+    fn change_since(&self, version: &Version) -> Change {
+        let memory = &*self.0.memory;
+        if !memory.attached.load(Ordering::Relaxed) {
+            return Change::Any;
+        }
+        memory.slots.change_since(self.0.index, version)
+    }
+
+    fn seen_packets(&self) -> Option<u64> {
+        let memory = &*self.0.memory;
+        memory.slots.seen_packets(self.0.index, &memory.tells)
     }
 
     fn sample(&self) -> FlowSample {

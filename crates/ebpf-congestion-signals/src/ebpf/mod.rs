@@ -10,6 +10,8 @@ mod mapped;
 mod memlock;
 #[cfg(feature = "testing")]
 mod memory;
+#[cfg(all(test, feature = "testing"))]
+mod memory_tests;
 mod options;
 mod probes;
 mod reader;
@@ -20,6 +22,7 @@ mod ring;
 mod socket;
 mod source;
 mod token_bucket;
+mod version;
 
 pub use load::ProbeCost;
 #[cfg(feature = "testing")]

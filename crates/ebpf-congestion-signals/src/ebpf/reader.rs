@@ -9,6 +9,7 @@ use super::source::{Shared, Tells};
 use crate::flow_id::FlowId;
 use crate::sample::{FlowSample, LocalCongestion, SourceKind};
 use crate::source::FlowReader;
+use crate::version::{Change, Version};
 
 /// Reads one flow's slot, and gives it back in the end.
 pub(super) struct Reader {
@@ -41,6 +42,25 @@ impl FlowReader for Reader {
         shared
             .slots
             .congestion(index, &shared.tells, shared.is_attached())
+    }
+
+    fn versioned(&self) -> (LocalCongestion, Version) {
+        let shared = &*self.shared;
+        let live = shared.is_attached();
+        (shared.slots).versioned(self.flow.index, &shared.tells, live)
+    }
+
+    #[inline]
+    fn change_since(&self, version: &Version) -> Change {
+        if !self.shared.is_attached() {
+            return Change::Any;
+        }
+        self.shared.slots.change_since(self.flow.index, version)
+    }
+
+    fn seen_packets(&self) -> Option<u64> {
+        let shared = &*self.shared;
+        shared.slots.seen_packets(self.flow.index, &shared.tells)
     }
 
     fn sample(&self) -> FlowSample {
@@ -85,6 +105,7 @@ impl Slots {
             taken: super::source::now(),
             updated: slots.updated(index),
             congestion: slots.congestion(index, tells, live),
+            is_backlog_estimated: false,
             sent_bytes: tells.packets.then_some(sent_bytes),
             sent_packets: tells.packets.then_some(sent_packets),
             send: counts_sends.then(|| slots.send(index)),

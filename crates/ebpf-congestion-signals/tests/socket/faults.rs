@@ -155,18 +155,22 @@ fn a_backlog_that_can_no_longer_be_read_is_unknown() -> TestResult {
     let sink = sink(&path, Family::V4)?;
     let to = sink.local_addr()?;
     let ours = Ours::bind(&source, path.sender(), ends.sender)?;
-    for _ in 0..20 {
-        ours.send(to)?;
-        thread::sleep(Duration::from_millis(1));
+    let mut sent = 0;
+    while ours.own().unwrap_or(0) < 10 * ON_WIRE {
+        for _ in 0..10 {
+            ours.send(to)?;
+            sent += 1;
+        }
+        // However slow this machine is, the queue is slower; and it has room for more.
+        assert!(sent <= 140, "{:?}", ours.queue());
     }
-    assert!(ours.own()? >= 10 * ON_WIRE);
     let unread = under(&[option(libc::SO_MEMINFO, libc::ENOMEM)], || {
         thread::sleep(Duration::from_millis(1));
         ours.receive();
         ours.watch.congestion().queue
     });
     assert_eq!(unread, None);
-    assert_eq!(drain(&sink)?, 20);
+    assert_eq!(drain(&sink)?, sent);
     ours.send(to)?;
     assert_eq!(drain(&sink)?, 1);
     Ok(())
@@ -188,12 +192,10 @@ fn queues_that_cannot_be_listed_are_unknown() -> TestResult {
         let ours = under(&[fault], || {
             Ours::bind(&source, path.sender(), ends.sender).map_err(|error| error.to_string())
         })?;
-        for _ in 0..40 {
+        while ours.own().unwrap_or(0) < 10 * ON_WIRE {
             ours.send(to)?;
-            thread::sleep(Duration::from_millis(1));
         }
         let queue = ours.queue().ok_or("its own backlog is known")?;
-        assert!(queue.own.is_some_and(|own| own >= ON_WIRE), "{queue:?}");
         assert_eq!(queue.total, None);
         drain(&sink)?;
     }

@@ -29,8 +29,8 @@ mod sharing;
 
 /// A queue's limit, and those who share it.
 ///
-/// Readers take the published values. Whoever cannot have the lock at once goes without: what it
-/// would have told is told again by the next look, or by another controller's.
+/// Readers take the published values. A controller that cannot take the lock at once skips its
+/// report: its next sample, or another controller's, reports the same.
 #[derive(Debug)]
 pub(crate) struct QueueLimit {
     limit: AtomicU64,
@@ -46,10 +46,12 @@ pub(crate) struct QueueLimit {
     /// something before; twice that, and one more while there is. For sources that do not count how
     /// often the whole queue runs empty.
     dry: AtomicU64,
+    /// Bytes that governed flows added since the last look.
+    added: AtomicU64,
     state: Mutex<State>,
 }
 
-/// What a controller tells of the queue at a look.
+/// What a controller reports of the queue after a sample.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Observation {
     /// Bytes of everybody in the queue, before anything is added.
@@ -66,7 +68,7 @@ pub(crate) struct Observation {
     pub(crate) holds: bool,
     /// The queue dropped something although the limit decided.
     pub(crate) overflowed: bool,
-    /// The round trip of who looks.
+    /// The round trip of the controller that reports.
     pub(crate) srtt: Duration,
     /// Bytes of a full datagram on the wire.
     pub(crate) datagram: u64,
@@ -74,7 +76,7 @@ pub(crate) struct Observation {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Bytes of governed flows at the last look, and what was added since.
+    /// Bytes of governed flows at the last sample.
     shared: u64,
     looked: Option<Instant>,
     /// The queue's `drained` when the limit last grew: one empty queue counts once, however many were
@@ -95,6 +97,7 @@ impl QueueLimit {
             rates: AtomicU64::new(0),
             boost: AtomicU64::new(0),
             dry: AtomicU64::new(0),
+            added: AtomicU64::new(0),
             state: Mutex::default(),
         }
     }
@@ -106,6 +109,7 @@ impl QueueLimit {
             self.limit.store(0, Ordering::Relaxed);
             self.boost.store(0, Ordering::Relaxed);
             self.dry.store(0, Ordering::Relaxed);
+            self.added.store(0, Ordering::Relaxed);
             // Waits for nobody but another controller's note, and once for a queue.
             *self.state.lock() = State::default();
         }
@@ -154,9 +158,7 @@ impl QueueLimit {
     pub(crate) fn add(&self, bytes: u64) {
         // Before the next sample it may have left again.
         self.on_level(bytes);
-        if let Some(mut state) = self.state.try_lock() {
-            state.shared = state.shared.saturating_add(bytes);
-        }
+        self.added.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Integrates by how much less than the others the governed flows had in the queue. They are
@@ -165,7 +167,8 @@ impl QueueLimit {
     fn balance(&self, state: &mut State, seen: &Observation, passed: Duration) {
         let others = seen.total.saturating_sub(seen.shared);
         let goal = match_of(others);
-        let mean = state.shared.midpoint(seen.shared);
+        let added = self.added.swap(0, Ordering::Relaxed);
+        let mean = state.shared.saturating_add(added).midpoint(seen.shared);
         state.shared = seen.shared;
         let (passed, srtt) = (
             passed.min(seen.srtt).as_nanos(),
@@ -187,7 +190,7 @@ impl QueueLimit {
         let Some(mut state) = self.state.try_lock() else {
             return;
         };
-        let tuning = config.tuning;
+        let tuning = config.law.tuning;
         let last = state.looked.replace(now).unwrap_or(now);
         let passed = now.saturating_duration_since(last);
         self.balance(&mut state, seen, passed);

@@ -68,7 +68,7 @@ pub(crate) fn run(
         let kernel = image::prepare(&home, &archive, &archive.newest(&series)?)?;
         let script = script(arguments);
         let initramfs = userland::lab(&directory, &kernel, &archive, &stripped, &script)?;
-        // What several print is told apart.
+        // With several, each line names the guest that printed it.
         let prefix = match all {
             [_] => String::new(),
             _ => format!("{name}: "),

@@ -20,7 +20,7 @@ use super::series::Variant;
 const TOOLS: [&str; 3] = ["ip", "tc", "nft"];
 
 /// Taken if they are there; tests that want one say so when it is not.
-const OPTIONAL_TOOLS: [&str; 1] = ["iperf3"];
+const OPTIONAL_TOOLS: [&str; 3] = ["iperf3", "wg", "ethtool"];
 
 /// The console's device number (Documentation/admin-guide/devices.txt).
 const CONSOLE: Device = Device(5, 1);

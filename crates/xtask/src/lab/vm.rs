@@ -86,7 +86,7 @@ pub(super) fn run(workspace: &Path, options: &Options) -> Result<ExitCode> {
     Ok(ExitCode::from(code.unwrap_or_default()))
 }
 
-/// What the guest's lab is told.
+/// Arguments of the guest's lab.
 fn for_guest(given: impl IntoIterator<Item = String>) -> Vec<String> {
     let mut arguments = Vec::new();
     let mut given = given.into_iter();
