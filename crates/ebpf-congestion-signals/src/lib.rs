@@ -70,6 +70,8 @@
 #[doc(hidden)]
 pub mod btf;
 mod choice;
+#[cfg(target_os = "linux")]
+mod clock;
 mod collector;
 #[cfg(all(feature = "ebpf", target_os = "linux"))]
 mod drop_class;
@@ -79,6 +81,8 @@ mod error;
 mod event;
 mod fanout;
 mod flow_id;
+#[cfg(target_os = "linux")]
+mod inet;
 mod mock;
 mod observer;
 #[cfg(feature = "recording")]

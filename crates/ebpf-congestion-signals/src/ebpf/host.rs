@@ -5,7 +5,12 @@ use std::time::Duration;
 use ebpf_congestion_signals_common::{HostSlot, SendCounters, Socket, SoftirqCounters};
 
 use super::mapped::{Load, Slots, add_drops, load, pressure, send_counters};
-use crate::sample::{Direction, DropTable, PressureSample, SoftirqSample};
+use super::tells::Tells;
+use crate::clock;
+use crate::sample::{Direction, DropTable, HostSample, PressureSample, SoftirqSample};
+
+const UDP: [Socket; 2] = [Socket::Udp4, Socket::Udp6];
+const TCP: [Socket; 2] = [Socket::Tcp4, Socket::Tcp6];
 
 impl Slots {
     /// What sockets of these kinds sent.
@@ -111,5 +116,28 @@ impl Slots {
                 lost + load!(cpu, events_limited) + load!(cpu, events_ring_full),
             )
         })
+    }
+}
+
+impl Slots {
+    /// The host's counters now.
+    pub(super) fn host(&self, tells: &Tells) -> HostSample {
+        let slots = self;
+        let (events, events_lost) = slots.host_events();
+        let [send_pressure, receive_pressure] = slots.host_pressures();
+        HostSample {
+            taken: clock::now(),
+            udp_send: tells.sends.then(|| slots.host_send(UDP)),
+            tcp_send: tells.sends.then(|| slots.host_send(TCP)),
+            udp_packets: tells.host_packets.then(|| slots.host_packets(UDP)),
+            tcp_packets: tells.host_packets.then(|| slots.host_packets(TCP)),
+            drops: tells.drops.then(|| slots.host_drops()),
+            softirq: tells.softirqs.then(|| slots.host_softirq()),
+            pressure: tells.send_buffers.then_some(send_pressure),
+            receive_pressure: tells.receive_buffers.then_some(receive_pressure),
+            events,
+            events_lost,
+            reasons_lost: slots.reasons_lost(),
+        }
     }
 }

@@ -21,9 +21,10 @@ use super::probes::{self, NOTHING, PACKETS, PROBES};
 use super::reason_table::ReasonTable;
 use super::reasons::Reasons;
 use super::token_bucket::TokenBucket;
-use super::{denial, memlock, recursion_misses, socket};
+use super::{denial, memlock, recursion_misses};
 use crate::btf::Btf;
 use crate::error::{LoadError, with_causes};
+use crate::inet::netns_cookie;
 use crate::shortage::{of_system, remedy};
 use crate::source::Capability;
 
@@ -311,7 +312,7 @@ fn has_netns_cookie() -> io::Result<bool> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
         .or_else(|_| UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)));
     match socket {
-        Ok(socket) => Ok(socket::netns_cookie(socket.as_fd())?.is_some()),
+        Ok(socket) => Ok(netns_cookie(socket.as_fd())?.is_some()),
         // A namespace whose loopback is down has no address to bind to.
         Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => Ok(true),
         Err(error) => Err(error),

@@ -12,7 +12,7 @@ use ebpf_congestion_signals_common::{
     SendCounters,
 };
 
-use super::source::Tells;
+use super::tells::Tells;
 use crate::sample::{
     BufferSample, DropTable, KernelTime, LocalCongestion, PressurePeaks, PressureSample, QdiscName,
     QueueId, QueueLimit, QueueSample, QueueState, SojournSample,

@@ -19,7 +19,7 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::flows::flow_id;
 use super::mapped::{FlowIndex, Load, Slots, load};
-use super::source::Tells;
+use super::tells::Tells;
 use crate::error::{EventsError, WatchError};
 use crate::event::EventStream;
 use crate::flow_id::FlowId;

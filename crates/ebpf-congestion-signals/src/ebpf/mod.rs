@@ -19,8 +19,10 @@ mod reason_table;
 mod reasons;
 mod recursion_misses;
 mod ring;
+mod shared;
 mod socket;
 mod source;
+mod tells;
 mod token_bucket;
 mod version;
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::flows::Flow;
 use super::mapped::{FlowIndex, Slots};
-use super::source::{Shared, Tells};
+use super::shared::Shared;
+use super::tells::Tells;
+use crate::clock;
 use crate::flow_id::FlowId;
 use crate::sample::{FlowSample, LocalCongestion, SourceKind};
 use crate::source::FlowReader;
@@ -102,7 +104,7 @@ impl Slots {
         let queue = slots.queue_state(index);
         FlowSample {
             source: SourceKind::Ebpf,
-            taken: super::source::now(),
+            taken: clock::now(),
             updated: slots.updated(index),
             congestion: slots.congestion(index, tells, live),
             is_backlog_estimated: false,

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::flows::flow_id;
-use super::source::Shared;
+use super::shared::Shared;
 use crate::error::EventsError;
 use crate::event::{Buffer, Crossing, DropEvent, Event, PressureEvent};
 use crate::sample::KernelTime;

@@ -7,31 +7,24 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use aya::Ebpf;
-use aya::maps::{Array, MapData};
-use ebpf_congestion_signals_common::{PeerKey, Socket};
+use ebpf_congestion_signals_common::PeerKey;
 use parking_lot::Mutex;
 
-use super::flows::{Flow, FlowKey, Registry, slot_of};
+use super::flows::{FlowKey, Registry, slot_of};
 use super::load::{self, ProbeCost};
-use super::mapped::Slots;
-use super::options::{EbpfOptions, Signal};
+use super::options::EbpfOptions;
 use super::reader::Reader;
-use super::reason_table::ReasonTable;
-use super::reasons::Reasons;
 use super::ring::Pump;
-use super::token_bucket::TokenBucket;
-use super::{probes, socket};
+use super::shared::Shared;
+use super::socket;
+use super::tells::Tells;
 use crate::error::{EventsError, LoadError, WatchError};
-use crate::event::{Event, EventStream};
+use crate::event::EventStream;
 use crate::fanout::Fanout;
 use crate::flow_id::FlowId;
-use crate::sample::{DropTable, DropsByReason, HostSample, KernelTime, SoftirqSample, SourceKind};
-use crate::source::{Capability, SignalSource, Watch, WatchTarget};
+use crate::sample::{DropsByReason, HostSample, SoftirqSample, SourceKind};
+use crate::source::{Capability, FlowReader, SignalSource, Watch, WatchTarget};
 use crate::symbols::KernelSymbols;
-
-const UDP: [Socket; 2] = [Socket::Udp4, Socket::Udp6];
-const TCP: [Socket; 2] = [Socket::Tcp4, Socket::Tcp6];
 
 /// Probes in the running kernel.
 ///
@@ -42,90 +35,6 @@ pub struct EbpfSource {
     shared: Arc<Shared>,
     /// Not in `Shared`: ends with the source, though watches live on.
     pump: Mutex<Pump>,
-}
-
-/// What the source, its watches and its event reader share.
-pub(super) struct Shared {
-    pub(super) slots: Slots,
-    registry: Mutex<Registry>,
-    /// The process that loaded the probes: a child that it forks shares the kernel's maps, and must
-    /// not change them.
-    process: u32,
-    reasons: Reasons,
-    reason_table: ReasonTable,
-    pub(super) token_bucket: Arc<TokenBucket>,
-    capabilities: Vec<Capability>,
-    events: Fanout,
-    /// Programs and attachments; `None` once detached.
-    ebpf: Mutex<Option<Ebpf>>,
-    attached: AtomicBool,
-    pub(super) tells: Tells,
-    symbols: KernelSymbols,
-    sample_every: Mutex<Array<MapData, u32>>,
-}
-
-/// What works here and is asked for.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Tells {
-    pub(super) sends: bool,
-    pub(super) packets: bool,
-    host_packets: bool,
-    pub(super) drops: bool,
-    /// Why something was dropped.
-    pub(super) reasons: bool,
-    pub(super) queues: bool,
-    send_buffers: bool,
-    receive_buffers: bool,
-    softirqs: bool,
-    pub(super) buffers: bool,
-    /// Their occupancy over time.
-    pub(super) pressures: bool,
-}
-
-impl Tells {
-    fn new(options: &EbpfOptions, capabilities: &[Capability], reasons: &Reasons) -> Self {
-        let works = |probe: &str| {
-            capabilities
-                .iter()
-                .any(|capability| capability.name == probe && capability.missing.is_none())
-        };
-        let sends_seen = works(probes::SEND) || works("udp_sendmsg");
-        Self {
-            sends: options.has(Signal::Sends) && sends_seen,
-            // Whatever that probe was attached for.
-            packets: works(probes::PACKETS),
-            host_packets: options.has(Signal::Sends) && works(probes::PACKETS),
-            drops: options.has(Signal::Drops) && works("kfree_skb"),
-            reasons: !reasons.is_empty(),
-            queues: options.has(Signal::Queues) && works("qdisc_enqueue") && works("qdisc_dequeue"),
-            send_buffers: options.has(Signal::Buffers) && sends_seen,
-            receive_buffers: options.has(Signal::Buffers)
-                && (works(probes::RECEIVE) || works("udp_recvmsg")),
-            softirqs: options.has(Signal::Softirqs)
-                && works("softirq_entry")
-                && works("softirq_exit"),
-            buffers: options.has(Signal::Buffers) || options.governing,
-            pressures: options.has(Signal::Buffers),
-        }
-    }
-}
-
-#[cfg(feature = "testing")]
-impl Tells {
-    /// Everything.
-    pub(super) const ALL: Self = Self {
-        sends: true,
-        packets: true,
-        host_packets: true,
-        drops: true,
-        reasons: true,
-        queues: true,
-        send_buffers: true,
-        receive_buffers: true,
-        softirqs: true,
-        buffers: true,
-        pressures: true,
-    };
 }
 
 impl EbpfSource {
@@ -231,68 +140,6 @@ impl fmt::Debug for EbpfSource {
     }
 }
 
-impl Shared {
-    pub(super) fn publish(&self, event: Event) {
-        self.events.publish(event);
-    }
-
-    pub(super) fn events_lost(&self) -> u64 {
-        self.slots.host_events().1
-    }
-
-    pub(super) fn reason_name(&self, reason: u32) -> Arc<str> {
-        self.reasons.name(reason)
-    }
-
-    pub(super) fn is_attached(&self) -> bool {
-        self.attached.load(Ordering::Relaxed)
-    }
-
-    /// A handle of the flow, whether it is watched already or from now on.
-    fn watch(self: &Arc<Self>, target: &WatchTarget<'_>) -> Result<Arc<Reader>, WatchError> {
-        if self.process != std::process::id() {
-            return Err(WatchError::Disconnected {
-                reason: "the probes are those of the process that this one was forked from".into(),
-            });
-        }
-        self.token_bucket.look_again();
-        let identity = socket::identify(target.fd())?;
-        let key = FlowKey {
-            cookie: identity.cookie,
-            peer: target.peer_address().map(|remote| PeerKey {
-                cookie: identity.cookie,
-                remote: socket::address(remote),
-            }),
-        };
-        let mut registry = self.registry.lock();
-        let Some(reader) = registry.reader(&key) else {
-            let reader = |flow| Arc::new(Reader::new(Arc::clone(self), flow));
-            return registry.add(key, &identity, target.is_sharing(), reader);
-        };
-        let shared = if target.is_sharing() {
-            registry.share(&key)
-        } else {
-            Ok(())
-        };
-        // The handle may be the last one by now, and takes the lock when it goes.
-        drop(registry);
-        shared.map(|()| reader)
-    }
-
-    /// Gives a flow's slot back.
-    pub(super) fn release(&self, flow: &Flow) {
-        if self.process != std::process::id() {
-            return;
-        }
-        let had_drops = self.slots.drops(flow.index) != DropTable::default();
-        self.registry.lock().remove(flow);
-        if had_drops {
-            let is_live = |slot, generation| self.registry.lock().is_live(slot, generation);
-            self.reason_table.on_release(is_live);
-        }
-    }
-}
-
 impl SignalSource for EbpfSource {
     fn kind(&self) -> SourceKind {
         SourceKind::Ebpf
@@ -342,7 +189,7 @@ impl SignalSource for EbpfSource {
     }
 
     fn watch(&self, target: WatchTarget<'_>) -> Result<Watch, WatchError> {
-        let reader = self.shared.watch(&target)?;
+        let reader = watch(&self.shared, &target)?;
         Ok(Watch::new(reader))
     }
 
@@ -352,43 +199,42 @@ impl SignalSource for EbpfSource {
     }
 }
 
-impl Slots {
-    /// The host's counters now.
-    pub(super) fn host(&self, tells: &Tells) -> HostSample {
-        let slots = self;
-        let (events, events_lost) = slots.host_events();
-        let [send_pressure, receive_pressure] = slots.host_pressures();
-        HostSample {
-            taken: now(),
-            udp_send: tells.sends.then(|| slots.host_send(UDP)),
-            tcp_send: tells.sends.then(|| slots.host_send(TCP)),
-            udp_packets: tells.host_packets.then(|| slots.host_packets(UDP)),
-            tcp_packets: tells.host_packets.then(|| slots.host_packets(TCP)),
-            drops: tells.drops.then(|| slots.host_drops()),
-            softirq: tells.softirqs.then(|| slots.host_softirq()),
-            pressure: tells.send_buffers.then_some(send_pressure),
-            receive_pressure: tells.receive_buffers.then_some(receive_pressure),
-            events,
-            events_lost,
-            reasons_lost: slots.reasons_lost(),
-        }
+/// A handle of the flow, whether it is watched already or from now on.
+fn watch(
+    shared: &Arc<Shared>,
+    target: &WatchTarget<'_>,
+) -> Result<Arc<dyn FlowReader>, WatchError> {
+    if shared.process != std::process::id() {
+        return Err(WatchError::Disconnected {
+            reason: "the probes are those of the process that this one was forked from".into(),
+        });
     }
+    shared.token_bucket.look_again();
+    let identity = socket::identify(target.fd())?;
+    let key = FlowKey {
+        cookie: identity.cookie,
+        peer: target.peer_address().map(|remote| PeerKey {
+            cookie: identity.cookie,
+            remote: socket::address(remote),
+        }),
+    };
+    let mut registry = shared.registry.lock();
+    let Some(reader) = registry.reader(&key) else {
+        let reader = |flow| Arc::new(Reader::new(Arc::clone(shared), flow)) as _;
+        return registry.add(key, &identity, target.is_sharing(), reader);
+    };
+    let sharing = if target.is_sharing() {
+        registry.share(&key)
+    } else {
+        Ok(())
+    };
+    // The handle may be the last one by now, and takes the lock when it goes.
+    drop(registry);
+    sharing.map(|()| reader)
 }
 
 /// The part of the kernel that a reason belongs to.
 fn subsystem(reason: u32) -> u16 {
     let [high, low, _, _] = reason.to_be_bytes();
     u16::from_be_bytes([high, low])
-}
-
-/// The kernel's monotonic clock now; `bpf_ktime_get_ns` reads the same.
-pub(super) fn now() -> KernelTime {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: `time` is valid for the kernel to write. This clock always exists.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-    let nanos = i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec);
-    KernelTime::from_nanos(u64::try_from(nanos).unwrap_or(0))
 }

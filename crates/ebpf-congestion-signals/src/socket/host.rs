@@ -3,7 +3,7 @@
 use ebpf_congestion_signals_common::{Direction, DropClass, DropCounters};
 use procfs::CurrentSI;
 
-use super::kernel;
+use crate::clock;
 use crate::sample::{DropTable, HostSample, SoftirqSample};
 
 /// Reads what there is: of the calling thread's network namespace, and time of all CPUs.
@@ -29,7 +29,7 @@ pub(super) fn sample() -> HostSample {
         .as_ref()
         .map(|v4| v4.tcp_out_segs + v4.tcp_retrans_segs);
     HostSample {
-        taken: kernel::now(),
+        taken: clock::now(),
         drops,
         softirq: softirq(),
         tcp_packets,

@@ -1,16 +1,13 @@
 //! What the kernel says of a socket of the program's own, and what it is asked to report.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::time::Duration;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::{Ipv4RecvErr, Ipv6RecvErr};
-use nix::time::{ClockId, clock_gettime};
-use socket2::{Domain, Protocol, SockRef, Type};
 
 use crate::error::WatchError;
-use crate::sample::KernelTime;
+use crate::inet::{Inet, netns_cookie, read_option};
 
 /// What a socket is known by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,39 +21,22 @@ pub(super) struct Identity {
 
 /// Asks the kernel what a socket is. Only UDP sockets that are bound will do.
 pub(super) fn identify(socket: BorrowedFd<'_>) -> Result<Identity, WatchError> {
-    let failed = |operation| move |source| WatchError::Socket { operation, source };
-    let reference = SockRef::from(&socket);
-    let domain = reference.domain().map_err(failed("SO_DOMAIN"))?;
-    let kind = reference.r#type().map_err(failed("SO_TYPE"))?;
-    let protocol = reference.protocol().map_err(failed("SO_PROTOCOL"))?;
-    if !matches!(domain, Domain::IPV4 | Domain::IPV6)
-        || kind != Type::DGRAM
-        || protocol != Some(Protocol::UDP)
-    {
-        let found = format!("{domain:?}, {kind:?}, {protocol:?}");
-        return Err(WatchError::WrongProtocol { found });
-    }
-    let local = reference.local_addr().map_err(failed("getsockname"))?;
-    if local.as_socket().is_none_or(|local| local.port() == 0) {
-        return Err(WatchError::NotBound);
+    let inet = Inet::of(socket)?;
+    if inet.is_tcp {
+        return Err(WatchError::Unsupported {
+            what: "a TCP socket".to_owned(),
+        });
     }
     Ok(Identity {
-        cookie: reference.cookie().map_err(failed("SO_COOKIE"))?,
+        cookie: inet.cookie,
         netns: netns(socket),
-        is_ipv6: domain == Domain::IPV6,
+        is_ipv6: inet.is_ipv6,
     })
 }
 
-/// The kernel's number of a socket's network namespace; `None` before Linux 5.14.
+/// The kernel's number of a socket's network namespace; `None` where it does not say.
 pub(super) fn netns(socket: impl AsFd) -> Option<u64> {
-    let mut cookie = 0u64;
-    read_option(
-        socket.as_fd(),
-        libc::SO_NETNS_COOKIE,
-        std::slice::from_mut(&mut cookie),
-    )
-    .ok()?;
-    Some(cookie)
+    netns_cookie(socket.as_fd()).ok().flatten()
 }
 
 /// Asks the kernel to answer sends with the errors that it otherwise keeps to itself: `ENOBUFS` of
@@ -76,12 +56,6 @@ pub(super) fn report_errors(socket: BorrowedFd<'_>, is_ipv6: bool) -> Result<(),
         Err(_) if is_ipv6 => Ok(()),
         answer => answer.map_err(failed("IP_RECVERR")),
     }
-}
-
-/// The kernel's monotonic clock now.
-pub(super) fn now() -> KernelTime {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
-    KernelTime::from_nanos(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// A socket's memory, in bytes of `truesize`, and its drops (`SO_MEMINFO`).
@@ -120,38 +94,11 @@ pub(super) fn memory(socket: BorrowedFd<'_>) -> io::Result<Memory> {
     })
 }
 
-/// An integer type, any bits of which are a value.
-trait Word: Copy {}
-impl Word for u32 {}
-impl Word for u64 {}
-
-/// Reads an option of level `SOL_SOCKET`. Entries that the kernel does not have stay as they are.
-fn read_option<T: Word>(
-    socket: BorrowedFd<'_>,
-    option: libc::c_int,
-    value: &mut [T],
-) -> io::Result<()> {
-    let mut length = libc::socklen_t::try_from(size_of_val(value)).unwrap_or(0);
-    // SAFETY: `value` is valid for the kernel to write `length` bytes, and any bits are a `Word`.
-    let answer = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            option,
-            value.as_mut_ptr().cast(),
-            &raw mut length,
-        )
-    };
-    if answer == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, UdpSocket};
+
+    use socket2::SockRef;
 
     use super::*;
 
@@ -171,7 +118,7 @@ mod tests {
     fn what_is_no_udp_socket_is_refused_by_name() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let refused = identify(listener.as_fd());
-        assert!(matches!(refused, Err(WatchError::WrongProtocol { .. })));
+        assert!(matches!(refused, Err(WatchError::Unsupported { .. })));
     }
 
     #[test]

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use super::error_queue;
 use super::flow::Flow;
-use super::kernel;
 use super::shared::Shared;
 use super::state::SocketState;
+use crate::clock;
 use crate::event::{DropEvent, Event};
 use crate::observer::{AfterSend, SendOutcome, SocketObserver, SocketSend};
 use crate::sample::{Direction, DropClass, KernelTime};
@@ -75,7 +75,7 @@ impl Observer {
 
 impl SocketObserver for Observer {
     fn on_send(&self, send: SocketSend, outcome: SendOutcome<'_>) -> AfterSend {
-        let now = kernel::now();
+        let now = clock::now();
         let error = match outcome {
             SendOutcome::Sent => {
                 self.state.sent(&send, now, &self.shared.queues);
@@ -114,7 +114,7 @@ impl SocketObserver for Observer {
         if error.is_some_and(|error| error.kind() != io::ErrorKind::WouldBlock) {
             error_queue::drain(self.descriptor.as_fd(), &self.shared.network_errors);
         }
-        self.look_if_due(kernel::now());
+        self.look_if_due(clock::now());
     }
 }
 

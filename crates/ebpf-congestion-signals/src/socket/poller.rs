@@ -6,12 +6,12 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::kernel;
 use super::netlink::Netlink;
 use super::shape::{Order, Shape};
 use super::shared::Shared;
 use super::state::SocketState;
 use super::waker::Waker;
+use crate::clock;
 use crate::sample::KernelTime;
 
 /// Interval between listings of a queue that a socket waits in: a Cubic sender's share of a queue changes
@@ -79,7 +79,7 @@ impl Looking {
             self.forget(&strong);
             self.parked.store(true, Ordering::Release);
             // A socket that began to wait before this saw that nobody is parked.
-            let begun = !active(&strong, kernel::now()).is_empty();
+            let begun = !active(&strong, clock::now()).is_empty();
             drop(strong);
             if begun {
                 self.parked.store(false, Ordering::Release);
@@ -93,7 +93,7 @@ impl Looking {
 
     /// Lists all queues that a socket waits in; `true` if there is any.
     fn look(&mut self, shared: &Shared) -> bool {
-        let now = kernel::now();
+        let now = clock::now();
         let waiting = active(shared, now);
         if waiting.is_empty() {
             return false;

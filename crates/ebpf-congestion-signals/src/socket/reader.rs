@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::flow::Flow;
-use super::kernel;
 use super::shared::Shared;
 use super::state::SocketState;
+use crate::clock;
 use crate::flow_id::FlowId;
 use crate::sample::{
     Direction, DropClass, DropTable, FlowSample, LocalCongestion, PressureSample, QueueId,
@@ -83,7 +83,7 @@ impl FlowReader for Reader {
         }
         FlowSample {
             source: SourceKind::Socket,
-            taken: kernel::now(),
+            taken: clock::now(),
             updated: self.state.looked(),
             congestion: self.congestion(),
             is_backlog_estimated: self.peer.is_some(),

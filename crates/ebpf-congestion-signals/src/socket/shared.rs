@@ -14,6 +14,7 @@ use super::kernel;
 use super::queues::Queues;
 use super::state::SocketState;
 use super::waker::Waker;
+use crate::clock;
 use crate::fanout::Fanout;
 use crate::flow_id::FlowId;
 use crate::source::FlowReader;
@@ -104,7 +105,7 @@ impl Shared {
         let sequence = state.sequence();
         match kernel::memory(descriptor.as_fd()) {
             Ok(memory) => {
-                let now = kernel::now();
+                let now = clock::now();
                 if state.looked_at(&memory, sequence, now, &self.queues) {
                     self.wake_poller();
                 }
