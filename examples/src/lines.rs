@@ -68,13 +68,16 @@ impl Lines {
         let kernel = now.signals.map_or_else(
             || ["-"; 5].map(str::to_owned),
             |signals| {
-                [
-                    signals.event_count.to_string(),
-                    bytes(signals.send_bytes),
-                    signals.drops.to_string(),
-                    format!("{:.1} %", 100.0 * signals.avg_wmem_pressure),
-                    format!("{} µs", signals.softirq_ns / 1000),
-                ]
+                let known = [
+                    Some(signals.event_count.to_string()),
+                    signals.send_bytes.map(bytes),
+                    signals.drops.map(|drops| drops.to_string()),
+                    signals
+                        .avg_wmem_pressure
+                        .map(|share| format!("{:.1} %", 100.0 * share)),
+                    signals.softirq_ns.map(|ns| format!("{} µs", ns / 1000)),
+                ];
+                known.map(|signal| signal.unwrap_or_else(|| "-".to_owned()))
             },
         );
         layout(&quinn, &kernel)

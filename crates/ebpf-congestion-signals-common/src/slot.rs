@@ -177,6 +177,8 @@ pub struct HostSlot {
     pub net_rx: SoftirqCounters,
     /// NET_TX softirq.
     pub net_tx: SoftirqCounters,
+    /// Polls of devices outside of NET_RX.
+    pub polls_elsewhere: u64,
     /// Packets handed to devices, by [`Socket`] kind: each segment of a batch is one. An upper
     /// device (VLAN, bond, bridge) does not count.
     pub packets: [u64; 4],

@@ -186,6 +186,13 @@ pub fn softirq_exit(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// A network device was polled for packets.
+#[btf_tracepoint(function = "napi_poll")]
+pub fn napi_poll(_ctx: BtfTracePointContext) -> i32 {
+    softirq::polled();
+    0
+}
+
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     loop {}

@@ -67,6 +67,21 @@ pub fn left(vector: u32) {
     }
 }
 
+/// A device was polled on this CPU: outside of NET_RX, where its time is not counted, by a thread of
+/// its own (threaded NAPI) or by whom its packets are for (busy polling).
+#[inline(always)]
+pub fn polled() {
+    let (Some(state), Some(host)) = (state(NET_RX_SOFTIRQ), maps::host()) else {
+        return;
+    };
+    // SAFETY: fields of a slot and of this CPU's own record.
+    unsafe {
+        if (*state).since == 0 {
+            add(&raw mut (*host).polls_elsewhere, 1);
+        }
+    }
+}
+
 #[inline(always)]
 fn state(vector: u32) -> Option<*mut SoftirqState> {
     match vector {

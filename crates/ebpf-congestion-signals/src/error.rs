@@ -1,8 +1,12 @@
 //! One error a kind of operation; each message names the cause and what to do about it.
 
 use std::io;
+#[cfg(all(feature = "ebpf", target_os = "linux"))]
+use std::path::PathBuf;
 
 use thiserror::Error;
+
+use crate::shortage::remedy_or;
 
 /// Why a flow cannot be watched.
 #[derive(Debug, Error)]
@@ -21,7 +25,10 @@ pub enum WatchError {
     #[error("the socket is not bound: bind it (port 0 will do) or connect it before it is watched")]
     NotBound,
     /// The kernel would not say what the socket is.
-    #[error("the socket cannot be read ({operation}): is it closed?")]
+    #[error(
+        "{operation} failed for the socket: {}",
+        remedy_or(source, "is it closed?")
+    )]
     Socket {
         /// The call that failed.
         operation: &'static str,
@@ -57,7 +64,10 @@ pub enum WatchError {
         reason: String,
     },
     /// The kernel refused an entry in the map of watched flows.
-    #[error("the kernel refused to register the flow in map {map}")]
+    #[error(
+        "the kernel refused to register the flow in map {map}: {}",
+        remedy_or(source, "load the source with room for more flows")
+    )]
     Map {
         /// The map's name.
         map: &'static str,
@@ -75,7 +85,10 @@ pub enum EventsError {
     #[error("no tokio runtime is running here: call this from a task, or enter a runtime first")]
     NoRuntime,
     /// The ring buffer could not be registered with the runtime.
-    #[error("the ring buffer cannot be waited on")]
+    #[error(
+        "the ring buffer cannot be waited on: {}",
+        remedy_or(.0, "build the runtime with its I/O driver enabled")
+    )]
     Register(#[source] io::Error),
     /// This source has no events.
     #[error("this source has no events: compare its counters instead")]
@@ -125,6 +138,29 @@ pub enum LoadError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The process, or the host, has no descriptors or no memory left for the probes. Loading may
+    /// succeed later.
+    #[error("the kernel refused {refused}: {}", remedy_or(source, "try again"))]
+    Exhausted {
+        /// What the kernel refused.
+        refused: &'static str,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// A file in which the kernel describes the host cannot be read or understood.
+    #[error(
+        "{} cannot be read: mount sysfs on /sys, or let the sandbox or container expose the file \
+         read-only",
+        path.display()
+    )]
+    Host {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// This kernel has none of the tracepoints that the probes attach to.
     #[error("this kernel is too old for every probe: {needs}")]
     KernelTooOld {
@@ -147,7 +183,10 @@ pub enum LoadError {
         problem: String,
     },
     /// Memory of a map could not be shared with the process.
-    #[error("the map of slots cannot be mapped into memory")]
+    #[error(
+        "the map of slots cannot be mapped into memory: load with fewer flows, or raise the limit of \
+         the process's memory (`ulimit -v`)"
+    )]
     Mmap(#[source] io::Error),
     /// An option is out of its limits.
     #[error("{option} is {value}, but must be {limits}")]

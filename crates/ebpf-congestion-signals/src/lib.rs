@@ -84,6 +84,7 @@ mod observer;
 #[cfg(feature = "recording")]
 mod recording;
 mod sample;
+mod shortage;
 mod signals;
 #[cfg(target_os = "linux")]
 #[doc(hidden)]

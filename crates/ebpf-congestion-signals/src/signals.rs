@@ -2,64 +2,49 @@
 
 use std::time::Duration;
 
-use crate::sample::{HostSample, PressurePeaks, PressureSample};
+use crate::sample::{HostSample, PressurePeaks, PressureSample, SendCounters, SoftirqSample};
 
-/// What happened on the host in an interval. A signal that the source does not know is zero
-/// here; [`SignalSource::host`](crate::SignalSource::host) distinguishes absent from zero.
+/// What happened on the host in an interval. `None`: the source does not know it, or there was
+/// nothing to take the average of.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct CongestionSignals {
     /// Payload bytes that UDP and TCP sockets handed to the kernel.
-    pub send_bytes: u64,
+    pub send_bytes: Option<u64>,
     /// IP packets dropped, in either direction and for any reason; segments of a batch counted.
-    pub drops: u64,
+    pub drops: Option<u64>,
     /// Average over all sends of the sender's buffer occupancy as a share of its limit, 0.0 to
-    /// 1.0; 0.0 when nothing was sent.
-    pub avg_wmem_pressure: f64,
+    /// 1.0.
+    pub avg_wmem_pressure: Option<f64>,
     /// The largest such share in the interval, of any sender, 0.0 to 1.0. An interval of over
     /// 0.9 s is looked back on no further than that.
-    pub peak_wmem_pressure: f64,
+    pub peak_wmem_pressure: Option<f64>,
     /// The average over all receives of the receiver's buffer occupancy as a share of its limit,
-    /// when the receive had ended, 0.0 to 1.0; 0.0 when nothing was received.
-    pub avg_rmem_pressure: f64,
+    /// when the receive had ended, 0.0 to 1.0.
+    pub avg_rmem_pressure: Option<f64>,
     /// Time in network softirqs, summed over CPUs, nanoseconds; in all softirqs where the source does
-    /// not separate the network's (`SocketSource`).
-    pub softirq_ns: u64,
+    /// not separate the network's (`SocketSource`). `None` also where devices were polled outside
+    /// of softirqs ([`SoftirqSample::polls_elsewhere`]).
+    pub softirq_ns: Option<u64>,
     /// That time as a share of the interval: 1.0 is one CPU's whole time.
-    pub softirq_share: f64,
-    /// Mean time from the raise of a network softirq to the entry of its handler, nanoseconds; 0
-    /// when none was raised.
-    pub softirq_wait_ns: u64,
+    pub softirq_share: Option<f64>,
+    /// Mean time from the raise of a network softirq to the entry of its handler, nanoseconds.
+    pub softirq_wait_ns: Option<u64>,
     /// What the kernel did that these numbers were counted from: sends, dropped socket buffers
-    /// and softirq runs.
+    /// and softirq runs, of those that are known.
     pub event_count: u64,
 }
 
 impl CongestionSignals {
     /// What happened between two samples of one source.
     pub fn between(earlier: &HostSample, later: &HostSample) -> Self {
-        let sends = |sample: &HostSample| {
-            let (udp, tcp) = (
-                sample.udp_send.unwrap_or_default(),
-                sample.tcp_send.unwrap_or_default(),
-            );
-            (udp.bytes + tcp.bytes, udp.calls + tcp.calls)
+        // By how much a counter grew that both know.
+        let since = |count: fn(&HostSample) -> Option<u64>| {
+            Some(count(later)?.saturating_sub(count(earlier)?))
         };
-        let drops = |sample: &HostSample| sample.drops.unwrap_or_default().total();
-        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let softirq = |sample: &HostSample| sample.softirq.unwrap_or_default();
-        let softirq_ns = |sample: &HostSample| {
-            let softirq = softirq(sample);
-            nanos(softirq.net_rx + softirq.net_tx)
-        };
-        let softirq_wait = softirq(later).mean_wait_since(&softirq(earlier));
-        let wall = later.taken.since(earlier.taken);
         let average = |pressure: fn(&HostSample) -> Option<PressureSample>| {
-            let (before, after) = (pressure(earlier), pressure(later));
-            let average = after
-                .unwrap_or_default()
-                .average_since(&before.unwrap_or_default());
-            average.unwrap_or(0.0).min(1.0)
+            let average = pressure(later)?.average_since(&pressure(earlier)?);
+            average.map(|share| share.min(1.0))
         };
         let peak_from = earlier
             .taken
@@ -67,29 +52,52 @@ impl CongestionSignals {
         let peak = later
             .pressure
             .and_then(|pressure| pressure.peaks.between(peak_from, later.taken));
-        let since = |count: fn(&HostSample) -> u64| count(later).saturating_sub(count(earlier));
-        let (bytes_before, calls_before) = sends(earlier);
-        let (bytes_after, calls_after) = sends(later);
+        let softirq = earlier.softirq.zip(later.softirq);
+        let is_all = |(earlier, later): &(SoftirqSample, SoftirqSample)| {
+            earlier.polls_elsewhere == later.polls_elsewhere
+        };
+        let time = softirq.filter(is_all);
+        let wall = later.taken.since(earlier.taken);
+        let events = [
+            since(|sample| Some(sends(sample)?.calls)),
+            since(|sample| Some(sample.drops?.total().skbs)),
+            since(|sample| Some(sample.softirq?.runs)),
+        ];
         Self {
-            send_bytes: bytes_after.saturating_sub(bytes_before),
-            drops: drops(later).packets.saturating_sub(drops(earlier).packets),
+            send_bytes: since(|sample| Some(sends(sample)?.bytes)),
+            drops: since(|sample| Some(sample.drops?.total().packets)),
             avg_wmem_pressure: average(|sample| sample.pressure),
-            peak_wmem_pressure: peak.unwrap_or(0.0).min(1.0),
+            peak_wmem_pressure: peak.map(|share| share.min(1.0)),
             avg_rmem_pressure: average(|sample| sample.receive_pressure),
-            softirq_ns: softirq_ns(later).saturating_sub(softirq_ns(earlier)),
-            softirq_share: softirq(later).share_since(&softirq(earlier), wall),
-            softirq_wait_ns: softirq_wait.map_or(0, nanos),
-            event_count: calls_after.saturating_sub(calls_before)
-                + since(|sample| sample.drops.unwrap_or_default().total().skbs)
-                + since(|sample| sample.softirq.unwrap_or_default().runs),
+            softirq_ns: time.map(|(earlier, later)| nanos(later.time_since(&earlier))),
+            softirq_share: time.map(|(earlier, later)| later.share_since(&earlier, wall)),
+            softirq_wait_ns: softirq
+                .and_then(|(earlier, later)| later.mean_wait_since(&earlier))
+                .map(nanos),
+            event_count: events.into_iter().flatten().sum(),
         }
     }
+}
+
+/// Of UDP and TCP together; `None` where neither is known.
+fn sends(sample: &HostSample) -> Option<SendCounters> {
+    let known = [sample.udp_send, sample.tcp_send];
+    let mut known = known.into_iter().flatten();
+    let first = known.next()?;
+    Some(known.fold(first, |sum, one| SendCounters {
+        bytes: sum.bytes + one.bytes,
+        calls: sum.calls + one.calls,
+        estimated: sum.estimated + one.estimated,
+    }))
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::SendCounters;
 
     fn host(bytes: u64, calls: u64, pressure: f64) -> HostSample {
         HostSample {
@@ -110,16 +118,30 @@ mod tests {
     #[test]
     fn an_interval_is_the_difference_of_its_ends() {
         let signals = CongestionSignals::between(&host(1000, 10, 1.0), &host(5000, 14, 3.0));
-        assert_eq!((signals.send_bytes, signals.event_count), (4000, 4));
-        assert_eq!(signals.avg_wmem_pressure, 0.5);
+        assert_eq!((signals.send_bytes, signals.event_count), (Some(4000), 4));
+        assert_eq!(signals.avg_wmem_pressure, Some(0.5));
+        assert_eq!((signals.drops, signals.softirq_ns), (None, None));
+    }
+
+    #[test]
+    fn time_in_softirqs_is_absent_where_devices_were_polled_elsewhere() {
+        let sample = |millis, polls_elsewhere| HostSample {
+            softirq: Some(SoftirqSample {
+                net_rx: Duration::from_millis(millis),
+                polls_elsewhere,
+                ..SoftirqSample::default()
+            }),
+            ..HostSample::default()
+        };
+        let time = |later| CongestionSignals::between(&sample(1, 7), &later).softirq_ns;
+        assert_eq!(time(sample(3, 7)), Some(2_000_000));
+        assert_eq!(time(sample(3, 8)), None);
     }
 
     #[test]
     fn an_idle_interval_has_no_pressure() {
         let sample = host(1000, 10, 1.0);
-        assert_eq!(
-            CongestionSignals::between(&sample, &sample),
-            CongestionSignals::default()
-        );
+        let idle = CongestionSignals::between(&sample, &sample);
+        assert_eq!((idle.send_bytes, idle.avg_wmem_pressure), (Some(0), None));
     }
 }

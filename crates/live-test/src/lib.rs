@@ -31,6 +31,8 @@
 
 #[cfg(unix)]
 mod capture;
+#[cfg(target_os = "linux")]
+pub mod fault;
 mod requirement;
 mod summary;
 

@@ -6,13 +6,16 @@ use std::{env, fmt};
 pub const REQUIRE_PRIVILEGE: &str = "NETLAB_REQUIRE_PRIVILEGE";
 
 /// Debian's packages of the programs that tests use.
-const PACKAGES: [(&str, &str); 6] = [
+const PACKAGES: [(&str, &str); 9] = [
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("ss", "iproute2"),
     ("nft", "nftables"),
     ("iperf3", "iperf3"),
+    ("wg", "wireguard-tools"),
     ("setpriv", "util-linux"),
+    ("strace", "strace"),
+    ("ethtool", "ethtool"),
 ];
 
 /// Why a test cannot run here. A test returns it as its error.

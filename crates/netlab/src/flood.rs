@@ -37,12 +37,13 @@ pub struct UdpFlood {
 }
 
 impl UdpFlood {
-    /// Starts to send so many bits a second, headers included, for this time.
+    /// Starts to send so many bits a second, headers included, for this time. A queue discipline
+    /// with classes may go by the packets' `priority` (SO_PRIORITY), which is 0 by default.
     ///
     /// # Errors
     ///
     /// [`Error::System`] when no socket or thread could be had.
-    pub fn start(path: &Path, rate: u64, time: Duration) -> Result<Self, Error> {
+    pub fn start(path: &Path, rate: u64, time: Duration, priority: u32) -> Result<Self, Error> {
         let failed = |e| Error::system("flood a path", e, "raise the limits on files and threads");
         let ends = path.addresses(Family::V4);
         let sink = (path.receiver())
@@ -56,6 +57,9 @@ impl UdpFlood {
             // As much as this user may have: the queue is to overflow, not the socket.
             let _ = setsockopt(&socket, sockopt::SndBuf, &SEND_BUFFER);
             let _ = setsockopt(&socket, sockopt::SndBufForce, &SEND_BUFFER);
+            if priority != 0 {
+                setsockopt(&socket, sockopt::Priority, &priority.cast_signed())?;
+            }
             Ok(socket)
         })?;
         let socket = socket.map_err(failed)?;

@@ -158,16 +158,12 @@ impl Path {
             config: *config,
         };
         path.lay_cable()?;
-        let receiver_device = match (&path.router, &config.relay) {
-            (Some(router), Some(relay)) => {
-                let devices = path.lay_relay(router)?;
-                path.relay = Some(Relay::start(relay, config.mtu, devices)?);
-                RELAY
-            }
-            _ => INGRESS,
-        };
+        if let (Some(router), Some(relay)) = (&path.router, &config.relay) {
+            let devices = path.lay_relay(router)?;
+            path.relay = Some(Relay::start(relay, config.mtu, devices)?);
+        }
         path.address(&path.sender, EGRESS, End::Sender)?;
-        path.address(&path.receiver, receiver_device, End::Receiver)?;
+        path.address(&path.receiver, path.receiver_device(), End::Receiver)?;
         if let Some((namespace, device, bucket)) = path.bottleneck() {
             bucket.install(Device::find(namespace, device)?)?;
         }
@@ -199,6 +195,16 @@ impl Path {
     #[must_use]
     pub fn sender_device(&self) -> &'static str {
         EGRESS
+    }
+
+    /// The name of the device by which the receiver's packets leave its namespace.
+    #[must_use]
+    pub fn receiver_device(&self) -> &'static str {
+        if self.router.is_some() {
+            RELAY
+        } else {
+            INGRESS
+        }
     }
 
     /// The two ends' addresses.

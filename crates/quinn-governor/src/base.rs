@@ -1,4 +1,4 @@
-//! What the law has to know of the controller below it.
+//! What the control law has to know of the wrapped controller.
 
 use quinn_proto::congestion::{Bbr, Controller};
 
@@ -7,14 +7,14 @@ use quinn_proto::congestion::{Bbr, Controller};
 #[non_exhaustive]
 pub enum BaseKind {
     /// It grows until it hears of congestion, then reduces: Cubic, NewReno and their like. While
-    /// the cap binds it is told to be limited by the application, so that it does not grow behind
-    /// the cap; a local drop is told as a congestion event.
+    /// the cap binds it is called as if the application limited sending, so that it does not grow
+    /// behind the cap; a local drop is passed on as a congestion event.
     #[default]
     LossBased,
     /// It measures the path and derives its window from that: BBR and its like. What it measures
     /// behind a busy local queue is the truth, and its window is bounded by it; so nothing is
-    /// hidden from it, and it is only capped. Told to be limited by the application it would
-    /// distrust its measurements: quinn's BBR never left its start-up phase, growing all the time.
+    /// hidden from it, and it is only capped. Called as if the application limited sending, it would
+    /// discard its measurements: quinn's BBR never left its start-up phase, growing all the time.
     ModelBased,
 }
 

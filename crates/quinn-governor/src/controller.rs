@@ -36,7 +36,7 @@ pub struct GovernedController {
     kept: KeptWindow,
     decisions: Decisions,
     seat: Seat,
-    /// By which the socket tells of the flow to go by; `None` where that is one for good.
+    /// By which the socket names the flow to go by; `None` where that never changes.
     binding: Option<Arc<Binding>>,
     /// Bytes that the peer has to acknowledge before it counts as validated.
     unproven: u64,
@@ -113,7 +113,7 @@ impl GovernedController {
         self.clock.time(now)
     }
 
-    /// The cap at the last look.
+    /// The cap at the last sample.
     #[cfg(feature = "testing")]
     pub(crate) fn cap(&self) -> u64 {
         self.law.last_cap()

@@ -12,7 +12,10 @@ mod kernels;
 mod lab;
 #[cfg(not(all(feature = "lab", target_os = "linux")))]
 mod lab_apart;
+mod memory_checks;
+mod program;
 mod readme;
+mod soak;
 mod toolchain;
 
 use std::path::PathBuf;
@@ -69,6 +72,13 @@ enum Task {
         #[arg(long)]
         bless: bool,
     },
+    /// Run the unit tests of unsafe code under valgrind's memcheck.
+    Memcheck(memory_checks::Options),
+    /// Run the unit tests of unsafe code in Miri, where a toolchain has it.
+    Miri(memory_checks::Options),
+    /// Run governed endpoints for a long time, and fail if they leave anything behind. As root.
+    #[command(disable_help_flag = true)]
+    Soak(soak::Options),
     /// Run the privileged tests on Debian's kernels, and print which signals are right on which.
     Kernels(kernels::Options),
     /// Run scenarios on real queues: stock flows and governed ones in turn.
@@ -105,6 +115,9 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Figures { measured } => figures::run(&workspace(), measured)?,
         Task::Ablation(options) => ablation::run(&workspace(), &options)?,
         Task::Instructions { bless } => instructions::run(&workspace(), bless)?,
+        Task::Memcheck(options) => memory_checks::memcheck(&workspace(), &options)?,
+        Task::Miri(options) => memory_checks::miri(&workspace(), &options)?,
+        Task::Soak(options) => soak::run(&workspace(), &options)?,
         Task::Kernels(options) => kernels::run(&workspace(), &options)?,
         #[cfg(all(feature = "lab", target_os = "linux"))]
         Task::Lab(options) => return lab::run(&workspace(), &options),

@@ -14,6 +14,7 @@ use super::probes::{Hook, NOTHING, PROBES, Probe};
 use crate::btf::{Btf, BtfError};
 use crate::error::LoadError;
 use crate::error::with_causes;
+use crate::shortage::{of_system, remedy};
 use crate::source::Capability;
 
 /// Attaches every probe that the options ask for and this kernel can have; one capability each,
@@ -57,6 +58,12 @@ pub(super) fn attach(
                         Some("this kernel lets no probe be put on functions".into())
                     }
                 },
+                Err(Refusal::Exhausted(source)) => {
+                    return Err(LoadError::Exhausted {
+                        refused: "a tracing program",
+                        source,
+                    });
+                }
                 // What reads the kernel's memory is refused by the verifier then, at length.
                 Err(Refusal::Rejected(_)) if denial::is_locked_down() => {
                     return Err(LoadError::NotPermitted {
@@ -142,10 +149,26 @@ fn is_replaceable(tracepoint: &str) -> bool {
 
 enum Refusal {
     NotPermitted(io::Error),
+    Exhausted(io::Error),
     Rejected(String),
 }
 
+/// Times that a program is loaded anew where a signal interrupted the verifier, as libbpf does
+/// (`PROG_LOAD_ATTEMPTS`).
+const ATTEMPTS: u32 = 5;
+
 fn attach_one(ebpf: &mut Ebpf, btf: &aya::Btf, probe: &Probe) -> Result<(), Refusal> {
+    let mut attempts = 1..ATTEMPTS;
+    loop {
+        match attach_once(ebpf, btf, probe) {
+            Err(Refusal::Exhausted(error))
+                if error.kind() == io::ErrorKind::WouldBlock && attempts.next().is_some() => {}
+            result => return result,
+        }
+    }
+}
+
+fn attach_once(ebpf: &mut Ebpf, btf: &aya::Btf, probe: &Probe) -> Result<(), Refusal> {
     match probe.hook {
         Hook::Tracepoint { .. } | Hook::WithoutReceiver => {
             attach_tracepoint(ebpf, btf, probe.name, probe.name)
@@ -183,10 +206,16 @@ fn rejected(error: ProgramError) -> Refusal {
         } if is_denied(&io_error) && verifier_log.to_string().trim().is_empty() => {
             Refusal::NotPermitted(io_error)
         }
+        ProgramError::LoadError { io_error, .. } if remedy(&io_error).is_some() => {
+            Refusal::Exhausted(io_error)
+        }
         ProgramError::LoadError { verifier_log, .. } => Refusal::Rejected(verifier_log.to_string()),
         ProgramError::SyscallError(call) if is_denied(&call.io_error) => {
             Refusal::NotPermitted(call.io_error)
         }
-        other => Refusal::Rejected(with_causes(&other)),
+        other => match of_system(&other).filter(|error| remedy(error).is_some()) {
+            Some(error) => Refusal::Exhausted(error),
+            None => Refusal::Rejected(with_causes(&other)),
+        },
     }
 }

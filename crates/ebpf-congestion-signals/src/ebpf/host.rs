@@ -108,6 +108,7 @@ struct Softirqs {
     runs: u64,
     wait_ns: u64,
     waits: u64,
+    polls_elsewhere: u64,
 }
 
 impl Softirqs {
@@ -123,6 +124,7 @@ impl Softirqs {
             runs: load!(rx, runs).wrapping_add(load!(tx, runs)),
             wait_ns: load!(rx, wait_ns).wrapping_add(load!(tx, wait_ns)),
             waits: load!(rx, waits).wrapping_add(load!(tx, waits)),
+            polls_elsewhere: load!(cpu, polls_elsewhere),
         }
     }
 
@@ -134,6 +136,7 @@ impl Softirqs {
             runs: self.runs.wrapping_add(more.runs),
             wait_ns: self.wait_ns.wrapping_add(more.wait_ns),
             waits: self.waits.wrapping_add(more.waits),
+            polls_elsewhere: self.polls_elsewhere.wrapping_add(more.polls_elsewhere),
         }
     }
 
@@ -144,6 +147,7 @@ impl Softirqs {
             runs: self.runs,
             wait: Duration::from_nanos(self.wait_ns),
             waits: self.waits,
+            polls_elsewhere: self.polls_elsewhere,
         }
     }
 }

@@ -24,6 +24,7 @@ use super::token_bucket::TokenBucket;
 use super::{denial, memlock, recursion_misses, socket};
 use crate::btf::Btf;
 use crate::error::{LoadError, with_causes};
+use crate::shortage::{of_system, remedy};
 use crate::source::Capability;
 
 /// The probes, as `cargo xtask bpf` builds them.
@@ -77,7 +78,7 @@ pub(super) fn load(options: &EbpfOptions) -> Result<Loaded, LoadError> {
     let btf = Btf::from_sys_fs()?;
     let reasons = Reasons::read(&btf)?;
     let host = Host {
-        has_netns_cookie: has_netns_cookie(),
+        has_netns_cookie: has_netns_cookie().map_err(|error| failed("a socket", &error))?,
     };
     let facts = facts::read(&btf, &host)?;
     let layout = Layout {
@@ -100,7 +101,7 @@ pub(super) fn load(options: &EbpfOptions) -> Result<Loaded, LoadError> {
         &btf.excerpt(&probes::hook_types()),
         aya::Endianness::default(),
     )
-    .map_err(|error| object(&error))?;
+    .map_err(|error| failed("its type information", &error))?;
     let loader = loader.and_then(|loader| loader.join().ok());
     let mut loader = loader.unwrap_or_default();
     let mut make = || {
@@ -136,7 +137,7 @@ pub(super) fn load(options: &EbpfOptions) -> Result<Loaded, LoadError> {
     };
     let mapped = Slots::map(data.fd().as_fd(), layout).map_err(LoadError::Mmap)?;
     let maps = Maps {
-        slots: slots.try_into().map_err(|error| object(&error))?,
+        slots: slots.try_into().map_err(|error| not_taken(&error))?,
         watched: typed(&mut ebpf, "WATCHED")?,
         sockets: typed(&mut ebpf, "SOCKETS")?,
         peers: typed(&mut ebpf, "PEERS")?,
@@ -154,7 +155,7 @@ pub(super) fn load(options: &EbpfOptions) -> Result<Loaded, LoadError> {
     let mut sample_every: Array<MapData, u32> = typed(&mut ebpf, "SAMPLE_EVERY")?;
     sample_every
         .set(0, options.send_sampling, 0)
-        .map_err(|error| object(&error))?;
+        .map_err(|error| failed("an entry of a map", &error))?;
     Ok(Loaded {
         ebpf,
         slots: mapped,
@@ -173,17 +174,19 @@ fn fill(ebpf: &mut Ebpf, reasons: &Reasons) -> Result<(), LoadError> {
     // Borrowed, not taken: a map that is closed before the programs are loaded is gone.
     let mut core: Array<&mut MapData, u32> = borrowed(ebpf, "CORE_CLASSES")?;
     for (reason, class) in reasons.classes().filter(|(reason, _)| is_core(*reason)) {
-        core.set(reason, class, 0).map_err(|error| object(&error))?;
+        core.set(reason, class, 0)
+            .map_err(|error| failed("an entry of a map", &error))?;
     }
     let mut classes: BpfHashMap<&mut MapData, u32, u32> = borrowed(ebpf, "REASON_CLASSES")?;
     for (reason, class) in reasons.classes().filter(|(reason, _)| !is_core(*reason)) {
         classes
             .insert(reason, class, 0)
-            .map_err(|error| object(&error))?;
+            .map_err(|error| failed("an entry of a map", &error))?;
     }
     let mut free: Queue<&mut MapData, u32> = borrowed(ebpf, "FREE_QUEUES")?;
     for index in 0..QUEUE_SLOTS {
-        free.push(index, 0).map_err(|error| object(&error))?;
+        free.push(index, 0)
+            .map_err(|error| failed("an entry of a map", &error))?;
     }
     Ok(())
 }
@@ -196,17 +199,21 @@ fn not_loaded(error: EbpfError, layout: Layout) -> LoadError {
     let denied =
         |error: &io::Error| denial::is_denied(error) || error.raw_os_error() == Some(libc::ENOSYS);
     let (refused, io_error) = match error {
-        EbpfError::MapError(MapError::CreateError { io_error, .. }) if !denied(&io_error) => {
+        EbpfError::MapError(MapError::CreateError { io_error, .. })
+            if !denied(&io_error) && !is_of_descriptors(&io_error) =>
+        {
             return LoadError::Map {
                 slots: layout.slots(),
                 source: Box::new(io_error),
             };
         }
-        EbpfError::MapError(MapError::CreateError { io_error, .. }) => ("a map", io_error),
+        EbpfError::MapError(MapError::CreateError { io_error, .. }) if denied(&io_error) => {
+            ("a map", io_error)
+        }
         EbpfError::BtfError(BtfError::LoadError { io_error, .. }) if denied(&io_error) => {
             ("type information", io_error)
         }
-        other => return object(&other),
+        other => return failed("a map or type information", &other),
     };
     LoadError::NotPermitted {
         refused,
@@ -215,9 +222,19 @@ fn not_loaded(error: EbpfError, layout: Layout) -> LoadError {
     }
 }
 
-fn object(error: &(dyn std::error::Error + 'static)) -> LoadError {
-    LoadError::Object {
-        problem: with_causes(error),
+/// Whether it is the process's or the host's descriptors that there are too few of.
+fn is_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
+/// What a failure of the loader's means: that the system lacks something, or that the object does not
+/// fit.
+fn failed(refused: &'static str, error: &(dyn std::error::Error + 'static)) -> LoadError {
+    match of_system(error).filter(|error| remedy(error).is_some()) {
+        Some(source) => LoadError::Exhausted { refused, source },
+        None => LoadError::Object {
+            problem: with_causes(error),
+        },
     }
 }
 
@@ -233,7 +250,7 @@ where
 {
     take(ebpf, name)?
         .try_into()
-        .map_err(|error: MapError| object(&error))
+        .map_err(|error| not_taken(&error))
 }
 
 fn borrowed<'a, M>(ebpf: &'a mut Ebpf, name: &str) -> Result<M, LoadError>
@@ -244,7 +261,16 @@ where
     let map = map.ok_or_else(|| LoadError::Object {
         problem: format!("no map {name}"),
     })?;
-    map.try_into().map_err(|error: MapError| object(&error))
+    map.try_into().map_err(|error| not_taken(&error))
+}
+
+/// A map that is there cannot be used: of a ring, memory is mapped.
+fn not_taken(error: &MapError) -> LoadError {
+    match error {
+        // Its message is the cause's, which so is no cause of it.
+        MapError::IoError(cause) => failed("a map's memory", cause),
+        other => failed("a map's memory", other),
+    }
 }
 
 /// Where the kernel lists the CPUs that it may ever number: BPF programs run on any of them.
@@ -252,15 +278,20 @@ const POSSIBLE_CPUS: &str = "/sys/devices/system/cpu/possible";
 
 /// One more than the highest number of a possible CPU: there can be gaps between them.
 fn possible_cpus() -> Result<u32, LoadError> {
-    let object = |problem: String| LoadError::Object { problem };
-    let list = std::fs::read_to_string(POSSIBLE_CPUS).map_err(|error| {
-        object(format!(
-            "the possible CPUs cannot be read from {POSSIBLE_CPUS}: {error}"
-        ))
-    })?;
+    let unreadable = |source: io::Error| match remedy(&source) {
+        Some(_) => LoadError::Exhausted {
+            refused: "a file",
+            source,
+        },
+        None => LoadError::Host {
+            path: POSSIBLE_CPUS.into(),
+            source,
+        },
+    };
+    let list = std::fs::read_to_string(POSSIBLE_CPUS).map_err(unreadable)?;
     highest_cpu(&list)
         .map(|highest| highest + 1)
-        .ok_or_else(|| object(format!("{POSSIBLE_CPUS} lists no CPUs: {list}")))
+        .ok_or_else(|| unreadable(io::Error::other(format!("it lists no CPUs: {list}"))))
 }
 
 /// The highest number of a list of ranges: `0-3,8,10-11`.
@@ -274,11 +305,17 @@ fn highest_cpu(list: &str) -> Option<u32> {
 }
 
 /// Whether sockets can be asked for their network namespace.
-fn has_netns_cookie() -> bool {
-    let Ok(socket) = std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0)) else {
-        return false;
-    };
-    matches!(socket::netns_cookie(socket.as_fd()), Ok(Some(_)))
+fn has_netns_cookie() -> io::Result<bool> {
+    use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
+
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
+        .or_else(|_| UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)));
+    match socket {
+        Ok(socket) => Ok(socket::netns_cookie(socket.as_fd())?.is_some()),
+        // A namespace whose loopback is down has no address to bind to.
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => Ok(true),
+        Err(error) => Err(error),
+    }
 }
 
 /// What the kernel accounts to one probe, while it does: see

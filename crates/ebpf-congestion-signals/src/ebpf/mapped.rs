@@ -125,6 +125,12 @@ impl Slots {
         Ok(Self { base, layout })
     }
 
+    /// Over memory that somebody else frees, later: Miri maps no files.
+    #[cfg(all(miri, feature = "testing"))]
+    pub(super) fn over(base: NonNull<u8>, layout: Layout) -> Self {
+        Self { base, layout }
+    }
+
     pub(super) fn layout(&self) -> Layout {
         self.layout
     }
@@ -380,6 +386,7 @@ impl Held {
     }
 }
 
+#[cfg(not(miri))]
 impl Drop for Slots {
     fn drop(&mut self) {
         // SAFETY: the mapping was made with this length, and nothing points into it any more.

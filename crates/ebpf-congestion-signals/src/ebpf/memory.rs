@@ -3,6 +3,7 @@
 
 use std::io;
 use std::num::NonZeroUsize;
+#[cfg(not(miri))]
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -11,7 +12,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use ebpf_congestion_signals_common::{
     Direction, DropClass, FlowSlot, InQueue, Layout, QueueSlot, SLOT_BYTES,
 };
+#[cfg(not(miri))]
 use nix::sys::memfd::{MFdFlags, memfd_create};
+#[cfg(not(miri))]
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::flows::flow_id;
@@ -47,10 +50,23 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Drop for Memory {
+    #[cfg(not(miri))]
     fn drop(&mut self) {
         // SAFETY: mapped with this length, and no pointer into it is kept.
         let _ = unsafe { munmap(self.written.cast(), self.bytes.get()) };
     }
+
+    #[cfg(miri)]
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout, and no pointer into it is used any more.
+        unsafe { std::alloc::dealloc(self.written.as_ptr(), allocation(self.bytes)) };
+    }
+}
+
+/// How the slots lie in memory that is allocated.
+#[cfg(miri)]
+fn allocation(bytes: NonZeroUsize) -> std::alloc::Layout {
+    std::alloc::Layout::from_size_align(bytes.get(), SLOT_BYTES).expect("slots have such a size")
 }
 
 impl MemorySource {
@@ -59,21 +75,37 @@ impl MemorySource {
         let layout = Layout { cpus, flows };
         let length = layout.slots() as usize * SLOT_BYTES;
         let bytes = NonZeroUsize::new(length).ok_or(io::ErrorKind::InvalidInput)?;
-        let file = memfd_create(c"slots", MFdFlags::MFD_CLOEXEC)?;
-        nix::unistd::ftruncate(&file, i64::try_from(length).unwrap_or(i64::MAX))?;
-        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: a new mapping at an address of the kernel's choice disturbs nothing.
-        let written = unsafe { mmap(None, bytes, protection, MapFlags::MAP_SHARED, &file, 0) }?;
+        let (slots, written) = Self::memory(layout, bytes)?;
         Ok(Self {
             memory: Arc::new(Memory {
-                slots: Slots::map(file.as_fd(), layout)?,
-                written: written.cast(),
+                slots,
+                written,
                 bytes,
                 attached: AtomicBool::new(true),
                 tells: Tells::ALL,
                 given: AtomicU32::new(0),
             }),
         })
+    }
+
+    /// Memory twice: to be read as the probes' is, and to be written.
+    #[cfg(not(miri))]
+    fn memory(layout: Layout, bytes: NonZeroUsize) -> io::Result<(Slots, NonNull<u8>)> {
+        let file = memfd_create(c"slots", MFdFlags::MFD_CLOEXEC)?;
+        nix::unistd::ftruncate(&file, i64::try_from(bytes.get()).unwrap_or(i64::MAX))?;
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice disturbs nothing.
+        let written = unsafe { mmap(None, bytes, protection, MapFlags::MAP_SHARED, &file, 0) }?;
+        Ok((Slots::map(file.as_fd(), layout)?, written.cast()))
+    }
+
+    /// Miri maps no files: the same memory is read and written by one pointer.
+    #[cfg(miri)]
+    fn memory(layout: Layout, bytes: NonZeroUsize) -> io::Result<(Slots, NonNull<u8>)> {
+        // SAFETY: the size is not zero.
+        let written = unsafe { std::alloc::alloc_zeroed(allocation(bytes)) };
+        let written = NonNull::new(written).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok((Slots::over(written, layout), written))
     }
 
     /// The next flow that nobody has been given yet; `None` when there is none.

@@ -10,6 +10,8 @@ mod mapped;
 mod memlock;
 #[cfg(feature = "testing")]
 mod memory;
+#[cfg(all(test, feature = "testing"))]
+mod memory_tests;
 mod options;
 mod probes;
 mod reader;

@@ -80,7 +80,7 @@ const fn receive_function(name: &'static str, args: usize, gives: &'static str) 
 }
 
 /// Every probe. A function's stands behind the tracepoint that it is for.
-pub(super) const PROBES: [Probe; 20] = [
+pub(super) const PROBES: [Probe; 21] = [
     tracepoint(
         "kfree_skb",
         "Linux 5.10",
@@ -159,6 +159,12 @@ pub(super) const PROBES: [Probe; 20] = [
         "softirq_exit",
         "Linux 5.10",
         "time in network softirqs",
+        &[Signal::Softirqs],
+    ),
+    tracepoint(
+        "napi_poll",
+        "Linux 5.10",
+        "whether devices are polled outside of softirqs",
         &[Signal::Softirqs],
     ),
 ];

@@ -105,6 +105,7 @@ impl Slots {
             taken: super::source::now(),
             updated: slots.updated(index),
             congestion: slots.congestion(index, tells, live),
+            is_backlog_estimated: false,
             sent_bytes: tells.packets.then_some(sent_bytes),
             sent_packets: tells.packets.then_some(sent_packets),
             send: counts_sends.then(|| slots.send(index)),

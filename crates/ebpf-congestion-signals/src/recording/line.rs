@@ -128,6 +128,8 @@ pub(super) struct SoftirqLine {
     runs: u64,
     wait: u64,
     waits: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    polls_elsewhere: u64,
 }
 
 /// [`DropCounters`] of one direction and class.
@@ -299,6 +301,7 @@ impl HostLine {
                 runs: softirq.runs,
                 wait: nanos(softirq.wait),
                 waits: softirq.waits,
+                polls_elsewhere: softirq.polls_elsewhere,
             }),
             events: sample.events,
             events_lost: sample.events_lost,
@@ -317,6 +320,7 @@ impl HostLine {
                 runs: softirq.runs,
                 wait: Duration::from_nanos(softirq.wait),
                 waits: softirq.waits,
+                polls_elsewhere: softirq.polls_elsewhere,
             }),
             events: self.events,
             events_lost: self.events_lost,

@@ -170,6 +170,9 @@ pub struct FlowSample {
     pub updated: Option<KernelTime>,
     /// Backlog and congestion drops.
     pub congestion: LocalCongestion,
+    /// The backlog in [`congestion`](Self::congestion) is estimated: of what the socket has in the
+    /// queue, the part of a single peer, from the order in which its datagrams were sent.
+    pub is_backlog_estimated: bool,
     /// Payload bytes handed to a network device's queue, retransmissions of the transport
     /// included. Counter.
     pub sent_bytes: Option<u64>,
@@ -200,6 +203,7 @@ impl FlowSample {
             taken: KernelTime::default(),
             updated: None,
             congestion: LocalCongestion::default(),
+            is_backlog_estimated: false,
             sent_bytes: None,
             sent_packets: None,
             send: None,
@@ -227,17 +231,24 @@ pub struct SoftirqSample {
     pub wait: Duration,
     /// Raises that were followed.
     pub waits: u64,
+    /// Polls of network devices outside of softirqs: threaded NAPI, busy polling. Their time is
+    /// not part of this sample's.
+    pub polls_elsewhere: u64,
 }
 
 impl SoftirqSample {
+    /// Time in both since an earlier sample.
+    pub fn time_since(&self, earlier: &Self) -> Duration {
+        (self.net_rx + self.net_tx).saturating_sub(earlier.net_rx + earlier.net_tx)
+    }
+
     /// Time in both since an earlier sample as a share of the wall time between the two; of all
     /// CPUs together it can exceed 1.0.
     pub fn share_since(&self, earlier: &Self, wall: Duration) -> f64 {
-        let busy = (self.net_rx + self.net_tx).saturating_sub(earlier.net_rx + earlier.net_tx);
         if wall.is_zero() {
             0.0
         } else {
-            busy.as_secs_f64() / wall.as_secs_f64()
+            self.time_since(earlier).as_secs_f64() / wall.as_secs_f64()
         }
     }
 

@@ -4,7 +4,8 @@
 //! - `observer` gets a report of every send and receive, and reads the socket's memory use between.
 //! - `ledger` turns that memory into bytes in the queue, and into each peer's part.
 //! - `poller` lists devices' queues, in a thread of its own, while a socket waits in one.
-//! - `source` puts together what readers see: a few loads.
+//! - `reader` puts together what those see who watch a flow: a few loads.
+//! - `source` offers it; what all of them share is in `shared`.
 
 mod books;
 mod capabilities;
@@ -18,10 +19,13 @@ mod observer;
 mod poller;
 mod pressure;
 mod queues;
+mod reader;
 mod shape;
+mod shared;
 mod source;
 mod state;
 pub mod truesize;
+mod waker;
 
 pub use error_queue::NetworkError;
 pub use source::SocketSource;

@@ -258,13 +258,13 @@ impl Netlink {
         request.finalize();
         let mut bytes = vec![0; request.buffer_len()];
         request.serialize(&mut bytes);
-        self.socket.send(&bytes, 0).map(drop)
+        uninterrupted(|| self.socket.send(&bytes, 0)).map(drop)
     }
 
     fn receive(&mut self) -> io::Result<Vec<Answer>> {
         loop {
             self.received.clear();
-            self.socket.recv(&mut self.received, 0)?;
+            uninterrupted(|| self.socket.recv(&mut self.received, 0))?;
             // What answers an earlier question came too late.
             let about = NetlinkBuffer::new_checked(&self.received)
                 .map_or(self.sequence, |buffer| buffer.sequence_number());
@@ -284,6 +284,16 @@ impl Netlink {
             }
         }
         Err(io::ErrorKind::NotFound.into())
+    }
+}
+
+/// Calls again where a signal of the program's came between.
+fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
     }
 }
 

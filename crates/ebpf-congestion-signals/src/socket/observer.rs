@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::error_queue;
 use super::flow::Flow;
 use super::kernel;
-use super::source::Shared;
+use super::shared::Shared;
 use super::state::SocketState;
 use crate::event::{DropEvent, Event};
 use crate::observer::{AfterSend, SendOutcome, SocketObserver, SocketSend};
@@ -39,13 +39,13 @@ impl Observer {
         if !self.state.is_due(now) {
             return;
         }
-        look(&self.shared, &self.state, &self.descriptor);
+        self.shared.look(&self.state, &self.descriptor);
         // What others of the program have in the queue is old where they have not reported since.
         for other in self.shared.competing(&self.state) {
             if other.is_due(now)
                 && let Some(descriptor) = other.descriptor()
             {
-                look(&self.shared, &other, &descriptor);
+                self.shared.look(&other, &descriptor);
             }
         }
     }
@@ -70,20 +70,6 @@ impl Observer {
             bytes: count(send.bytes),
             location: 0,
         }));
-    }
-}
-
-/// Reads a socket's memory use now.
-pub(super) fn look(shared: &Shared, state: &SocketState, descriptor: &OwnedFd) {
-    let sequence = state.sequence();
-    match kernel::memory(descriptor.as_fd()) {
-        Ok(memory) => {
-            let now = kernel::now();
-            if state.looked_at(&memory, sequence, now, &shared.queues) {
-                shared.wake_poller();
-            }
-        }
-        Err(error) => tracing::debug!(%error, "a socket's memory cannot be read"),
     }
 }
 

@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::thread::{self, Thread};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::kernel;
 use super::netlink::Netlink;
-use super::observer::look;
 use super::shape::{Order, Shape};
-use super::source::Shared;
+use super::shared::Shared;
 use super::state::SocketState;
+use super::waker::Waker;
 use crate::sample::KernelTime;
 
 /// Interval between listings of a queue that a socket waits in: a Cubic sender's share of a queue changes
@@ -31,45 +31,19 @@ const ACTIVE: Duration = Duration::from_millis(100);
 /// A socket that waits is looked at here where it has neither sent nor received for this long.
 const STALE: Duration = Duration::from_millis(5);
 
-/// Wakes the thread that lists.
-#[derive(Debug)]
-pub(super) struct Poller {
-    thread: Thread,
-    parked: Arc<AtomicBool>,
-}
-
-impl Poller {
-    /// Begins. The thread ends with the source.
-    pub(super) fn start(shared: Weak<Shared>, netlink: Netlink) -> std::io::Result<Self> {
-        let parked = Arc::new(AtomicBool::new(false));
-        let mut looking = Looking {
-            netlink,
-            netns: None,
-            parked: Arc::clone(&parked),
-            routes: HashMap::new(),
-            devices: Vec::new(),
-        };
-        looking.netns = looking.netlink.netns();
-        let thread = thread::Builder::new()
-            .name("socket-signals".to_owned())
-            .spawn(move || looking.run(&shared))?
-            .thread()
-            .clone();
-        Ok(Self { thread, parked })
-    }
-
-    /// A socket waits.
-    pub(super) fn wake(&self) {
-        if self.parked.load(Ordering::Relaxed) && self.parked.swap(false, Ordering::AcqRel) {
-            self.thread.unpark();
-        }
-    }
-}
-
-impl Drop for Poller {
-    fn drop(&mut self) {
-        self.thread.unpark();
-    }
+/// Begins. The thread ends with the source.
+pub(super) fn start(shared: Weak<Shared>, netlink: Netlink) -> std::io::Result<Waker> {
+    let parked = Arc::new(AtomicBool::new(false));
+    let looking = Looking {
+        netns: netlink.netns(),
+        netlink,
+        parked: Arc::clone(&parked),
+        routes: HashMap::new(),
+        devices: Vec::new(),
+    };
+    let thread = thread::Builder::new().name("socket-signals".to_owned());
+    let thread = thread.spawn(move || looking.run(&shared))?;
+    Ok(Waker::new(thread.thread().clone(), parked))
 }
 
 struct Looking {
@@ -130,7 +104,7 @@ impl Looking {
             self.route(shared, &socket, now);
             let is_stale = socket.looked().is_none_or(|at| now.since(at) > STALE);
             if is_stale && let Some(descriptor) = socket.descriptor() {
-                look(shared, &socket, &descriptor);
+                shared.look(&socket, &descriptor);
             }
         }
         let mut queues: Vec<usize> = waiting.iter().map(|socket| socket.queue()).collect();

@@ -1,33 +1,23 @@
 //! The source of signals for programs without privilege.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
-
-use parking_lot::{Mutex, RwLock};
+use std::sync::Arc;
 
 use super::books::canonical;
-use super::error_queue::{NetworkError, NetworkErrors};
+use super::error_queue::NetworkError;
 use super::flow::Flow;
 use super::kernel;
 use super::netlink::Netlink;
 use super::observer::{Observer, QUEUE_FULL, RULE};
-use super::poller::Poller;
-use super::queues::Queues;
-use super::state::SocketState;
-use super::{capabilities, host};
+use super::reader::Reader;
+use super::shared::Shared;
+use super::{capabilities, host, poller};
 use crate::error::{EventsError, WatchError};
 use crate::event::EventStream;
-use crate::fanout::Fanout;
 use crate::flow_id::FlowId;
 use crate::observer::SocketObserver;
-use crate::sample::{
-    Direction, DropClass, DropTable, DropsByReason, FlowSample, HostSample, LocalCongestion,
-    PressureSample, QueueId, QueueSample, SendCounters, SourceKind,
-};
+use crate::sample::{DropsByReason, HostSample, SourceKind};
 use crate::source::{Capability, FlowReader, SignalSource, Watch, WatchTarget};
 
 /// Signals from what a program may know of its own sockets: no privilege, no probes.
@@ -42,31 +32,6 @@ use crate::source::{Capability, FlowReader, SignalSource, Watch, WatchTarget};
 #[derive(Clone)]
 pub struct SocketSource {
     shared: Arc<Shared>,
-}
-
-/// What the source, its observers and its readers share.
-pub(super) struct Shared {
-    sockets: Mutex<HashMap<u64, Watched>>,
-    /// Those that are observed, to find competing traffic of a socket.
-    observed: RwLock<Vec<Weak<SocketState>>>,
-    /// Where in `observed` the next search begins.
-    next: AtomicUsize,
-    pub(super) queues: Queues,
-    pub(super) network_errors: NetworkErrors,
-    pub(super) events: Fanout,
-    next_id: AtomicU64,
-    /// Begun with the first socket. The error says why it could not be.
-    poller: OnceLock<Result<Poller, String>>,
-}
-
-/// Sockets that are looked at together with one that reports, at most.
-const COMPETING: usize = 8;
-
-/// A socket that somebody watches or observes.
-struct Watched {
-    state: Weak<SocketState>,
-    reader: Weak<Reader>,
-    peers: HashMap<SocketAddr, Weak<Reader>>,
 }
 
 impl SocketSource {
@@ -85,16 +50,7 @@ impl SocketSource {
     /// A source. Nothing is asked of the kernel before the first socket.
     pub fn new() -> Self {
         Self {
-            shared: Arc::new(Shared {
-                sockets: Mutex::default(),
-                observed: RwLock::default(),
-                next: AtomicUsize::new(0),
-                queues: Queues::new(),
-                network_errors: NetworkErrors::default(),
-                events: Fanout::new(),
-                next_id: AtomicU64::new(0),
-                poller: OnceLock::new(),
-            }),
+            shared: Arc::new(Shared::new()),
         }
     }
 
@@ -116,75 +72,6 @@ impl fmt::Debug for SocketSource {
         f.debug_struct("SocketSource")
             .field("sockets", &self.shared.sockets.lock().len())
             .finish_non_exhaustive()
-    }
-}
-
-impl Shared {
-    /// The sockets of which this is true.
-    pub(super) fn sockets(&self, which: impl Fn(&SocketState) -> bool) -> Vec<Arc<SocketState>> {
-        let sockets = self.sockets.lock();
-        let states = sockets.values().filter_map(|socket| socket.state.upgrade());
-        states.filter(|state| which(state)).collect()
-    }
-
-    /// Some of the observed sockets that wait in the same queue as this one, others at each call.
-    pub(super) fn competing(&self, of: &SocketState) -> impl Iterator<Item = Arc<SocketState>> {
-        let observed = self.observed.read();
-        let count = observed.len();
-        let first = self.next.fetch_add(COMPETING, Ordering::Relaxed);
-        let competing: [Option<Arc<SocketState>>; COMPETING] = std::array::from_fn(|place| {
-            // Each once, this one not.
-            let index = (place < count).then(|| first.wrapping_add(place) % count)?;
-            let state = observed[index].upgrade()?;
-            (state.queue() == of.queue() && !std::ptr::eq(&*state, of)).then_some(state)
-        });
-        competing.into_iter().flatten()
-    }
-
-    /// A socket waits: its queue is to be listed.
-    pub(super) fn wake_poller(&self) {
-        if let Some(Ok(poller)) = self.poller.get() {
-            poller.wake();
-        }
-    }
-
-    fn start_poller(self: &Arc<Self>) {
-        self.poller.get_or_init(|| {
-            let started =
-                Netlink::open().and_then(|netlink| Poller::start(Arc::downgrade(self), netlink));
-            started.map_err(|error| {
-                tracing::debug!(%error, "queues cannot be looked at: others' backlog is unknown");
-                error.to_string()
-            })
-        });
-    }
-
-    fn new_flow(&self) -> Arc<Flow> {
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Flow::new(FlowId::from_u64(id)))
-    }
-
-    /// The state of a socket, new or not.
-    fn state(
-        &self,
-        sockets: &mut HashMap<u64, Watched>,
-        identity: kernel::Identity,
-    ) -> Arc<SocketState> {
-        if let Some(state) = sockets
-            .get(&identity.cookie)
-            .and_then(|watched| watched.state.upgrade())
-        {
-            return state;
-        }
-        let state = Arc::new(SocketState::new(identity, self.new_flow()));
-        let watched = Watched {
-            state: Arc::downgrade(&state),
-            reader: Weak::new(),
-            peers: HashMap::new(),
-        };
-        sockets.retain(|_, watched| watched.state.strong_count() > 0);
-        sockets.insert(identity.cookie, watched);
-        state
     }
 }
 
@@ -239,33 +126,27 @@ impl SignalSource for SocketSource {
         let Some(watched) = sockets.get_mut(&identity.cookie) else {
             unreachable!("it was just entered");
         };
-        let known = match peer {
-            None => watched.reader.upgrade(),
-            Some(peer) => watched.peers.get(&peer).and_then(Weak::upgrade),
-        };
-        let reader = known.unwrap_or_else(|| {
+        let (flow, reader) = watched.reader(peer).unwrap_or_else(|| {
             let flow = match peer {
                 None => Arc::clone(&state.flow),
-                Some(_) => self.shared.new_flow(),
+                Some(peer) => {
+                    let flow = self.shared.new_flow();
+                    state.add_peer(peer, &flow);
+                    flow
+                }
             };
-            let reader = Arc::new(Reader {
+            let reader: Arc<dyn FlowReader> = Arc::new(Reader {
                 shared: Arc::clone(&self.shared),
                 state: Arc::clone(&state),
-                flow,
+                flow: Arc::clone(&flow),
                 peer,
             });
-            match peer {
-                None => watched.reader = Arc::downgrade(&reader),
-                Some(peer) => {
-                    state.add_peer(peer, &reader.flow);
-                    watched.peers.insert(peer, Arc::downgrade(&reader));
-                }
-            }
-            reader
+            watched.add(peer, &flow, &reader);
+            (flow, reader)
         });
         drop(sockets);
         if target.is_sharing() {
-            state.share(&reader.flow, &self.shared.queues);
+            state.share(&flow, &self.shared.queues);
         }
         Ok(Watch::new(reader))
     }
@@ -291,7 +172,7 @@ impl SignalSource for SocketSource {
             observed.push(Arc::downgrade(&state));
         }
         drop(observed);
-        self.shared.start_poller();
+        start_poller(&self.shared);
         let shared = Arc::clone(&self.shared);
         Ok(Some(Arc::new(Observer::new(shared, state, descriptor))))
     }
@@ -301,117 +182,14 @@ impl SignalSource for SocketSource {
     }
 }
 
-/// Reads a flow.
-struct Reader {
-    shared: Arc<Shared>,
-    state: Arc<SocketState>,
-    flow: Arc<Flow>,
-    peer: Option<SocketAddr>,
-}
-
-impl Reader {
-    fn queue(&self) -> Option<QueueSample> {
-        if !self.state.shows_queue() {
-            return None;
-        }
-        let index = self.state.queue();
-        let queue = self.shared.queues.get(index);
-        let own = self.flow.own();
-        let program = queue.program().max(own);
-        let sample = QueueSample::new(QueueId::with_generation(index, queue.generation())?)
-            .with_own(own)
-            .with_shared(queue.shared())
-            .with_drained(queue.drained())
-            .with_limit(queue.limit_in_bytes());
-        let now = self.state.looked().unwrap_or_default();
-        Some(match queue.others(now) {
-            Some(others) => sample.with_total(program.saturating_add(others)),
-            None => sample,
+/// Begins the thread that lists queues, once.
+fn start_poller(shared: &Arc<Shared>) {
+    shared.poller.get_or_init(|| {
+        let started =
+            Netlink::open().and_then(|netlink| poller::start(Arc::downgrade(shared), netlink));
+        started.map_err(|error| {
+            tracing::debug!(%error, "queues cannot be looked at: others' backlog is unknown");
+            error.to_string()
         })
-    }
-}
-
-impl FlowReader for Reader {
-    fn id(&self) -> FlowId {
-        self.flow.id
-    }
-
-    fn seen_packets(&self) -> Option<u64> {
-        let (_, packets, _) = self.flow.sent();
-        Some(packets.saturating_add(self.flow.policy.get().packets))
-    }
-
-    fn congestion(&self) -> LocalCongestion {
-        let (_, packets, _) = self.flow.sent();
-        LocalCongestion {
-            live: self.state.is_observed(),
-            taken: self.state.looked(),
-            observed_packets: Some(packets),
-            queue: self.queue(),
-            queue_drops: Some(self.flow.queue_full.get().packets),
-            policy_drops: Some(self.flow.policy.get().packets),
-        }
-    }
-
-    fn sample(&self) -> FlowSample {
-        let (calls, packets, bytes) = self.flow.sent();
-        let mut drops = DropTable::default();
-        let egress = Direction::Egress;
-        drops.add(egress, DropClass::QueueFull, self.flow.queue_full.get());
-        drops.add(egress, DropClass::Policy, self.flow.policy.get());
-        let mut pressures = [PressureSample::default(); 2];
-        if self.peer.is_none() {
-            let received = self.state.receive_drops();
-            drops.add(Direction::Ingress, DropClass::ReceiveBuffer, received);
-            pressures = [&self.state.send_pressure, &self.state.receive_pressure]
-                .map(super::pressure::Pressure::sample);
-        }
-        FlowSample {
-            source: SourceKind::Socket,
-            taken: kernel::now(),
-            updated: self.state.looked(),
-            congestion: self.congestion(),
-            sent_bytes: Some(bytes),
-            sent_packets: Some(packets),
-            send: self.peer.is_none().then_some(SendCounters {
-                bytes,
-                calls,
-                estimated: 0,
-            }),
-            queue: self.shared.queues.get(self.state.queue()).state(),
-            buffers: self.state.looked().map(|_| self.state.buffers()),
-            send_pressure: pressures[0],
-            receive_pressure: pressures[1],
-            drops: Some(drops),
-            ..FlowSample::empty(SourceKind::Socket)
-        }
-    }
-}
-
-impl fmt::Debug for Reader {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reader")
-            .field("flow", &self.flow)
-            .field("peer", &self.peer)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        let Some(peer) = self.peer else { return };
-        let mut sockets = self.shared.sockets.lock();
-        let Some(watched) = sockets.get_mut(&self.state.identity.cookie) else {
-            return;
-        };
-        // Somebody may watch the peer again already.
-        if watched
-            .peers
-            .get(&peer)
-            .is_some_and(|reader| reader.strong_count() == 0)
-        {
-            watched.peers.remove(&peer);
-            self.state.remove_peer(peer, &self.shared.queues);
-        }
-    }
+    });
 }

@@ -254,6 +254,16 @@ impl SocketState {
         waits
     }
 
+    /// The kernel would not say. A backlog that is not measured could only grow, so it is unknown until
+    /// the kernel says again.
+    pub(super) fn unreadable(&self, queues: &Queues) {
+        let mut books = self.books.lock();
+        let sequence = books.ledger.sequence();
+        self.measured(&mut books, 0, sequence, queues);
+        self.backlogged.store(0, Ordering::Relaxed);
+        self.waited.store(0, Ordering::Relaxed);
+    }
+
     fn measured(&self, books: &mut Books, truesize: u64, sequence: u64, queues: &Queues) {
         let mut left = Left::default();
         let Books { ledger, flows, .. } = books;

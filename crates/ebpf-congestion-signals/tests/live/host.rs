@@ -23,13 +23,15 @@ fn softirq_time_grows_under_load_and_stays_below_wall_time() -> TestResult {
     let signals = CongestionSignals::between(&before, &after);
     let cpus = thread::available_parallelism()?.get();
     let available = wall.as_nanos() * cpus as u128;
+    let softirq = signals.softirq_ns.expect("nothing was polled elsewhere");
     assert!(
-        signals.softirq_ns > 1_000_000,
+        softirq > 1_000_000,
         "a flood takes over a millisecond: {signals:?}"
     );
-    assert!(u128::from(signals.softirq_ns) < available, "{signals:?}");
-    assert!(signals.drops > 0, "nobody reads: {signals:?}");
-    assert!((0.0..=1.0).contains(&signals.avg_wmem_pressure));
+    assert!(u128::from(softirq) < available, "{signals:?}");
+    assert!(signals.drops > Some(0), "nobody reads: {signals:?}");
+    let pressure = signals.avg_wmem_pressure.expect("something was sent");
+    assert!((0.0..=1.0).contains(&pressure));
     Ok(())
 }
 

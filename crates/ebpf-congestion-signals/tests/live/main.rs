@@ -14,6 +14,7 @@ mod buffers;
 mod busy_device;
 mod bytes_sent;
 mod events;
+mod faults;
 mod flood;
 mod host;
 mod kernel;

@@ -11,6 +11,7 @@ mod backlog;
 mod devices;
 mod drops;
 mod errors;
+mod faults;
 mod ours;
 mod peers;
 mod receiving;

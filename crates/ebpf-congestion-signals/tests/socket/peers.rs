@@ -39,6 +39,9 @@ fn peers_of_one_socket_each_have_their_part_of_its_backlog_and_drops() -> TestRe
     let socket = ours.own()?;
     let parts: u64 = watches.iter().map(own).sum();
     assert!(socket.abs_diff(parts) <= ON_WIRE, "{socket} {parts}");
+    let is_estimated = |watch: &ebpf_congestion_signals::Watch| watch.sample().is_backlog_estimated;
+    assert!(watches.iter().all(is_estimated));
+    assert!(!is_estimated(&ours.watch));
     let tc = path.bottleneck_stats()?.backlog_bytes;
     assert!(tc.abs_diff(socket) <= 2 * ON_WIRE, "{tc} {socket}");
     let mut dropped = 0;

@@ -106,7 +106,7 @@ fn a_flood_fills_the_queue_and_ends() -> TestResult {
         ..PathConfig::default()
     })?;
     let time = Duration::from_millis(300);
-    let flood = UdpFlood::start(&path, 2 * BUCKET.rate, time)?;
+    let flood = UdpFlood::start(&path, 2 * BUCKET.rate, time, 0)?;
     std::thread::sleep(2 * time);
     let ended = path.bottleneck_stats()?;
     assert!(ended.dropped > 0);

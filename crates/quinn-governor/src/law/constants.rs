@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use crate::tuning::tuning;
 
-/// Headers around a datagram's payload on the wire, bytes: Ethernet 14, IPv6 40, UDP 8. Backlog is
-/// told in bytes on the wire, a window counts payload. Only the few datagrams of the allowance are
-/// subject to the difference (5% of them with IPv6, 3% with IPv4), and as the backlog is measured
-/// again at every look the error does not add up; so the law converts nothing and uses this only
+/// Headers around a datagram's payload on the wire, bytes: Ethernet 14, IPv6 40, UDP 8. A backlog
+/// counts bytes on the wire, a window payload. Only the few datagrams of the allowance are
+/// subject to the difference (5% of them with IPv6, 3% with IPv4), and as each sample measures the
+/// backlog anew, the error does not add up; so the law converts nothing and uses this only
 /// so that a share of one datagram admits one.
 pub(crate) const WIRE_OVERHEAD: u64 = 62;
 
@@ -36,7 +36,7 @@ pub(crate) const MAX_LIMIT_CEILING: u64 = 64 << 20;
 pub(crate) const INITIAL_RTT: Duration = Duration::from_millis(333);
 
 /// What quinn's pacer lets out at once (connection/pacing.rs): what 5/4 of the window a round trip
-/// gives in 2 ms, and ten datagrams at least. Facts of quinn, nothing to choose.
+/// gives in 2 ms, and ten datagrams at least. Given by quinn, so not among the numbers to tune.
 pub(crate) const PACER_BURST: Duration = Duration::from_millis(2);
 /// See [`PACER_BURST`].
 pub(crate) const PACER_BURST_DATAGRAMS: u64 = 10;
@@ -49,13 +49,13 @@ tuning! {
     /// Lower bound of the window, datagrams. quinn sends while `in flight + datagram < window`, so
     /// this admits three: a receiver acknowledges every second datagram at once (RFC 9000 section
     /// 13.2.2), and fewer would wait for its delayed acknowledgement. Half (one datagram in flight)
-    /// stalls a short path for the receiver's 25 ms; double doubles what many flows keep standing
-    /// at least.
+    /// stalls a short path for the receiver's 25 ms; double doubles the least backlog of many
+    /// flows.
     min_window_datagrams: u64 = 4;
 
     /// What may leave as one batch while the cap is in force, as time at the flow's own rate. A
     /// batch enters the queue whole and, through a token bucket, leaves it whole, is acknowledged
-    /// at once and so makes the next one: what stands in the queue cannot be less than a batch.
+    /// at once and so makes the next one: the backlog cannot be less than a batch.
     /// Linux's TCP sizes its batches so (`tcp_tso_autosize` with `sk_pacing_shift` 10: 1/1024 s).
     batch_time: Duration = Duration::from_millis(1);
 
@@ -63,14 +63,13 @@ tuning! {
     /// `tcp_min_tso_segs` is for TCP.
     batch_datagrams: u64 = 2;
 
-    /// How long the queue must have stood without running empty before it counts as the
-    /// bottleneck, at most; shorter round trips wait for one of theirs. quinn's pacer sends in
+    /// How long the queue must not have run empty before it counts as the bottleneck, at most; shorter round trips wait for one of theirs. quinn's pacer sends in
     /// bursts of 2 ms (connection/pacing.rs), so a queue that outlives two of them does not drain
     /// between them; it is also what CoDel calls a standing queue (RFC 8289 section 4.4: 5 ms).
     standing_max: Duration = Duration::from_millis(5);
 
-    /// Bursts of the pacer that a queue must hold to count as the bottleneck before it has stood
-    /// for long: slow start can fill a short queue within [`Tuning::standing_max`]. One is on its
+    /// Bursts of the pacer that a queue must hold to count as the bottleneck before its backlog has
+    /// stood for long: slow start can fill a short queue within [`Tuning::standing_max`]. One is on its
     /// way in any case, a second may have come upon it.
     outgrown_bursts: u64 = 2;
 
@@ -79,9 +78,9 @@ tuning! {
     unused_rounds: u32 = 2;
 
     /// How long a queue that overflowed is remembered: as long the cap does not end, and the
-    /// queue's limit hardly grows over what overflowed. As long a rule that took something is
-    /// remembered, and batches are left whole. A queue shorter than two bursts is empty or
-    /// overflows, and never stands. Base comes back to the window that overflowed meanwhile: ten
+    /// queue's limit hardly grows over what overflowed. As long a firewall's drop is remembered, and
+    /// GSO batches are not split. A queue shorter than two bursts is empty or overflows, and never
+    /// has a standing backlog. The wrapped controller comes back to the window that overflowed meanwhile: ten
     /// seconds is Cubic's period (RFC 9438 section 4.2) for 1,300 datagrams.
     overflow_memory: Duration = Duration::from_secs(10);
 
@@ -108,13 +107,13 @@ tuning! {
     /// queue, and the window doubles once more before the loss is reported. A congestion event
     /// halves it at worst (RFC 9002 section 7.3.2; Cubic keeps 0.7, RFC 9438 section 4.6), so it
     /// still covers the cap after the one that ends slow start, and after one more that has another
-    /// reason: noise on the path, a firewall's rule. Half leaves base less than it would have
+    /// reason: noise on the path, a firewall. Half leaves base less than it would have
     /// without a cap where such losses come soon; double is more than it would have.
     slow_start_cover: u64 = 4;
 
-    /// Round trips in which the window doubles while the cap is let go because the source is no
+    /// Round trips in which the window doubles while the cap is released because the source is no
     /// longer trusted: it grows by a sixteenth of what is acknowledged. The link was busy: all that is
-    /// more goes into a queue that nobody watches now. A sixteenth a round trip is what base can
+    /// more goes into a queue that is not observed now. A sixteenth a round trip is what base can
     /// answer within one. After twice as many round trips base decides alone.
     release_rounds: u32 = 16;
 

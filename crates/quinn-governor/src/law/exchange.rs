@@ -1,8 +1,8 @@
-//! What the law and its controller tell each other.
+//! Types passed between [`Law`](super::Law) and its controller.
 
 use std::time::Duration;
 
-/// What the law reads of base.
+/// What is read of the wrapped controller (the base).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Base {
     pub(crate) window: u64,
@@ -60,7 +60,7 @@ pub(crate) struct Verdict {
     pub(crate) held_by_limit: Option<u64>,
 }
 
-/// What the occasion of a look tells.
+/// When a sample is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Occasion {
     /// Datagrams are about to be sent, or losses are reported.
@@ -69,14 +69,14 @@ pub(crate) enum Occasion {
     Acks { app_limited: bool },
 }
 
-/// What is to be done after a look.
+/// What is to be done after a sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Decision {
     /// The queue dropped something and a reduction is due.
     pub(crate) local_drop: bool,
-    /// The source is no longer believed.
+    /// The source is no longer trusted.
     pub(crate) went_blind: bool,
-    /// Time since the last look, if the cap limited sending.
+    /// Time since the last sample, if the cap limited sending.
     pub(crate) capped_for: Duration,
     /// The queue ran empty after its limit had held something back.
     pub(crate) ran_dry: bool,
@@ -86,7 +86,7 @@ pub(crate) struct Decision {
     pub(crate) limit_holds: bool,
     /// The queue dropped something although it held no more than its own limit, which decided.
     pub(crate) overflowed: bool,
-    /// The law is engaged and the sender wants to send more. Told when acknowledgements begin.
+    /// The law is engaged and the sender wants to send more. Set when acknowledgements begin.
     pub(crate) wants_more: bool,
     /// What it sends, bytes a second.
     pub(crate) rate: u64,

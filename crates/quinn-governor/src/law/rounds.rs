@@ -10,10 +10,11 @@ use super::signals::QueueSignals;
 ///
 /// A sender whose processor was taken away finds many acknowledgements at once when it runs again,
 /// and the queue empty. A cap that follows what is in flight would let a few datagrams pass then,
-/// and hold the rest until they are acknowledged: the hole in the flight would come back each round
-/// trip. So once the queue was found empty as much may be in flight as fitted besides it, until the
-/// hole is filled, the queue holds more than bursts of the pacer explain, or others are in it. A
-/// sender that begins again after a pause of its application gets its part back from others as well.
+/// and hold the rest until they are acknowledged: the gap between acknowledgements would come back
+/// each round trip. So once the queue was found empty as much may be in flight as fitted besides it,
+/// until the gap is filled, the queue holds more than bursts of the pacer explain, or competing
+/// traffic is in it. A sender that begins again after a pause of its application gets its part back
+/// from competing traffic as well.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rounds {
     began: Option<Instant>,

@@ -1,4 +1,4 @@
-//! What the law is told.
+//! The input of the control law.
 
 /// The state of this host as one controller has to see it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub(crate) struct Signals {
     pub(crate) unobserved: u64,
     /// Packets of the flow that the queue dropped. Counter.
     pub(crate) drops: u64,
-    /// Packets of the flow that a rule took before they came to a queue. Counter.
+    /// Packets of the flow that a firewall dropped before they came to a queue. Counter.
     pub(crate) policy_drops: u64,
     /// The queue, where one is known.
     pub(crate) queue: Option<QueueSignals>,
@@ -24,13 +24,13 @@ pub(crate) struct QueueSignals {
     pub(crate) id: usize,
     /// This controller's part of the flow's backlog, and what it sent that was not yet observed.
     pub(crate) own: u64,
-    /// Bytes of the flow, as the source tells it.
+    /// Bytes of the flow, as the source reports them.
     pub(crate) own_flow: u64,
     /// Bytes of all governed flows.
     pub(crate) shared: u64,
     /// Bytes of everybody that may be in front of the flow's, as far as is known.
     pub(crate) total: u64,
-    /// What that says of others.
+    /// What is known of others in it.
     pub(crate) others: Others,
     /// Times the queue ran empty. Counter.
     pub(crate) drained: u64,

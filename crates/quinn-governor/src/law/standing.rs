@@ -1,4 +1,4 @@
-//! Whether the queue is a bottleneck: does it stand, or does it run empty between bursts?
+//! Whether the queue is a bottleneck: has it a standing backlog, or does it run empty between bursts?
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ pub(crate) struct Standing {
     queue: Option<usize>,
     drained: u64,
     busy: Option<Busy>,
-    /// When it had last not run empty for some time, or the first look.
+    /// When it had last not run empty for some time, or the first sample.
     stood: Option<Instant>,
 }
 
@@ -19,13 +19,13 @@ pub(crate) struct Standing {
 #[derive(Clone, Copy, Debug)]
 struct Busy {
     since: Instant,
-    /// What was in it at the first look.
+    /// What was in it at the first sample.
     first: u64,
 }
 
 impl Standing {
-    /// Takes note of the queue; whether it stands: it has not run empty for a while, nor become
-    /// shorter. A burst that is being sent off makes a queue too, but one that shrinks.
+    /// Takes note of the queue; whether it has a standing backlog: it has not run empty for a while,
+    /// nor become shorter. A burst that is being sent makes a queue too, but one that shrinks.
     pub(crate) fn look(
         &mut self,
         now: Instant,
@@ -78,9 +78,9 @@ pub(crate) fn least_time(tuning: &Tuning) -> Duration {
 /// Whether others keep the queue from ever running empty.
 ///
 /// Flows of other processes that are governed too, and bursts, leave a queue empty now and then.
-/// Matching them would be matched by them, with no end from three on. So others' backlog is matched
-/// only after the queue has stood for some time; and for some time after that, because a TCP flow
-/// that has just reduced leaves a queue empty as well.
+/// Processes that match each other's backlog do so without end from three on. So others' backlog is
+/// matched only after the queue has not run empty for some time; and for some time after that,
+/// because a TCP flow that has just reduced leaves a queue empty as well.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Crowd {
     seen: Option<Instant>,
@@ -109,8 +109,8 @@ impl Crowd {
 /// Where a source knows only what the flow itself has in the queue, or the queue keeps flows apart
 /// in a way that it does not know, others can be in front of it unseen. A flow that keeps no more
 /// there than its limit, and waits for longer than the queue of a link that is its own would take,
-/// has company: it may not be held back then, or it starves. Where others are counted, but may be in
-/// other classes, they are matched from then on.
+/// has competing traffic in front: it may not be held back then, or it starves. Where others are
+/// counted, but may be in other classes, they are matched from then on.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Unseen {
     since: Option<Instant>,

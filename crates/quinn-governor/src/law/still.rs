@@ -1,10 +1,10 @@
-//! What to do while a sample stands still.
+//! What to do while samples do not change.
 
 use std::time::{Duration, Instant};
 
 use super::signals::Signals;
 
-/// What the last sample that said something new told, and what was in flight since.
+/// The last sample that differed from the one before, and what was in flight then.
 ///
 /// While the source does not know of what was sent, or says the same of a queue for a quarter of a
 /// round trip, in flight is not let fall below what it was: as much is sent as is acknowledged.

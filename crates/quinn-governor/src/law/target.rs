@@ -1,4 +1,4 @@
-//! How much may stand in the queue: together, and of one controller.
+//! How much may be queued: by all controllers together, and by one of them.
 
 use super::constants::{Tuning, WIRE_OVERHEAD};
 use super::signals::QueueSignals;

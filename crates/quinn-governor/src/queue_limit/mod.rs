@@ -29,8 +29,8 @@ mod sharing;
 
 /// A queue's limit, and those who share it.
 ///
-/// Readers take the published values. Whoever cannot have the lock at once goes without: what it
-/// would have told is told again by the next look, or by another controller's.
+/// Readers take the published values. A controller that cannot take the lock at once skips its
+/// report: its next sample, or another controller's, reports the same.
 #[derive(Debug)]
 pub(crate) struct QueueLimit {
     limit: AtomicU64,
@@ -51,7 +51,7 @@ pub(crate) struct QueueLimit {
     state: Mutex<State>,
 }
 
-/// What a controller tells of the queue at a look.
+/// What a controller reports of the queue after a sample.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Observation {
     /// Bytes of everybody in the queue, before anything is added.
@@ -68,7 +68,7 @@ pub(crate) struct Observation {
     pub(crate) holds: bool,
     /// The queue dropped something although the limit decided.
     pub(crate) overflowed: bool,
-    /// The round trip of who looks.
+    /// The round trip of the controller that reports.
     pub(crate) srtt: Duration,
     /// Bytes of a full datagram on the wire.
     pub(crate) datagram: u64,
@@ -76,7 +76,7 @@ pub(crate) struct Observation {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Bytes of governed flows at the last look.
+    /// Bytes of governed flows at the last sample.
     shared: u64,
     looked: Option<Instant>,
     /// The queue's `drained` when the limit last grew: one empty queue counts once, however many were

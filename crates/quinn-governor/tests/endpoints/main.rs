@@ -3,8 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod by_socket;
+mod moves;
 mod outage;
+mod peers;
 mod source;
+mod start;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,7 +15,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use quinn::{Connection, Endpoint};
-use quinn_governor::testing::{Identity, quic_configs};
+use quinn_governor::testing::quic_configs;
 use quinn_governor::{Fallback, GovernedController, Governors};
 use source::TestSource;
 use tokio::time::{sleep, timeout};
@@ -138,62 +141,6 @@ async fn a_lone_connection_goes_by_its_socket() {
 }
 
 #[tokio::test]
-async fn each_peer_of_a_server_becomes_a_flow_of_its_own_and_is_given_back() {
-    let source = TestSource::new(10);
-    let governors = Governors::new(Arc::clone(&source) as _);
-    let server = Server::start(&governors, LOOPBACK);
-    let clients = [client(&governors), client(&governors)];
-    let mut connections = Vec::new();
-    // Twice from each: the same peer of the same socket is the same flow.
-    for client in clients.iter().chain(&clients) {
-        connections.push(server.connect(&governors, client).await);
-    }
-    for connection in connections.iter().chain(&connections) {
-        echo(connection).await;
-    }
-    assert_eq!((source.sockets(), source.peers()), (3, 2));
-    assert_eq!(governors.report().controllers, 8);
-
-    for connection in connections.drain(..) {
-        connection.close(0u32.into(), b"");
-    }
-    eventually("no peer is watched", || source.peers() == 0).await;
-    eventually("no controller is left", || {
-        governors.report().controllers == 0
-    })
-    .await;
-    assert_eq!(governors.report().fallbacks.total(), 0);
-}
-
-#[tokio::test]
-async fn without_a_slot_peers_go_by_their_socket_and_get_one_when_it_is_free() {
-    let source = TestSource::new(1);
-    let governors = Governors::new(Arc::clone(&source) as _);
-    let server = Server::start(&governors, LOOPBACK);
-    let clients = [client(&governors), client(&governors), client(&governors)];
-    let mut connections = Vec::new();
-    for client in &clients {
-        connections.push(server.connect(&governors, client).await);
-    }
-    for connection in connections.iter().chain(&connections) {
-        echo(connection).await;
-    }
-    assert_eq!(source.peers(), 1);
-    let fallbacks = governors.report().fallbacks;
-    assert!(
-        fallbacks.get(Fallback::PeerNotWatched) >= 1,
-        "{fallbacks:?}"
-    );
-    source.peer_slots.store(10, Ordering::Relaxed);
-    // Asked again after a second, when something is sent.
-    sleep(Duration::from_millis(1_100)).await;
-    for connection in connections.iter().chain(&connections) {
-        echo(connection).await;
-    }
-    assert_eq!(source.peers(), 3);
-}
-
-#[tokio::test]
 async fn a_source_that_refuses_costs_no_connection() {
     let source = TestSource::new(10);
     source.refuses.store(true, Ordering::Relaxed);
@@ -207,83 +154,6 @@ async fn a_source_that_refuses_costs_no_connection() {
     assert!(!controller.is_in_force());
     let fallbacks = governors.report().fallbacks;
     assert_eq!(fallbacks.get(Fallback::SocketNotWatched), 2);
-}
-
-#[tokio::test]
-async fn a_rebound_endpoint_is_governed_by_its_new_socket() {
-    let source = TestSource::new(10);
-    let governors = Governors::new(Arc::clone(&source) as _);
-    let server = Server::start(&governors, LOOPBACK);
-    let client = client(&governors);
-    let connection = server.connect(&governors, &client).await;
-    echo(&connection).await;
-    let flow = |connection| {
-        let controller = GovernedController::of(connection).unwrap();
-        controller.watch().map(ebpf_congestion_signals::Watch::id)
-    };
-    let before = flow(&connection);
-    // quinn's own call, with a plain socket.
-    let socket = std::net::UdpSocket::bind(LOOPBACK).unwrap();
-    client.rebind(socket).unwrap();
-    echo(&connection).await;
-    echo(&connection).await;
-    let after = flow(&connection);
-    assert!(after.is_some() && after != before, "{before:?}, {after:?}");
-    eventually("the old socket is given back", || source.sockets() == 2).await;
-    assert_eq!(governors.report().fallbacks.total(), 0);
-}
-
-/// quinn knows a peer by the address of the first family and takes no answer from the other, with
-/// its own sockets too: what is governed are the connections made from then on.
-#[tokio::test]
-async fn an_endpoint_rebound_to_the_other_address_family_is_governed() {
-    for (first, second) in [(LOOPBACK, "[::]:0"), ("[::]:0", LOOPBACK)] {
-        let source = TestSource::new(10);
-        let governors = Governors::new(Arc::clone(&source) as _);
-        let server = Server::start(&governors, LOOPBACK);
-        let client = governors.client(first.parse().unwrap()).unwrap();
-        let connection = server.connect(&governors, &client).await;
-        echo(&connection).await;
-        let socket = std::net::UdpSocket::bind(second).unwrap();
-        client.rebind(socket).unwrap();
-        let connection = server.connect(&governors, &client).await;
-        echo(&connection).await;
-        echo(&connection).await;
-        let controller = GovernedController::of(&connection).unwrap();
-        let seen = controller.watch().unwrap().congestion().seen_packets();
-        assert!(seen.is_some_and(|seen| seen >= UPLOAD as u64 / 1500));
-        assert_eq!(governors.report().fallbacks.total(), 0, "{first}");
-    }
-}
-
-#[tokio::test]
-async fn a_peer_that_the_source_does_not_see_goes_by_its_socket() {
-    let source = TestSource::new(10);
-    let governors = Governors::new(Arc::clone(&source) as _);
-    let server = Server::start(&governors, LOOPBACK);
-    let clients = [client(&governors), client(&governors)];
-    let mut connections = Vec::new();
-    for client in &clients {
-        connections.push(server.connect(&governors, client).await);
-    }
-    for connection in connections.iter().chain(&connections) {
-        echo(connection).await;
-    }
-    assert_eq!(source.peers(), 2);
-    source.lose_sight_of_peers();
-    for _ in 0..4 {
-        for connection in &connections {
-            echo(connection).await;
-        }
-    }
-    let fallbacks = governors.report().fallbacks;
-    assert_eq!(
-        fallbacks.get(Fallback::PeerNotSeen),
-        2,
-        "{:?}",
-        governors.report()
-    );
-    assert_eq!(source.peers(), 0);
 }
 
 #[tokio::test]
@@ -365,151 +235,6 @@ async fn what_a_client_receives_is_governed_by_the_same_governors_as_what_it_sen
     assert_eq!((source.sockets(), source.peers()), (2, 0));
     drop(window);
     connection.close(0u32.into(), b"");
-}
-
-/// First datagrams of clients that nobody hears of again, each from an address of its own.
-async fn half_open(server: &Server, connections: u16) {
-    let config = Arc::new(quinn_proto::EndpointConfig::default());
-    let mut endpoint = quinn_proto::Endpoint::new(config, None, true, None);
-    for index in 0..connections {
-        #[expect(clippy::disallowed_methods, reason = "a real client's time")]
-        let now = Instant::now();
-        let client_config = server.client_config.clone();
-        let connecting = endpoint.connect(now, client_config, server.address(), "localhost");
-        let (_, mut connection) = connecting.unwrap();
-        let mut datagram = Vec::new();
-        let sent = connection.poll_transmit(now, 1, &mut datagram);
-        assert!(sent.is_some(), "a client sends first");
-        let [high, low] = index.to_be_bytes();
-        let made_up = SocketAddr::from(([127, 1, high, low], 0));
-        let made_up = std::net::UdpSocket::bind(made_up).unwrap();
-        made_up.send_to(&datagram, server.address()).unwrap();
-        // Others get to run: the server's receive buffer holds about a hundred.
-        if index % 16 == 0 {
-            sleep(Duration::from_millis(10)).await;
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn peers_that_prove_no_address_take_no_slot_of_those_that_do() {
-    const HALF_OPEN: u16 = 300;
-
-    let source = TestSource::new(2);
-    let governors = Governors::new(Arc::clone(&source) as _);
-    let server = Server::start(&governors, LOOPBACK);
-    half_open(&server, HALF_OPEN).await;
-    eventually("half-open connections", || {
-        governors.report().controllers >= u64::from(HALF_OPEN) / 2
-    })
-    .await;
-    assert_eq!(source.peers(), 0);
-    let clients = [client(&governors), client(&governors)];
-    for client in &clients {
-        let connection = server.connect(&governors, client).await;
-        echo(&connection).await;
-        echo(&connection).await;
-    }
-    assert_eq!(source.peers(), 2);
-    assert_eq!(governors.report().fallbacks.total(), 0);
-}
-
-#[tokio::test]
-async fn a_peer_that_moves_to_another_port_is_watched_there() {
-    // IPv4, IPv6, and IPv4 over a socket of IPv6.
-    let cases = [
-        ("127.0.0.1:0", "127.0.0.1", "127.0.0.1:0"),
-        ("[::1]:0", "::1", "[::1]:0"),
-        ("[::]:0", "127.0.0.1", "127.0.0.1:0"),
-    ];
-    for (listen, reached_at, local) in cases {
-        let source = TestSource::new(10);
-        let governors = Governors::new(Arc::clone(&source) as _);
-        let server = Server::start(&governors, listen);
-        let address = SocketAddr::new(reached_at.parse().unwrap(), server.address().port());
-        let mut connections = Vec::new();
-        let mut clients = Vec::new();
-        for _ in 0..2 {
-            let client = governors.client(local.parse().unwrap()).unwrap();
-            let connection = server.connect_at(address, &governors, &client).await;
-            echo(&connection).await;
-            connections.push(connection);
-            clients.push(client);
-        }
-        for connection in &connections {
-            echo(connection).await;
-        }
-        let before = clients[0].local_addr().unwrap().port();
-        assert!(source.watches_peer_at(before), "{listen}");
-        let socket = std::net::UdpSocket::bind(local).unwrap();
-        let after = socket.local_addr().unwrap().port();
-        clients[0].rebind(socket).unwrap();
-        for _ in 0..3 {
-            echo(&connections[0]).await;
-        }
-        assert!(source.watches_peer_at(after), "{listen}");
-        assert_eq!(governors.report().fallbacks.total(), 0, "{listen}");
-        // quinn keeps what it knows of the path before, its controller among it, as long as the
-        // connection lives.
-        connections[0].close(0u32.into(), b"");
-        eventually("both ports are given back", || {
-            !source.watches_peer_at(before) && !source.watches_peer_at(after)
-        })
-        .await;
-    }
-}
-
-#[tokio::test]
-async fn a_connection_that_had_to_retry_is_governed() {
-    let source = TestSource::new(10);
-    let governors = Governors::new(Arc::clone(&source) as _);
-    let server = Server::with_retry(&governors, LOOPBACK, true);
-    let client = client(&governors);
-    let connection = server.connect(&governors, &client).await;
-    echo(&connection).await;
-    echo(&connection).await;
-    let controller = GovernedController::of(&connection).unwrap();
-    let seen = controller.watch().unwrap().congestion().seen_packets();
-    assert!(
-        seen.is_some_and(|seen| seen >= UPLOAD as u64 / 1500),
-        "{seen:?}"
-    );
-    assert_eq!(governors.report().stale_periods, 0);
-}
-
-#[tokio::test]
-async fn a_connection_whose_early_data_is_rejected_is_governed() {
-    let source = TestSource::new(10);
-    let governors = Governors::new(Arc::clone(&source) as _);
-    let identity = Identity::new();
-    let start = || {
-        let configs = (identity.client(), identity.server());
-        Server::with_configs(&governors, LOOPBACK, configs, false)
-    };
-    let [known, other] = [start(), start()];
-    let client = client(&governors);
-    let connection = known.connect(&governors, &client).await;
-    echo(&connection).await;
-
-    // The ticket is for the name, which both servers have; only the first can redeem it.
-    let config = governors.client_config(known.client_config.clone());
-    let connecting = client.connect_with(config, other.address(), "localhost");
-    let Ok((connection, accepted)) = connecting.unwrap().into_0rtt() else {
-        panic!("there is no ticket");
-    };
-    let (mut early, _) = connection.open_bi().await.unwrap();
-    // As much as an initial window takes is on its way before the server answers.
-    let sent = early.write_all(&[7; 10_000]).await;
-    sent.unwrap();
-    assert!(!accepted.await, "the early data was accepted");
-
-    echo(&connection).await;
-    echo(&connection).await;
-    let controller = GovernedController::of(&connection).unwrap();
-    let seen = controller.watch().unwrap().congestion().seen_packets();
-    assert!(seen.is_some_and(|seen| seen > UPLOAD as u64 / 1500));
-    assert_eq!(governors.report().stale_periods, 0);
-    assert_eq!(governors.report().fallbacks.total(), 0);
 }
 
 #[tokio::test]

@@ -9,10 +9,10 @@ use super::archive::{Archive, Package};
 use super::modules::Modules;
 
 /// Modules that the tests need: veth for cables, tun for the relay, tbf for bottlenecks,
-/// macvlan or 8021q for an upper device, virtio for one that is busy; the
+/// macvlan or 8021q for an upper device, virtio for one that is busy; tunnels and bonds; the
 /// other queue disciplines for what they do to signals. Others come as their dependencies. One
 /// that is not there is built in, or too new for the kernel.
-const MODULES: [&str; 23] = [
+const MODULES: [&str; 28] = [
     "veth",
     "virtio_net",
     "virtio_pci",
@@ -32,10 +32,15 @@ const MODULES: [&str; 23] = [
     "sch_ingress",
     "bridge",
     "vxlan",
+    "ip_gre",
+    "ipip",
+    "wireguard",
+    "bonding",
     "cls_matchall",
     "cls_u32",
     "act_mirred",
     "nf_tables",
+    "tcp_bbr",
 ];
 
 /// What is needed of a kernel, in files.

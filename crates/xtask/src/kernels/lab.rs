@@ -1,252 +1,134 @@
-//! The lab in a virtual machine whose time counts instructions: real kernels, queues, probes and
-//! endpoints, and figures that do not depend on what else the machine has to do.
+//! Boots a kernel in a virtual machine whose time counts instructions, and runs the lab there.
 //!
-//! qemu gives the one processor a nanosecond for each instruction (`-icount shift=0`), and skips the
-//! time in which there is nothing to do (`sleep=off`). A cable leads to a namespace with the server;
-//! netem delays what comes back.
+//! qemu gives the one processor a nanosecond for each instruction (`-icount shift=0`), skips the time
+//! in which there is nothing to do (`sleep=off`), and draws random numbers and the time of day from
+//! what does not change. So what else the real machine has to do changes nothing, and the same
+//! programs on the same kernel do the same again.
 
-use std::fmt::Write as _;
 use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
+use anyhow::{Context, Result, ensure};
 
 use super::archive::Archive;
 use super::image;
 use super::process;
 use super::series::Series;
-use super::userland;
+use super::{DIRECTORY, userland};
 
-/// Everything that is made lives here.
-const DIRECTORY: &str = "target/vm";
+/// How long a guest may take for everything.
+const TIMEOUT: Duration = Duration::from_secs(3600);
 
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// What the guest prints between what the lab prints, its results, and its exit code.
+const RESULTS: &str = "@@RESULTS";
+const CODE: &str = "@@CODE";
 
-/// How long one kernel's cases may take, all together.
-const TIMEOUT: Duration = Duration::from_secs(900);
-
-/// The path's delay, on the way back.
-const DELAY_MS: f64 = 20.0;
-
-/// What is in front of a line of the guest's that says which run's report follows.
-const RUN: &str = "@@RUN";
-
-/// A queue that governed and stock uploads of 8 s are sent through, at 10 Mbit/s.
-struct Case {
-    name: &'static str,
-    /// Sets the queue up at device `va`.
-    queue: &'static str,
-    /// Beside a TCP flow.
-    tcp: bool,
-    /// What happens after three seconds, in the background.
-    meanwhile: &'static str,
+/// The programs that run in the guest.
+pub(crate) struct Programs {
+    pub(crate) lab: PathBuf,
+    pub(crate) client: PathBuf,
+    pub(crate) server: PathBuf,
 }
 
-const HTB: &str = "tc qdisc add dev va root handle 1: htb default 1; \
-    tc class add dev va parent 1: classid 1:1 htb rate 10mbit; tc qdisc add dev va parent 1:1 ";
-
-const CASES: [Case; 8] = [
-    Case::alone("fq_codel", "HTB fq_codel"),
-    Case::alone("fq", "HTB fq"),
-    Case::alone("cake", "tc qdisc add dev va root cake bandwidth 10mbit"),
-    Case::alone("pfifo_fast", "HTB pfifo_fast"),
-    Case::alone("pfifo", "HTB pfifo limit 100"),
-    Case::alone(
-        "tbf",
-        "tc qdisc add dev va root tbf rate 10mbit burst 5k limit 60k",
-    ),
-    Case {
-        tcp: true,
-        ..Case::alone("fq_codel-beside-tcp", "HTB fq_codel")
-    },
-    Case {
-        meanwhile: "ip link set dev va mtu 1280; busybox sleep 1; ip link set dev va mtu 1500",
-        ..Case::alone(
-            "mtu-change",
-            "tc qdisc add dev va root tbf rate 10mbit burst 5k limit 60k",
-        )
-    },
-];
-
-impl Case {
-    const fn alone(name: &'static str, queue: &'static str) -> Self {
-        Self {
-            name,
-            queue,
-            tcp: false,
-            meanwhile: "",
-        }
-    }
+/// What came of it.
+pub(crate) struct Ended {
+    pub(crate) code: u8,
+    /// The lab's results, if it came so far.
+    pub(crate) results: Option<String>,
 }
 
-/// What a run's report says.
-#[derive(Clone, Copy, Debug, Default)]
-struct Figures {
-    goodput: f64,
-    lost: f64,
-    p50: f64,
-    p99: f64,
-}
-
-/// Runs the cases named, or all, on the newest kernel of a series; prints stock beside governed.
-/// Fails when a governed upload is worse.
-pub(crate) fn run(workspace: &Path, series: &str, names: &[String], check: bool) -> Result<bool> {
-    let cases: Vec<_> = CASES
-        .iter()
-        .filter(|case| {
-            names.is_empty() || names.iter().any(|name| name == case.name || name == "all")
-        })
-        .collect();
-    if cases.is_empty() {
-        let known: Vec<_> = CASES.iter().map(|case| case.name).collect();
-        bail!("no such case; there are {}", known.join(", "));
-    }
-    let series: Series = series.parse().map_err(anyhow::Error::msg)?;
+/// Runs the lab with arguments of its own on the newest kernel of each series, all at once. What it
+/// prints is shown as it comes. In the order of the series.
+pub(crate) fn run(
+    workspace: &Path,
+    programs: &Programs,
+    all: &[(String, Vec<String>)],
+) -> Result<Vec<Ended>> {
     process::require_tools()?;
     let directory = workspace.join(DIRECTORY);
     fs::create_dir_all(&directory)?;
-    let programs = build(workspace, &directory)?;
     let archive = Archive::open(&directory)?;
-    let package = archive.newest(&series)?;
-    eprintln!("Linux {}", package.release);
-    let home = directory.join(series.to_string());
-    let kernel = image::prepare(&home, &archive, &package)?;
-    let init = script(&cases);
-    let initramfs = userland::lab(&directory, &kernel, &archive, &programs, &init)?;
-    let printed = boot(&home, &kernel.image, &initramfs)?;
-
-    let mut right = true;
-    println!("| queue | | goodput, Mbit/s | lost | p50 over idle, ms | p99 |");
-    println!("| --- | --- | --- | --- | --- | --- |");
-    for case in cases {
-        let figures = |side| report(&printed, case.name, side);
-        let (stock, governed) = (figures("stock")?, figures("governed")?);
-        for (side, figures) in [("stock", stock), ("governed", governed)] {
-            println!(
-                "| {} | {side} | {:.2} | {} | {:.1} | {:.1} |",
-                case.name,
-                figures.goodput,
-                figures.lost,
-                figures.p50 - DELAY_MS,
-                figures.p99 - DELAY_MS
-            );
-        }
-        let missed = missed(case, stock, governed);
-        right &= missed.is_empty();
-        for what in missed {
-            println!("{}: {what}", case.name);
-        }
+    let stripped = programs.strip(&directory.join("lab-programs"))?;
+    let stripped: Vec<_> = stripped
+        .iter()
+        .map(|(name, path)| (*name, path.as_path()))
+        .collect();
+    let mut guests = Vec::new();
+    for (name, arguments) in all {
+        let series: Series = name.parse().map_err(anyhow::Error::msg)?;
+        ensure!(
+            series != Series::Live,
+            "the running kernel has the lab without --vm"
+        );
+        let home = directory.join(name);
+        let kernel = image::prepare(&home, &archive, &archive.newest(&series)?)?;
+        let script = script(arguments);
+        let initramfs = userland::lab(&directory, &kernel, &archive, &stripped, &script)?;
+        // With several, each line names the guest that printed it.
+        let prefix = match all {
+            [_] => String::new(),
+            _ => format!("{name}: "),
+        };
+        guests.push((home, kernel, initramfs, prefix));
     }
-    Ok(right || !check)
+    thread::scope(|scope| {
+        let guests = guests.iter().map(|(home, kernel, initramfs, prefix)| {
+            scope.spawn(move || {
+                let printed = boot(home, &kernel.image, initramfs, prefix)?;
+                parse(&printed)
+                    .with_context(|| format!("the guest's console is in {}", home.display()))
+            })
+        });
+        let guests: Vec<_> = guests.collect();
+        let ended = guests.into_iter().map(|guest| match guest.join() {
+            Ok(ended) => ended,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        ended.collect()
+    })
 }
 
-/// What must hold and does not.
-fn missed(case: &Case, stock: Figures, governed: Figures) -> Vec<&'static str> {
-    let mut missed = Vec::new();
-    if governed.goodput < 0.98 * stock.goodput {
-        missed.push("goodput is less than 98% of stock's");
+impl Programs {
+    /// The same without what only debuggers want, in a directory.
+    fn strip(&self, directory: &Path) -> Result<Vec<(&'static str, PathBuf)>> {
+        fs::create_dir_all(directory)?;
+        let programs = [
+            ("xtask", &self.lab),
+            ("client", &self.client),
+            ("server", &self.server),
+        ];
+        let stripped = programs.into_iter().map(|(name, program)| {
+            let path = directory.join(name);
+            process::output(Command::new("strip").arg("-o").arg(&path).arg(program))?;
+            Ok((name, path))
+        });
+        stripped.collect()
     }
-    if governed.lost > stock.lost.max(1.0) && case.meanwhile.is_empty() {
-        missed.push("more is lost than by stock");
-    }
-    if !case.tcp && case.meanwhile.is_empty() && governed.p50 > DELAY_MS + 5.0 {
-        missed.push("the round trip's median is over 5 ms more than idle");
-    }
-    if governed.p50 > 1.05 * stock.p50 {
-        missed.push("the round trip's median is over stock's");
-    }
-    missed
-}
-
-/// The static client and server.
-fn build(workspace: &Path, directory: &Path) -> Result<[PathBuf; 2]> {
-    let target = directory.join("build");
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo
-        .current_dir(workspace)
-        .args(["build", "--release", "--locked", "-p", "examples"])
-        .args(["--examples", "--target", TARGET])
-        .env("CARGO_TARGET_DIR", &target)
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .env("RUSTFLAGS", "-C target-feature=+crt-static");
-    let status = cargo.status().context("starting cargo")?;
-    ensure!(status.success(), "building the examples: {status}");
-    let programs = target.join(TARGET).join("release/examples");
-    ["client", "server"]
-        .map(|name| {
-            let stripped = directory.join(name);
-            process::output(
-                Command::new("strip")
-                    .arg("-o")
-                    .arg(&stripped)
-                    .arg(programs.join(name)),
-            )?;
-            Ok(stripped)
-        })
-        .into_iter()
-        .collect::<Result<Vec<_>>>()?
-        .try_into()
-        .map_err(|_| anyhow::anyhow!("two programs"))
 }
 
 /// What the guest does once its modules are loaded.
-fn script(cases: &[&Case]) -> String {
-    let mut script = String::from(
-        // The shell has commands of the same names in itself.
-        "ip() { /bin/ip \"$@\"; }\n\
-         tc() { /bin/tc \"$@\"; }\n\
-         busybox mount -t tmpfs run /run\n\
-         mkdir -p /run/netns\n\
-         ip netns add b\n\
-         ip link add va type veth peer name vb netns b\n\
-         ip addr add 10.9.0.1/24 dev va\n\
-         ip link set dev va up\n\
-         ip netns exec b ip addr add 10.9.0.2/24 dev vb\n\
-         ip netns exec b ip link set dev vb up\n\
-         ip netns exec b tc qdisc add dev vb root netem delay 20ms limit 100000\n\
-         ip netns exec b server --listen 10.9.0.2:4433 >/tmp/server 2>&1 &\n\
-         busybox sleep 1\n",
-    );
-    for case in cases {
-        let queue = case.queue.replace("HTB ", HTB);
-        for (side, options) in [
-            ("stock", "--governor off --source none"),
-            ("governed", "--governor on --source ebpf"),
-        ] {
-            let (before, after) = if case.tcp {
-                (
-                    "ip netns exec b iperf3 -s -1 -p 5001 >/dev/null 2>&1 &\n\
-                     busybox sleep 1\n\
-                     iperf3 -c 10.9.0.2 -p 5001 -C cubic -t 12 >/dev/null 2>&1 &\n\
-                     busybox sleep 2\n",
-                    "wait %iperf3 2>/dev/null; busybox killall -9 iperf3 2>/dev/null; busybox sleep 1\n",
-                )
-            } else {
-                ("", "")
-            };
-            let meanwhile = match case.meanwhile {
-                "" => String::new(),
-                what => format!("(busybox sleep 3; {what}) &\n"),
-            };
-            // A write to a string does not fail.
-            let _ = write!(
-                script,
-                "tc qdisc del dev va root 2>/dev/null\n{queue}\n{before}{meanwhile}\
-                 echo '{RUN} {} {side}'\n\
-                 client --connect 10.9.0.2:4433 --seconds 8 --json {options} 2>/tmp/errors \
-                 || busybox cat /tmp/errors\n{after}",
-                case.name
-            );
-        }
-    }
-    script
+fn script(arguments: &[String]) -> String {
+    let quoted: Vec<_> = arguments
+        .iter()
+        .map(|argument| format!("'{}'", argument.replace('\'', r"'\''")))
+        .collect();
+    format!(
+        "xtask lab {} --programs /bin --out /tmp/lab\n\
+         code=$?\n\
+         echo {RESULTS}\n\
+         busybox cat /tmp/lab/lab.json\n\
+         echo\n\
+         echo {CODE} $code\n",
+        quoted.join(" ")
+    )
 }
 
 /// Boots a kernel; what the guest printed.
-fn boot(home: &Path, kernel: &Path, initramfs: &[u8]) -> Result<String> {
+fn boot(home: &Path, kernel: &Path, initramfs: &[u8], prefix: &str) -> Result<String> {
     let [image, console, results, messages] = [
         "lab-initramfs",
         "lab-console.log",
@@ -255,11 +137,12 @@ fn boot(home: &Path, kernel: &Path, initramfs: &[u8]) -> Result<String> {
     ]
     .map(|name| home.join(name));
     fs::write(&image, initramfs)?;
-    let _ = fs::remove_file(&results);
+    File::create(&results)?;
     let mut qemu = Command::new("qemu-system-x86_64");
     qemu.args(["-accel", "tcg,thread=single", "-machine", "q35"])
         .args(["-cpu", "max,-cx16", "-smp", "1", "-m", "1024M"])
-        .args(["-icount", "shift=0,sleep=off"])
+        .args(["-icount", "shift=0,sleep=off", "-seed", "1"])
+        .args(["-rtc", "base=2025-01-01T00:00:00,clock=vm"])
         .args(["-nodefaults", "-no-reboot", "-display", "none"])
         .args(["-monitor", "none", "-net", "none"])
         .arg("-serial")
@@ -272,37 +155,75 @@ fn boot(home: &Path, kernel: &Path, initramfs: &[u8]) -> Result<String> {
         .arg(&image)
         .args([
             "-append",
-            "console=ttyS0 loglevel=5 panic=-1 net.ifnames=0 tsc=reliable clocksource=tsc",
+            "console=ttyS0 loglevel=5 panic=-1 net.ifnames=0 tsc=reliable clocksource=tsc nokaslr",
         ])
         .stdin(Stdio::null())
         .stdout(File::create(&messages)?)
         .stderr(Stdio::inherit());
-    let ended = process::run_for(&mut qemu, TIMEOUT)?;
-    let printed = String::from_utf8_lossy(&process::read(&results)?).into_owned();
-    ensure!(
-        ended.is_some(),
-        "the guest was not done after {} s; it printed:\n{printed}",
-        TIMEOUT.as_secs()
-    );
-    Ok(printed)
+    let mut shown = Shown::of(&results, prefix)?;
+    let ended = process::run_watched(&mut qemu, TIMEOUT, || shown.more())?;
+    shown.more()?;
+    fs::remove_file(&image)?;
+    let status =
+        ended.with_context(|| format!("the guest was not done after {} s", TIMEOUT.as_secs()))?;
+    ensure!(status.success(), "qemu: {status}");
+    Ok(shown.text())
 }
 
-/// A run's figures among what the guest printed.
-fn report(printed: &str, case: &str, side: &str) -> Result<Figures> {
-    let head = format!("{RUN} {case} {side}");
-    let mut lines = printed.lines().skip_while(|line| line.trim() != head);
-    lines.next();
-    let line = lines
-        .find(|line| line.starts_with('{') || line.starts_with(RUN))
-        .filter(|line| line.starts_with('{'));
-    let line = line.with_context(|| format!("{case}, {side}: no report in:\n{printed}"))?;
-    let report: Value = serde_json::from_str(line)?;
-    let figure = |value: &Value| value.as_f64().unwrap_or_default();
-    Ok(Figures {
-        goodput: figure(&report["goodput_mbps"]),
-        lost: figure(&report["lost_packets"]),
-        p50: figure(&report["rtt_us"]["p50"]) / 1e3,
-        p99: figure(&report["rtt_us"]["p99"]) / 1e3,
+/// A file that grows, shown as far as the lab itself prints into it.
+struct Shown<'a> {
+    file: File,
+    /// In front of each line.
+    prefix: &'a str,
+    read: Vec<u8>,
+    shown: usize,
+}
+
+impl<'a> Shown<'a> {
+    fn of(path: &Path, prefix: &'a str) -> Result<Self> {
+        Ok(Self {
+            prefix,
+            file: File::open(path)?,
+            read: Vec::new(),
+            shown: 0,
+        })
+    }
+
+    fn more(&mut self) -> Result<()> {
+        self.file.read_to_end(&mut self.read)?;
+        // Whole lines alone, so that none that is not for showing is shown in part.
+        while let Some(length) = self.read[self.shown..]
+            .iter()
+            .position(|byte| *byte == b'\n')
+        {
+            let line = &self.read[self.shown..=self.shown + length];
+            if line.starts_with(RESULTS.as_bytes()) {
+                return Ok(());
+            }
+            let mut out = std::io::stderr().lock();
+            out.write_all(self.prefix.as_bytes())?;
+            out.write_all(line)?;
+            self.shown += line.len();
+        }
+        Ok(())
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.read).replace('\r', "")
+    }
+}
+
+fn parse(printed: &str) -> Result<Ended> {
+    let (_, rest) = printed
+        .split_once(RESULTS)
+        .context("the lab did not end in the guest")?;
+    let (results, code) = rest
+        .split_once(CODE)
+        .context("the lab's exit code is missing")?;
+    let results = results.trim();
+    Ok(Ended {
+        code: code.trim().parse().context("the lab's exit code")?,
+        results: (!results.is_empty()).then(|| results.to_owned()),
     })
 }
 
@@ -311,30 +232,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_is_found_behind_its_run() {
-        let printed = "@@RUN fq stock\n{\"goodput_mbps\":9.5,\"lost_packets\":2,\
-            \"rtt_us\":{\"p50\":21000,\"p99\":30000}}\n@@RUN fq governed\nan error\n@@RUN cake stock\n{}\n";
-        let stock = report(printed, "fq", "stock").unwrap();
-        assert_eq!((stock.goodput, stock.lost, stock.p50), (9.5, 2.0, 21.0));
-        assert!(report(printed, "fq", "governed").is_err());
+    fn results_and_exit_code_are_told_from_what_the_lab_prints() {
+        let ended = parse("a table\n@@RESULTS\n{\"a\":1}\n\n@@CODE 1\n").unwrap();
+        assert_eq!(
+            (ended.code, ended.results.as_deref()),
+            (1, Some("{\"a\":1}"))
+        );
+        assert!(parse("@@RESULTS\n\n@@CODE 2\n").unwrap().results.is_none());
+        assert!(parse("Kernel panic\n").is_err());
     }
 
     #[test]
-    fn what_is_worse_than_stock_is_named() {
-        let stock = Figures {
-            goodput: 9.5,
-            lost: 5.0,
-            p50: 40.0,
-            p99: 50.0,
-        };
-        let case = &CASES[0];
-        let governed = Figures { p50: 23.0, ..stock };
-        assert!(missed(case, stock, governed).is_empty());
-        let worse = Figures {
-            goodput: 9.0,
-            lost: 6.0,
-            ..stock
-        };
-        assert_eq!(missed(case, stock, worse).len(), 3);
+    fn arguments_reach_the_guest_whole() {
+        let script = script(&["local-queue".into(), "it's".into()]);
+        assert!(script.contains(r"xtask lab 'local-queue' 'it'\''s' --programs"));
     }
 }

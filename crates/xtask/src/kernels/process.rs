@@ -84,6 +84,15 @@ fn not_started(tool: &str, error: std::io::Error) -> anyhow::Error {
 
 /// Runs a program that may hang: `None` when it had to be killed.
 pub(super) fn run_for(command: &mut Command, limit: Duration) -> Result<Option<ExitStatus>> {
+    run_watched(command, limit, || Ok(()))
+}
+
+/// As [`run_for`], and calls `meanwhile` every now and then.
+pub(super) fn run_watched(
+    command: &mut Command,
+    limit: Duration,
+    mut meanwhile: impl FnMut() -> Result<()>,
+) -> Result<Option<ExitStatus>> {
     let tool = command.get_program().display().to_string();
     let child = command.spawn().map_err(|error| not_started(&tool, error))?;
     let mut child = Killed(child);
@@ -92,6 +101,7 @@ pub(super) fn run_for(command: &mut Command, limit: Duration) -> Result<Option<E
         if let Some(status) = child.0.try_wait()? {
             return Ok(Some(status));
         }
+        meanwhile()?;
         thread::sleep(Duration::from_millis(50));
     }
     Ok(None)

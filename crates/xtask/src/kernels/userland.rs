@@ -20,7 +20,7 @@ use super::series::Variant;
 const TOOLS: [&str; 3] = ["ip", "tc", "nft"];
 
 /// Taken if they are there; tests that want one say so when it is not.
-const OPTIONAL_TOOLS: [&str; 1] = ["iperf3"];
+const OPTIONAL_TOOLS: [&str; 3] = ["iperf3", "wg", "ethtool"];
 
 /// The console's device number (Documentation/admin-guide/devices.txt).
 const CONSOLE: Device = Device(5, 1);
@@ -49,18 +49,17 @@ pub(super) fn initramfs(
     with(directory, kernel, archive, &programs, &init(timeout))
 }
 
-/// The initramfs of the lab, whose client and server are given.
+/// The initramfs of the lab, whose programs are given.
 #[cfg(all(feature = "lab", target_os = "linux"))]
 pub(super) fn lab(
     directory: &Path,
     kernel: &Kernel,
     archive: &Archive,
-    [client, server]: &[PathBuf; 2],
+    programs: &[(&str, &Path)],
     script: &str,
 ) -> Result<Vec<u8>> {
-    let programs = [("client", client.as_path()), ("server", server)];
     let init = format!("{BEGIN}{{\n{script}}} >/dev/ttyS1 2>&1\nbusybox poweroff -f\n");
-    with(directory, kernel, archive, &programs, &init)
+    with(directory, kernel, archive, programs, &init)
 }
 
 fn with(
@@ -80,14 +79,14 @@ fn with(
         "bin/busybox",
         &process::read(&busybox(directory, archive)?)?,
     );
-    for (name, path) in programs {
-        files.program(&format!("bin/{name}"), &process::read(path)?);
-    }
     for module in &kernel.modules {
         let name = module.file_name().unwrap_or_default().to_string_lossy();
         files.program(&format!("modules/{name}"), &process::read(module)?);
     }
-    let mut libraries = Vec::new();
+    let mut found: Vec<(&str, PathBuf)> = Vec::new();
+    for (name, path) in programs {
+        found.push((name, path.to_path_buf()));
+    }
     for tool in TOOLS.into_iter().chain(OPTIONAL_TOOLS) {
         let Some(path) = process::find(tool) else {
             if OPTIONAL_TOOLS.contains(&tool) {
@@ -96,7 +95,11 @@ fn with(
             }
             anyhow::bail!("{tool} is gone");
         };
-        files.program(&format!("bin/{tool}"), &process::read(&path)?);
+        found.push((tool, path));
+    }
+    let mut libraries = Vec::new();
+    for (name, path) in found {
+        files.program(&format!("bin/{name}"), &process::read(&path)?);
         for library in libraries_of(&path)? {
             if !libraries.contains(&library) {
                 files.program(&library, &process::read(Path::new(&library))?);
@@ -124,10 +127,18 @@ fn busybox(directory: &Path, archive: &Archive) -> Result<PathBuf> {
     Ok(program)
 }
 
-/// The shared libraries of a program, its loader among them, as absolute paths.
+/// The shared libraries of a program, its loader among them, as absolute paths; none of a static one.
 fn libraries_of(program: &Path) -> Result<Vec<String>> {
-    let printed = process::text(Command::new("ldd").arg(program))?;
-    Ok(parse_ldd(&printed))
+    let output = Command::new("ldd").arg(program).env("LC_ALL", "C").output();
+    let output = output.context("starting ldd")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(
+        output.status.success() || said.contains("not a dynamic executable"),
+        "ldd {}: {}",
+        program.display(),
+        said.trim()
+    );
+    Ok(parse_ldd(&String::from_utf8_lossy(&output.stdout)))
 }
 
 fn parse_ldd(printed: &str) -> Vec<String> {

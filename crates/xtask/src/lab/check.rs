@@ -94,6 +94,8 @@ pub(super) struct Check {
     /// What holds on a machine that is busy with other things; `None` for what may be anything
     /// there.
     pub(super) wide: Option<Bound>,
+    /// What holds where the goal is known to be missed.
+    pub(super) known: Option<Bound>,
 }
 
 /// A check without wide bounds.
@@ -102,10 +104,19 @@ pub(super) const fn check(quantity: Quantity, goal: Bound) -> Check {
         quantity,
         goal,
         wide: None,
+        known: None,
     }
 }
 
 impl Check {
+    /// A goal that is known to be missed: it is shown as missed, and `--check` goes by this bound.
+    pub(super) const fn known_to_miss(self, bound: Bound) -> Self {
+        Self {
+            known: Some(bound),
+            ..self
+        }
+    }
+
     /// With these bounds where the machine is busy.
     pub(super) const fn or(self, wide: Bound) -> Self {
         Self {
@@ -135,6 +146,8 @@ pub(super) struct Verdict {
     governed: Option<f64>,
     bound: Bound,
     pub(super) holds: bool,
+    /// What holds where the goal is known to be missed.
+    known: Option<Bound>,
 }
 
 impl Verdict {
@@ -167,7 +180,13 @@ impl Verdict {
             governed: median(governed),
             bound,
             holds: bound.holds(value),
+            known: check.known,
         })
+    }
+
+    /// Whether it is worse than the goal, and than what is known.
+    pub(super) fn fails(&self) -> bool {
+        !self.holds && !self.known.is_some_and(|known| known.holds(self.value))
     }
 }
 
@@ -181,7 +200,11 @@ impl fmt::Display for Verdict {
             f,
             "{verdict}  {}: {:.3}, must be {} (stock {}, governed {})",
             self.what, self.value, self.bound, both[0], both[1]
-        )
+        )?;
+        match self.known {
+            Some(known) if !self.holds => write!(f, "; known, and {known} has to hold"),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -267,6 +290,25 @@ mod tests {
         assert_eq!(Verdict::of(&narrow, &measured, true), None);
         let both = narrow.or(AtMost(0.5));
         assert!(Verdict::of(&both, &measured, true).unwrap().holds);
+    }
+
+    #[test]
+    fn what_is_known_to_be_missed_may_not_get_worse() {
+        let verdict = |value: f64| {
+            let goal = check(Quantity::Governed(Figure::LostPackets), AtMost(4.0));
+            let check = goal.known_to_miss(AtMost(5.0));
+            Verdict::of(&check, &measured(&[9.0], &[value]), false).unwrap()
+        };
+        let [good, known, bad] = [3.0, 4.5, 5.5].map(verdict);
+        assert!(good.holds && !good.fails());
+        assert!(!known.holds && !known.fails());
+        assert!(known.to_string().starts_with("MISSED"));
+        assert!(
+            known
+                .to_string()
+                .ends_with("known, and at most 5 has to hold")
+        );
+        assert!(bad.fails());
     }
 
     #[test]

@@ -2,14 +2,15 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::ValueEnum;
-use netlab::{Family, Namespace, Path};
+use netlab::{Family, Path};
 use serde::Serialize;
 
-use super::ground::{Ground, bucket, bytes};
+use super::ground::{self, Ground, bucket, bytes};
 use super::interrupt::Interrupt;
-use super::parameters::{Parameters, Tree};
+use super::parameters::Parameters;
+use super::tree::Tree;
 
 /// What happens at a third of the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
@@ -88,13 +89,16 @@ impl Disturbance {
                 path.remove_cable()?;
                 wait(ends)?;
                 path.restore_cable()?;
+                if parameters.by_netem() {
+                    ground::delay_way_back(path, parameters)?;
+                }
             }
             Self::Route => {
                 ip(path, "route del {receiver}/32 dev {device}")?;
                 wait(ends)?;
                 ip(path, ROUTE)?;
             }
-            Self::Queue => shape(path, parameters, Tree::HtbBfifo)?,
+            Self::Queue => Tree::HtbBfifo.shape(path, parameters)?,
             Self::MovesOn => path.change_bottleneck(bucket(parameters, UNLIMITED_MBPS))?,
             Self::QueueAgain => {
                 let mut at = begins;
@@ -103,7 +107,7 @@ impl Disturbance {
                         break;
                     }
                     match tree {
-                        Some(tree) => shape(path, parameters, tree)?,
+                        Some(tree) => tree.shape(path, parameters)?,
                         None => shape_again(path, parameters)?,
                     }
                     at += 1.0;
@@ -120,21 +124,6 @@ const NEIGHBOUR: &str =
 
 /// As good as none.
 const UNLIMITED_MBPS: f64 = 5_000.0;
-
-/// Makes the root queue such a tree, of the rate of the token bucket.
-pub(super) fn shape(path: &Path, parameters: &Parameters, tree: Tree) -> Result<()> {
-    let (rate, burst) = (parameters.rate_mbps, bytes(parameters.bucket_kb));
-    let queue = tree.queue(bytes(parameters.queue_kb));
-    let commands = [
-        "qdisc replace dev {device} root handle 7: htb default 1".to_owned(),
-        format!(
-            "class replace dev {{device}} parent 7: classid 7:1 htb rate {rate}mbit burst {burst} \
-             cburst {burst}"
-        ),
-        format!("qdisc replace dev {{device}} parent 7:1 {queue}"),
-    ];
-    commands.iter().try_for_each(|line| run(path, "tc", line))
-}
 
 /// Makes the root queue a token bucket again.
 fn shape_again(path: &Path, parameters: &Parameters) -> Result<()> {
@@ -159,16 +148,5 @@ fn run(path: &Path, program: &str, line: &str) -> Result<()> {
         .replace("{device}", path.sender_device())
         .replace("{sender}", &ends.sender.to_string())
         .replace("{receiver}", &ends.receiver.to_string());
-    command(path.sender(), program, &line)
-}
-
-fn command(namespace: &Namespace, program: &str, line: &str) -> Result<()> {
-    let output = namespace
-        .command(program)
-        .args(line.split_whitespace())
-        .output()
-        .with_context(|| format!("cannot start {program}: install iproute2"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "`{program} {line}` failed: {said}");
-    Ok(())
+    ground::command(path.sender(), program, &line).map(drop)
 }

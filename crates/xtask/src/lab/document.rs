@@ -1,7 +1,7 @@
 //! The comparison as a document shows it, from what the lab wrote down.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::figures::Side;
 
 const BEGIN: &str = "<!-- written by cargo xtask lab --compare --document -->";
+const BEGIN_KERNELS: &str = "<!-- written by cargo xtask lab --vm --document -->";
 const END: &str = "<!-- up to here -->";
 
 /// What is shown of a scenario: the figure's name in the results, its name here, decimals, and
@@ -23,20 +24,103 @@ const ROWS: [(&str, &str, usize, bool); 5] = [
 
 /// Replaces the comparison in a document by that of these results.
 pub(super) fn write(results: &Path, document: &Path) -> Result<()> {
-    let read = |file: &Path| {
-        fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
-    };
-    let results: Value = serde_json::from_str(&read(results)?).context("no results of the lab")?;
-    let text = read(document)?;
+    put(&table(&read(results)?)?, BEGIN, document)
+}
+
+/// Replaces the table of kernels in a document by that of these results.
+pub(super) fn write_kernels(results: &[PathBuf], document: &Path) -> Result<()> {
+    let results = results.iter().map(|file| read(file));
+    let results: Vec<Value> = results.collect::<Result<_>>()?;
+    put(&kernels(&results)?, BEGIN_KERNELS, document)
+}
+
+fn read(results: &Path) -> Result<Value> {
+    let text = fs::read_to_string(results);
+    let text = text.with_context(|| format!("cannot read {}", results.display()))?;
+    serde_json::from_str(&text).context("no results of the lab")
+}
+
+/// Puts a table between two lines of a document.
+fn put(table: &str, begin: &str, document: &Path) -> Result<()> {
+    let text = fs::read_to_string(document);
+    let text = text.with_context(|| format!("cannot read {}", document.display()))?;
     let (before, rest) = text
-        .split_once(BEGIN)
-        .with_context(|| format!("{} has no line {BEGIN}", document.display()))?;
+        .split_once(begin)
+        .with_context(|| format!("{} has no line {begin}", document.display()))?;
     let (_, after) = rest
         .split_once(END)
         .with_context(|| format!("{} has no line {END}", document.display()))?;
-    let table = table(&results)?;
-    fs::write(document, format!("{before}{BEGIN}\n{table}{END}{after}"))
+    fs::write(document, format!("{before}{begin}\n{table}{END}{after}"))
         .with_context(|| format!("cannot write {}", document.display()))
+}
+
+/// What is shown of a scenario on several kernels: the figures, the first that there is of each.
+const COLUMNS: [(&str, &[&str], usize, bool); 5] = [
+    (
+        "goodput, Mbit/s",
+        &[
+            "recovered_goodput_mbps",
+            "steady_goodput_mbps",
+            "goodput_mbps",
+        ],
+        2,
+        false,
+    ),
+    ("lost", &["recovered_lost", "lost_packets"], 0, false),
+    (
+        "drops and marks",
+        &["drops_and_marks", "queue_drops"],
+        0,
+        false,
+    ),
+    (
+        "p50 over idle, ms",
+        &["recovered_rtt_ms", "rtt_p50_ms"],
+        1,
+        true,
+    ),
+    ("share, %", &["share_percent"], 0, false),
+];
+
+/// Stock and governed flows, by scenario and kernel.
+fn kernels(results: &[Value]) -> Result<String> {
+    let first = results.first().context("no kernel has results")?;
+    let scenarios = first["scenarios"].as_array();
+    let scenarios = scenarios.context("no results of the lab")?;
+    let head = COLUMNS.map(|(label, ..)| label).join(" | ");
+    let mut table = format!(
+        "| | Linux | {head} |\n|{}\n",
+        " --- |".repeat(COLUMNS.len() + 2)
+    );
+    for (index, scenario) in scenarios.iter().enumerate() {
+        let mut name = scenario["name"].as_str().unwrap_or_default();
+        for results in results {
+            let scenario = &results["scenarios"][index];
+            let idle = scenario["idle_ms"].as_f64().unwrap_or_default();
+            let cells = COLUMNS.map(|(_, figures, decimals, over_idle)| {
+                let found = figures.iter().map(|figure| &scenario["figures"][*figure]);
+                let Some(found) = found.into_iter().find(|found| !found.is_null()) else {
+                    return "-".to_owned();
+                };
+                let cell = |side| cell(found, side, idle, decimals, over_idle);
+                format!("{} / {}", cell(Side::Stock), cell(Side::Governed))
+            });
+            let kernel = results["kernel"].as_str().unwrap_or_default();
+            let series: Vec<_> = kernel.split('.').take(2).collect();
+            table += &format!(
+                "| {name} | {} | {} |\n",
+                series.join("."),
+                cells.join(" | ")
+            );
+            name = "";
+        }
+    }
+    let kernels = results
+        .iter()
+        .filter_map(|results| results["kernel"].as_str());
+    let kernels: Vec<_> = kernels.collect();
+    table += &format!("\nStock / governed. Linux {}.\n", kernels.join(", "));
+    Ok(table)
 }
 
 fn table(results: &Value) -> Result<String> {
@@ -88,6 +172,32 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn kernels_stand_below_each_other() {
+        let of = |kernel: &str, p50: f64| {
+            json!({
+                "kernel": kernel,
+                "scenarios": [{
+                    "name": "fq", "idle_ms": 20.0,
+                    "figures": {
+                        "rtt_p50_ms": {"stock": {"median": 150.0}, "governed": {"median": p50}},
+                        "recovered_lost": {"stock": {"median": 3.0}, "governed": {"median": 1.0}},
+                        "lost_packets": {"stock": {"median": 7.0}, "governed": {"median": 8.0}},
+                    },
+                }],
+            })
+        };
+        let table = kernels(&[of("6.1.0-50-cloud-amd64", 23.0), of("6.12.9", 22.5)]).unwrap();
+        for part in [
+            "| fq | 6.1 | - | 3 / 1 | - | 130.0 / 3.0 | - |",
+            "|  | 6.12 | - | 3 / 1 | - | 130.0 / 2.5 | - |",
+            "Linux 6.1.0-50-cloud-amd64, 6.12.9.",
+        ] {
+            assert!(table.contains(part), "{part}: {table}");
+        }
+        assert!(kernels(&[]).is_err());
+    }
 
     #[test]
     fn the_comparison_takes_the_place_of_the_one_before() {

@@ -140,13 +140,13 @@ impl<'a> Ends<'a> {
 /// By whose signals a side is governed, or only watched.
 fn signals(parameters: &Parameters, side: Side) -> String {
     let (source, governor) = match (side, parameters.source) {
-        (Side::BySocket, _) | (Side::Governed, Signals::Socket) => ("socket", "on"),
-        (Side::Governed, Signals::Ebpf) => ("ebpf", "on"),
-        (_, Signals::Ebpf) => ("ebpf", "off"),
+        (Side::BySocket, _) => (Signals::Socket, "on"),
+        (Side::Governed, source) => (source, "on"),
+        (_, Signals::Ebpf) if !parameters.unwatched => (Signals::Ebpf, "off"),
         // A socket reports to a source where it is governed alone.
-        (_, Signals::Socket) => ("none", "off"),
+        _ => (Signals::None, "off"),
     };
-    format!("--source {source} --governor {governor}")
+    format!("--source {} --governor {governor}", source.name())
 }
 
 /// What else is done against a standing queue.

@@ -12,6 +12,8 @@ use serde::Serialize;
 pub(super) enum Figure {
     /// Payload that arrived, by the time of sending.
     GoodputMbps,
+    /// The same from the second second on, without what still waited at the end.
+    SteadyGoodputMbps,
     /// Payload of the others on the same queue.
     OthersMbps,
     /// The flows' part of all payload.
@@ -22,6 +24,8 @@ pub(super) enum Figure {
     LostPackets,
     /// Drops of the bottleneck's queue, of everybody's packets; a batch dropped whole is one.
     QueueDrops,
+    /// These, and packets that it marked (ECN).
+    DropsAndMarks,
     /// Datagrams that found no room in the receiver's socket.
     ReceiverDrops,
     RttP50Ms,
@@ -60,11 +64,13 @@ impl Figure {
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::GoodputMbps => "goodput, Mbit/s",
+            Self::SteadyGoodputMbps => "goodput from 1 s on, Mbit/s",
             Self::OthersMbps => "the others' goodput, Mbit/s",
             Self::SharePercent => "share of all goodput, %",
             Self::LinkUsePercent => "use of the link, %",
             Self::LostPackets => "packets lost",
             Self::QueueDrops => "drops of the queue",
+            Self::DropsAndMarks => "drops and marks of the queue",
             Self::ReceiverDrops => "drops of the receiver",
             Self::RttP50Ms => "round trip p50, ms",
             Self::RttP99Ms => "round trip p99, ms",
@@ -91,6 +97,7 @@ impl Figure {
         match self {
             Self::LostPackets
             | Self::QueueDrops
+            | Self::DropsAndMarks
             | Self::ReceiverDrops
             | Self::WindowP50Kb
             | Self::WindowMaxKb

@@ -16,6 +16,9 @@ pub(super) enum Ground {
     Host(Namespace),
 }
 
+/// Packets that netem holds, at most: more than any path here.
+const NETEM_LIMIT: u32 = 100_000;
+
 impl Ground {
     pub(super) fn lay(parameters: &Parameters) -> Result<Self> {
         let local = bucket(parameters, parameters.rate_mbps);
@@ -24,6 +27,7 @@ impl Ground {
             Place::Local => Bottleneck::Local(local),
             Place::Remote => Bottleneck::Remote(local),
         };
+        let by_netem = parameters.by_netem();
         let way = |loss| Impairment {
             delay: millis(parameters.delay_ms / 2.0),
             jitter: millis(parameters.jitter_ms / 2.0),
@@ -35,13 +39,16 @@ impl Ground {
                 limit: bytes(parameters.next_hop_kb),
                 ..bucket(parameters, rate_mbps)
             }),
-            relay: Some(RelayConfig {
+            relay: (!by_netem).then(|| RelayConfig {
                 forward: way(parameters.loss_percent / 100.0),
                 backward: way(0.0),
                 ..RelayConfig::symmetric(Duration::ZERO)
             }),
             ..PathConfig::default()
         })?;
+        if by_netem {
+            delay_way_back(&path, parameters)?;
+        }
         Ok(Self::Path(Box::new(path)))
     }
 
@@ -76,6 +83,29 @@ impl Ground {
             Self::Host(_) => (Ipv4Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()),
         }
     }
+}
+
+/// Lets the receiver's own device delay what it sends: where the path neither jitters nor loses
+/// anything, the sender cannot tell on which way the delay is.
+pub(super) fn delay_way_back(path: &Path, parameters: &Parameters) -> Result<()> {
+    let line = format!(
+        "qdisc replace dev {} root netem delay {}ms limit {NETEM_LIMIT}",
+        path.receiver_device(),
+        parameters.delay_ms
+    );
+    command(path.receiver(), "tc", &line).map(drop)
+}
+
+/// Runs one of iproute2's programs; what it prints is the answer.
+pub(super) fn command(namespace: &Namespace, program: &str, line: &str) -> Result<String> {
+    let output = namespace
+        .command(program)
+        .args(line.split_whitespace())
+        .output()
+        .with_context(|| format!("cannot start {program}: install iproute2"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "`{program} {line}` failed: {said}");
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Lets nftables drop a share of the datagrams that leave a namespace.

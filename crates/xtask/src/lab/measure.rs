@@ -44,6 +44,12 @@ pub(super) fn figures(
         add(Figure::LinkUsePercent, 100.0 * share);
         add(Figure::QueueDrops, count(queue.dropped));
     }
+    if let (Some(queue), Some(marks)) = (&outcome.queue, outcome.marks) {
+        add(Figure::DropsAndMarks, count(queue.dropped + marks));
+    }
+    if parameters.is_steady() {
+        add(Figure::SteadyGoodputMbps, over_time.steady_goodput(1.0));
+    }
     if parameters.bottleneck == Place::SameHost || parameters.receive_buffer_kb.is_some() {
         add(Figure::ReceiverDrops, count(outcome.receiver_drops));
     }

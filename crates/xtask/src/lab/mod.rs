@@ -20,17 +20,18 @@ mod programs;
 mod report;
 mod run;
 mod scenarios;
+mod tree;
+mod vm;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use examples::args::Base;
 
-use crate::kernels;
 use figures::Side;
 use interrupt::Interrupt;
 use over_time::Course;
@@ -49,23 +50,37 @@ const DIRECTORY: &str = "target/lab";
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     /// Scenarios, or `all`; --list names them.
-    #[arg(required_unless_present_any = ["list", "vm", "document"])]
+    #[arg(required_unless_present_any = ["list", "document"])]
     names: Vec<String>,
     /// Run in a virtual machine whose time counts instructions: its figures repeat whatever else
-    /// the machine does. Names are then of queues; without any, all.
+    /// the machine does. Rates are a fifth, and one round is run, unless said otherwise.
     #[arg(long)]
     vm: bool,
-    /// The kernel there: the newest that Debian has of this series.
-    #[arg(long, value_name = "SERIES", default_value = "6.12", requires = "vm")]
-    kernel: String,
+    /// The kernel there: the newest that Debian has of this series. Of several, with commas between,
+    /// each runs in a machine of its own, all at once.
+    #[arg(
+        long,
+        value_name = "SERIES",
+        value_delimiter = ',',
+        default_value = "6.12",
+        requires = "vm"
+    )]
+    kernel: Vec<String>,
+    /// Deal the scenarios out to the kernels in turn, instead of running each on all.
+    #[arg(long, requires = "vm", conflicts_with = "document")]
+    deal: bool,
     /// Say which scenarios there are, what each is and what must hold, and run none.
     #[arg(long)]
     list: bool,
     /// Congestion controllers of the base; each is a run of the scenario for itself.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "cubic")]
     base: Vec<Base>,
-    /// Where governed flows have their signals from. With `socket` the lab needs no privilege where
-    /// user namespaces are allowed.
+    /// Watch no stock flow by probes: each program that loads them takes a while to. Pictures then
+    /// lack its queue.
+    #[arg(long)]
+    unwatched: bool,
+    /// Where governed flows have their signals from. With any but `ebpf` the lab needs no privilege
+    /// where user namespaces are allowed.
     #[arg(long, value_enum, default_value = "ebpf")]
     source: Signals,
     /// Run each scenario in each round also governed by what the socket knows, and as others deal
@@ -75,7 +90,7 @@ pub(crate) struct Options {
     compare: bool,
     /// Write the comparison into this document, where a comment marks its place; without names, that
     /// of the last run.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["list", "vm"])]
+    #[arg(long, value_name = "FILE", conflicts_with = "list")]
     document: Option<PathBuf>,
     /// Print nothing on standard output but one JSON object, when all is done.
     #[arg(long)]
@@ -86,6 +101,9 @@ pub(crate) struct Options {
     /// Hold figures against wide bounds, for a machine that is busy with other things.
     #[arg(long)]
     wide: bool,
+    /// Take the programs `client` and `server` from this directory instead of building them.
+    #[arg(long, value_name = "DIR", conflicts_with = "vm")]
+    programs: Option<PathBuf>,
     /// Where pictures (NAME.svg) and results (lab.json) go; default: target/lab.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -149,12 +167,11 @@ pub(crate) fn run(workspace: &Path, options: &Options) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if options.vm {
-        let right = kernels::lab::run(workspace, &options.kernel, &options.names, options.check)?;
-        return Ok(if right {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        });
+        ensure!(
+            !options.deal || options.names.len() >= options.kernel.len(),
+            "there are more kernels than scenarios to deal"
+        );
+        return vm::run(workspace, options);
     }
     let directory = options
         .out
@@ -166,7 +183,7 @@ pub(crate) fn run(workspace: &Path, options: &Options) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let plans = plan(options)?;
-    if options.source == Signals::Socket {
+    if options.source != Signals::Ebpf {
         // What is missing is reported below.
         drop(netlab::acquire_privilege());
     }
@@ -183,8 +200,13 @@ pub(crate) fn run(workspace: &Path, options: &Options) -> Result<ExitCode> {
     };
     fs::create_dir_all(&directory)
         .with_context(|| format!("cannot make the directory {}", directory.display()))?;
-    eprintln!("building the examples");
-    let programs = Programs::build(workspace)?;
+    let programs = match &options.programs {
+        Some(directory) => Programs::within(directory)?,
+        None => {
+            eprintln!("building the examples");
+            Programs::build(workspace)?
+        }
+    };
     let scratch = tempfile::tempdir().context("cannot make a directory for traces")?;
     eprintln!(
         "Linux {}, {} processors, load average {:.2}",
@@ -236,10 +258,10 @@ fn plan(options: &Options) -> Result<Vec<Plan>> {
     for name in &options.names {
         let named = Scenario::named(name);
         let asked: Vec<&'static Scenario> = match (name.as_str(), named) {
-            ("all", _) => scenarios::ALL.iter().collect(),
+            ("all", _) => scenarios::all().collect(),
             (_, Some(scenario)) => vec![scenario],
             _ => {
-                let names: Vec<_> = scenarios::ALL.iter().map(|known| known.name).collect();
+                let names: Vec<_> = scenarios::all().map(|known| known.name).collect();
                 bail!(
                     "there is no scenario {name}; there are: all, {}",
                     names.join(", ")
@@ -253,6 +275,7 @@ fn plan(options: &Options) -> Result<Vec<Plan>> {
             let own = Parameters {
                 base,
                 source: options.source,
+                unwatched: options.unwatched,
                 ..scenario.own()
             };
             let name = match base {
@@ -329,7 +352,7 @@ impl Plan {
                     _ => None,
                 };
                 if let Some(source) = source
-                    && outcome.report.source != source.name()
+                    && !source.is(&outcome.report.source)
                 {
                     bail!("the source {} could not be had: {what}", source.name());
                 }
@@ -420,7 +443,7 @@ fn kernel() -> Result<String> {
 
 /// Prints what there is.
 fn list() {
-    for scenario in scenarios::ALL {
+    for scenario in scenarios::all() {
         let own = scenario.own();
         examples::say!("{}: {}", scenario.name, scenario.about);
         examples::say!("    {own}");

@@ -53,6 +53,24 @@ impl OverTime {
         delivered.into_iter().map(rate).collect()
     }
 
+    /// Mbit/s of all flows after a time. From one report of a receiver to another: what the trace
+    /// shows between them is old.
+    pub(super) fn steady_goodput(&self, from: f64) -> f64 {
+        let rates = (0..self.flows()).map(|flow| {
+            let rows = self.of_flow(flow).skip_while(|row| row.t < from);
+            let mut told: Vec<(f64, u64)> = rows.map(|row| (row.t, row.delivered_bytes)).collect();
+            told.dedup_by_key(|(_, delivered)| *delivered);
+            // What the first row shows was reported some time before.
+            match told.as_slice() {
+                [_, (begin, before), .., (end, after)] => {
+                    (after - before) as f64 * 8e-6 / (end - begin)
+                }
+                _ => 0.0,
+            }
+        });
+        rates.sum()
+    }
+
     /// The median round trip between two times, ms; `None` without rows there.
     pub(super) fn round_trip(&self, from: f64, to: f64) -> Option<f64> {
         let rows = self.rows.iter();
@@ -210,6 +228,19 @@ mod tests {
         assert_near(goodputs[0], 10.0);
         assert_near(goodputs[1], 30.0);
         assert_near(trace().goodputs(1.0, 4.0)[1], 0.0);
+    }
+
+    #[test]
+    fn steady_goodput_is_of_all_flows_and_between_reports() {
+        assert_near(trace().steady_goodput(6.0), 40.0);
+        // The receiver reports every 20 ms, and at the end all that still waited.
+        let rows = (0_u32..=100).map(|step| Row {
+            t: f64::from(step) / 100.0,
+            delivered_bytes: u64::from(step / 2) * 25_000,
+            ..Row::default()
+        });
+        assert_near(OverTime::new(rows.collect()).steady_goodput(0.51), 10.0);
+        assert_near(OverTime::default().steady_goodput(0.0), 0.0);
     }
 
     #[test]

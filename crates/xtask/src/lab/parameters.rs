@@ -8,6 +8,7 @@ use examples::args::Base;
 use serde::Serialize;
 
 use super::disturb::Disturbance;
+use super::tree::Tree;
 
 /// Where the bottleneck is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
@@ -25,50 +26,46 @@ pub(super) enum Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Signals {
+    /// The best of the others that works here
+    Auto,
     /// Probes in the kernel
     Ebpf,
     /// What a program may know of its own socket
     Socket,
+    /// Invented: a drop at the local queue every second
+    Mock,
+    /// No signals: the base controller alone
+    None,
 }
 
 impl Signals {
     /// As the examples name it.
     pub(super) fn name(self) -> &'static str {
         match self {
+            Self::Auto => "auto",
             Self::Ebpf => "ebpf",
             Self::Socket => "socket",
+            Self::Mock => "mock",
+            Self::None => "none",
         }
+    }
+
+    /// Whether the examples' report that names `source` is of this choice.
+    pub(super) fn is(self, source: &str) -> bool {
+        self == Self::Auto || self.name() == source
     }
 }
 
-/// What shapes where the token bucket does not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Tree {
-    /// htb with a bfifo of --queue
-    HtbBfifo,
-    /// htb with a pfifo of 100 packets
-    HtbPfifo100,
-    /// htb with a pfifo of 1,000 packets
-    HtbPfifo1000,
-}
-
-impl Tree {
-    /// The queue in the class, as `tc` takes it.
-    pub(super) fn queue(self, limit: u32) -> String {
-        match self {
-            Self::HtbBfifo => format!("bfifo limit {limit}"),
-            Self::HtbPfifo100 => "pfifo limit 100".to_owned(),
-            Self::HtbPfifo1000 => "pfifo limit 1000".to_owned(),
-        }
-    }
-}
+/// What a queue and a bucket hold at the least where rates are scaled down.
+const LEAST_QUEUE_KB: f64 = 30.0;
+const LEAST_BUCKET_KB: f64 = 5.0;
 
 /// Everything that can be set of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(super) struct Parameters {
     pub(super) base: Base,
     pub(super) source: Signals,
+    pub(super) unwatched: bool,
     pub(super) bottleneck: Place,
     pub(super) rate_mbps: f64,
     pub(super) queue_kb: f64,
@@ -77,6 +74,7 @@ pub(super) struct Parameters {
     pub(super) next_hop_mbps: Option<f64>,
     pub(super) next_hop_kb: f64,
     pub(super) delay_ms: f64,
+    pub(super) netem: bool,
     pub(super) jitter_ms: f64,
     pub(super) loss_percent: f64,
     pub(super) seconds: f64,
@@ -109,6 +107,7 @@ impl Default for Parameters {
         Self {
             base: Base::Cubic,
             source: Signals::Ebpf,
+            unwatched: false,
             bottleneck: Place::Local,
             rate_mbps: 50.0,
             queue_kb: 150.0,
@@ -117,6 +116,7 @@ impl Default for Parameters {
             next_hop_mbps: None,
             next_hop_kb: 200.0,
             delay_ms: 20.0,
+            netem: false,
             jitter_ms: 0.0,
             loss_percent: 0.0,
             seconds: 8.0,
@@ -172,6 +172,13 @@ pub(super) struct Overrides {
     /// Round trip of the path when nothing waits, in ms.
     #[arg(long, value_name = "MS", allow_negative_numbers = true)]
     delay: Option<f64>,
+    /// Let the kernel's netem delay packets instead of a relay in user space, where the path does
+    /// nothing else to them.
+    #[arg(long)]
+    netem: bool,
+    /// Multiply the scenario's rates, queues and bursts by this, for a machine that is slow.
+    #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
+    scale: Option<f64>,
     /// Random delay on top, in ms, half of it each way; order is kept.
     #[arg(long, value_name = "MS", allow_negative_numbers = true)]
     jitter: Option<f64>,
@@ -247,9 +254,16 @@ pub(super) struct Overrides {
 impl Overrides {
     /// A scenario's parameters with what was set on the command line.
     pub(super) fn apply(&self, own: Parameters) -> Result<Parameters> {
+        let scale = self.scale.unwrap_or(1.0);
+        ensure!(
+            scale > 0.0 && scale <= 1.0,
+            "--scale {scale}: give more than 0 and at most 1"
+        );
+        let own = own.scaled(scale);
         let with = Parameters {
             base: own.base,
             source: own.source,
+            unwatched: own.unwatched,
             bottleneck: self.bottleneck.unwrap_or(own.bottleneck),
             rate_mbps: self.rate.unwrap_or(own.rate_mbps),
             queue_kb: self.queue.unwrap_or(own.queue_kb),
@@ -258,6 +272,7 @@ impl Overrides {
             next_hop_mbps: self.next_hop.or(own.next_hop_mbps),
             next_hop_kb: self.next_hop_queue.unwrap_or(own.next_hop_kb),
             delay_ms: self.delay.unwrap_or(own.delay_ms),
+            netem: self.netem || own.netem,
             jitter_ms: self.jitter.unwrap_or(own.jitter_ms),
             loss_percent: self.loss.unwrap_or(own.loss_percent),
             seconds: self.seconds.unwrap_or(own.seconds),
@@ -401,6 +416,37 @@ impl Parameters {
             );
         }
         Ok(())
+    }
+
+    /// The same with less of everything that is counted in bits or bytes, so that all takes the same
+    /// time. But a bucket and a queue hold a few full packets.
+    fn scaled(self, factor: f64) -> Self {
+        let scaled = |value: Option<f64>| value.map(|value| value * factor);
+        Self {
+            rate_mbps: self.rate_mbps * factor,
+            queue_kb: (self.queue_kb * factor).max(self.queue_kb.min(LEAST_QUEUE_KB)),
+            bucket_kb: (self.bucket_kb * factor).max(self.bucket_kb.min(LEAST_BUCKET_KB)),
+            next_hop_mbps: scaled(self.next_hop_mbps),
+            next_hop_kb: (self.next_hop_kb * factor).max(LEAST_QUEUE_KB),
+            step_mbps: scaled(self.step_mbps),
+            burst_kb: scaled(self.burst_kb),
+            flood_mbps: self.flood_mbps * factor,
+            ..self
+        }
+    }
+
+    /// Whether all flows send all the time.
+    pub(super) fn is_steady(&self) -> bool {
+        self.burst_kb.is_none() && self.stagger_s == 0.0 && self.step_mbps.is_none()
+    }
+
+    /// Whether netem delays, and there is no relay.
+    pub(super) fn by_netem(&self) -> bool {
+        self.netem
+            && self.bottleneck == Place::Local
+            && self.next_hop_mbps.is_none()
+            && self.jitter_ms == 0.0
+            && self.loss_percent == 0.0
     }
 
     pub(super) fn duration(&self) -> Duration {

@@ -31,9 +31,14 @@ impl Programs {
         }
         let status = cargo.status().context("starting cargo")?;
         ensure!(status.success(), "building the examples: {status}");
+        Self::within(&profile.join("examples"))
+    }
+
+    /// What a directory has.
+    pub(super) fn within(directory: &Path) -> Result<Self> {
         let program = |name: &str| {
-            let program: PathBuf = profile.join("examples").join(name);
-            ensure!(program.exists(), "cargo did not make {}", program.display());
+            let program: PathBuf = directory.join(name);
+            ensure!(program.exists(), "there is no {}", program.display());
             let text = program.into_os_string().into_string();
             text.map_err(|path| anyhow::anyhow!("{} is no text", path.display()))
         };

@@ -126,7 +126,7 @@ impl ScenarioReport {
     }
 
     pub(super) fn missed(&self) -> usize {
-        self.checks.iter().filter(|check| !check.holds).count()
+        self.checks.iter().filter(|check| check.fails()).count()
     }
 
     /// The run of a side that comes nearest to its medians, by the figures that a picture shows.
@@ -243,8 +243,10 @@ impl fmt::Display for ScenarioReport {
 impl fmt::Display for Parameters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "base {:?}", self.base)?;
-        if self.source == Signals::Socket {
-            write!(f, ", governed by what its socket knows")?;
+        match self.source {
+            Signals::Ebpf => {}
+            Signals::Socket => write!(f, ", governed by what its socket knows")?,
+            source => write!(f, ", source {}", source.name())?,
         }
         match self.bottleneck {
             Place::SameHost => write!(f, ", over loopback")?,

@@ -15,7 +15,6 @@ use netlab::{
 };
 use serde::de::DeserializeOwned;
 
-use super::disturb;
 use super::endpoints::Ends;
 use super::figures::Side;
 use super::ground::{Ground, bucket, drop_by_policy, whole};
@@ -23,6 +22,7 @@ use super::interrupt::Interrupt;
 use super::over_time::OverTime;
 use super::parameters::Parameters;
 use super::programs::Programs;
+use super::tree::{self, SIBLING, Tree};
 
 /// How long a program may take to get ready, and to report at its end.
 const GRACE: Duration = Duration::from_secs(20);
@@ -40,6 +40,8 @@ pub(super) struct Outcome {
     pub(super) tcp: Option<TcpReport>,
     /// What passed the bottleneck's queue; `None` without one.
     pub(super) queue: Option<QdiscStats>,
+    /// Packets that the queues of the sender's device marked; `None` where they are no tree.
+    pub(super) marks: Option<u64>,
     /// Datagrams that the receiving socket had no room for.
     pub(super) receiver_drops: u64,
     /// Packets that the relay dropped though it should not: it was a bottleneck itself.
@@ -76,6 +78,7 @@ impl Bench<'_> {
             pause_ms: 20.0,
             flood_mbps: 0.0,
             download_first_s: 0.0,
+            netem: self.parameters.by_netem(),
             detach: None,
             half_open: 0,
             reconnects: 0,
@@ -104,7 +107,7 @@ impl Bench<'_> {
             drop_by_policy(ground.sender(), parameters.policy_percent)?;
         }
         if let (Some(tree), Some(path)) = (parameters.tree, ground.path()) {
-            disturb::shape(path, parameters, tree)?;
+            tree.shape(path, parameters)?;
         }
         let trace = self.scratch.join("trace");
         let ends = Ends::of(parameters, &ground, side, &trace);
@@ -130,8 +133,12 @@ impl Bench<'_> {
         self.wait_for_end(&client, began)?;
         let after = ground.path().map(Path::bottleneck_stats).transpose()?;
 
+        let marks = ground.path().filter(|_| parameters.tree.is_some());
+        let marks = marks.map(tree::marks).transpose()?;
+
         let receiver = ground.receiver().udp_counters(Family::V4)?;
-        let relay = ground.path().map(Path::relay_stats).transpose()?;
+        let relay = ground.path().filter(|path| path.router().is_some());
+        let relay = relay.map(Path::relay_stats).transpose()?;
         let rivals = rivals.map(|rivals| -> Result<f64> {
             self.wait_for_end(&rivals, began)?;
             Ok(report::<SenderReport>(&rivals)?.goodput_mbps)
@@ -157,6 +164,7 @@ impl Bench<'_> {
                 .zip(before)
                 .filter(|(after, before)| after.sent_bytes >= before.sent_bytes)
                 .map(|(after, before)| after.since(&before)),
+            marks,
             receiver_drops: receiver.receive_buffer_errors,
             relay_drops: relay.map_or(0, |relay| {
                 relay.forward.unintended_drops() + relay.backward.unintended_drops()
@@ -170,7 +178,7 @@ impl Bench<'_> {
         let ground = Ground::lay(self.parameters)?;
         let path = ground.path().context("a single host has no path for TCP")?;
         if let Some(tree) = self.parameters.tree {
-            disturb::shape(path, self.parameters, tree)?;
+            tree.shape(path, self.parameters)?;
         }
         let _busy = BusyProcessors::start(self.parameters.busy.into(), 0)?;
         let config = Iperf3Config {
@@ -206,7 +214,11 @@ impl Bench<'_> {
         };
         let rate = whole(self.parameters.flood_mbps * 1e6);
         let time = Duration::from_secs_f64((time - 0.5).max(0.0));
-        Ok(Some(UdpFlood::start(path, rate, time)?))
+        let priority = match self.parameters.tree {
+            Some(Tree::HtbSibling) => SIBLING,
+            _ => 0,
+        };
+        Ok(Some(UdpFlood::start(path, rate, time, priority)?))
     }
 
     fn tcp_config(&self) -> Iperf3Config {

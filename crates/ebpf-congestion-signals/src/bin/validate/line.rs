@@ -18,16 +18,15 @@ impl Interval {
     /// What happened between two samples of one source.
     pub(crate) fn between(earlier: &HostSample, later: &HostSample) -> Self {
         let signals = CongestionSignals::between(earlier, later);
-        let sends = later.udp_send.is_some() || later.tcp_send.is_some();
-        let any = sends || later.drops.is_some() || later.softirq.is_some();
-        let occupancies = |sample: &HostSample| sample.pressure.map_or(0, |seen| seen.samples);
-        let had_occupancies = occupancies(later) > occupancies(earlier);
+        let any = [signals.send_bytes, signals.drops]
+            .iter()
+            .any(Option::is_some);
         Self {
-            events: any.then_some(signals.event_count),
-            send_bytes: sends.then_some(signals.send_bytes),
-            drops: later.drops.map(|_| signals.drops),
-            wmem: had_occupancies.then_some(signals.avg_wmem_pressure),
-            softirq_ns: later.softirq.map(|_| signals.softirq_ns),
+            events: (any || later.softirq.is_some()).then_some(signals.event_count),
+            send_bytes: signals.send_bytes,
+            drops: signals.drops,
+            wmem: signals.avg_wmem_pressure,
+            softirq_ns: signals.softirq_ns,
         }
     }
 

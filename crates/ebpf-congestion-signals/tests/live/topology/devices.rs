@@ -4,18 +4,18 @@ use std::net::UdpSocket;
 use std::thread;
 use std::time::Duration;
 
-use ebpf_congestion_signals::{SignalSource, WatchTarget};
+use ebpf_congestion_signals::{CongestionSignals, HostSample, SignalSource, WatchTarget};
 use live_test::{Skip, TestResult};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
 use super::bed::{
-    Comparison, Drops, ON_WIRE, Pair, Qdisc, address, bind, flood, neighbour, quiet_up, sh, ten,
-    try_sh,
+    Comparison, Drops, ON_WIRE, Pair, Qdisc, address, bind, cable, flood, neighbour, own, quiet_up,
+    sh, try_sh,
 };
 use crate::known::Known;
-use crate::source_with;
 use crate::traffic::{drain, send};
+use crate::{source_with, tool};
 
 const NEEDS: [&str; 4] = [
     "kfree_skb",
@@ -78,57 +78,6 @@ fn a_shaper_on_an_upper_device_holds_the_flow() -> TestResult {
             "{what}: {seen} of {arrived}"
         );
         assert_eq!(Drops::of(&watch), Drops::by_queues(dropped), "{what}");
-    }
-    Ok(())
-}
-
-#[test]
-fn a_tunnels_packet_is_counted_once_and_its_peer_told() -> TestResult {
-    let source = source_with(&NEEDS)?;
-    let pair = Pair::new("")?;
-    for (namespace, local, remote, inner) in [
-        (&pair.a, "10.9.1.1", "10.9.1.2", "10.9.3.1/24"),
-        (&pair.b, "10.9.1.2", "10.9.1.1", "10.9.3.2/24"),
-    ] {
-        let made = try_sh(
-            namespace,
-            &format!(
-                "ip link add vx0 address 02:00:00:00:03:0{} type vxlan id 7 dstport 4789 \
-                 local {local} remote {remote}",
-                &local[7..]
-            ),
-        );
-        made.map_err(|_| Skip::new("this kernel has no such device: vxlan"))?;
-        quiet_up(namespace, "vx0");
-        address(namespace, "vx0", inner);
-    }
-    neighbour(&pair.a, "vx0", "10.9.3.2", "02:00:00:00:03:02");
-    neighbour(&pair.b, "vx0", "10.9.3.1", "02:00:00:00:03:01");
-    sh(
-        &pair.a,
-        "tc qdisc add dev a0 root handle 1: tbf rate 5mbit burst 15000 limit 40000",
-    );
-    for batch in [false, true] {
-        let (sender, sink) = (bind(&pair.a, "10.9.3.1:0"), bind(&pair.b, "10.9.3.2:0"));
-        let to = sink.local_addr()?;
-        let watches = [
-            source.watch(WatchTarget::socket(&sender))?,
-            source.watch(WatchTarget::socket(&sender).peer(to))?,
-        ];
-        for _ in 0..20 {
-            ten(&sender, to, batch)?;
-        }
-        let dropped = 200 - drain(&sink)?;
-        assert!(dropped > 20);
-        for (who, watch) in ["socket", "peer"].into_iter().zip(&watches) {
-            assert_eq!(
-                watch.known_sample().sent_packets,
-                200,
-                "{who}, batch {batch}"
-            );
-            let drops = Drops::of(watch);
-            assert_eq!(drops, Drops::by_queues(dropped), "{who}, batch {batch}");
-        }
     }
     Ok(())
 }
@@ -241,5 +190,105 @@ fn a_sender_that_changes_its_processor_has_the_sum_of_its_queues() -> TestResult
     compared.assert_within(2 * ON_WIRE, "both queues");
     assert!(both(&pair).iter().all(|queue| queue.told().packets > 0));
     drain(&sink)?;
+    Ok(())
+}
+
+#[test]
+fn a_flow_over_both_devices_of_a_bond_has_the_sum() -> TestResult {
+    let source = source_with(&NEEDS)?;
+    let pair = Pair::new("")?;
+    cable([&pair.a, &pair.b], ["a1", "b1"], 2, "");
+    let made = try_sh(
+        &pair.a,
+        "ip link add bd0 type bond mode balance-rr miimon 1",
+    );
+    made.map_err(|_| Skip::new("this kernel has no such device: bond"))?;
+    for device in ["a0", "a1"] {
+        sh(
+            &pair.a,
+            &format!("ip link set dev {device} down && ip link set dev {device} master bd0"),
+        );
+    }
+    quiet_up(&pair.a, "bd0");
+    address(&pair.a, "bd0", "10.9.2.1/24");
+    address(&pair.b, "b0", "10.9.2.2/24");
+    // What comes by the second cable is for the first one's receiver.
+    sh(&pair.b, "ip link set dev b1 address 02:00:00:00:01:02");
+    neighbour(&pair.a, "bd0", "10.9.2.2", "02:00:00:00:01:02");
+    let queues = ["a0", "a1"].map(|device| {
+        sh(
+            &pair.a,
+            &format!("tc qdisc add dev {device} root handle 1: tbf rate 2mbit burst 3k limit 50k"),
+        );
+        Qdisc {
+            namespace: &pair.a,
+            device,
+            handle: "1:",
+        }
+    });
+    let sender = bind(&pair.a, "10.9.2.1:0");
+    let sink = bind(&pair.b, "10.9.2.2:0");
+    let watch = source.watch(WatchTarget::socket(&sender).sharing())?;
+    let to = sink.local_addr()?;
+    let (sent, compared) = flood(&watch, (&sender, to), Duration::from_secs(2), &queues);
+    compared.assert_within(2 * ON_WIRE, "both devices");
+    let arrived = drain(&sink)?;
+    let told = queues.map(|queue| queue.told());
+    let dropped = told.iter().map(|queue| queue.drops).sum::<u64>();
+    assert!(
+        told.iter().all(|queue| queue.packets > 10),
+        "both carried it: {told:?}"
+    );
+    assert_eq!(arrived + dropped, sent);
+    assert_eq!(watch.known_sample().sent_packets, sent, "each once");
+    assert_eq!(Drops::of(&watch), Drops::by_queues(dropped));
+    assert_eq!(own(&watch), 0);
+    Ok(())
+}
+
+/// Whether a thread of its own polls b0.
+fn set_threaded(pair: &Pair, on: bool) -> TestResult {
+    let script = format!(
+        "umount -l /sys; mount -t sysfs sysfs /sys && echo {} > /sys/class/net/b0/threaded",
+        u8::from(on)
+    );
+    // The namespace's devices are shown by a sysfs that is mounted in it.
+    let set = pair
+        .b
+        .command("unshare")
+        .args(["-m", "sh", "-c", &script])
+        .status();
+    if !set.is_ok_and(|status| status.success()) {
+        return Err(Skip::new("there is no threaded NAPI, or no shell to ask for it").into());
+    }
+    Ok(())
+}
+
+#[test]
+fn time_in_softirqs_is_absent_while_a_thread_polls_a_device() -> TestResult {
+    let source = source_with(&["softirq_entry", "softirq_exit", "napi_poll"])?;
+    let pair = Pair::new("")?;
+    // Only so are packets of a cable taken by polling.
+    let settings = [
+        (&pair.a, ["-K", "a0", "tso", "off"]),
+        (&pair.b, ["-K", "b0", "gro", "on"]),
+    ];
+    for (namespace, arguments) in settings {
+        let set = tool(namespace, "ethtool")?.args(arguments).status()?;
+        assert!(set.success(), "ethtool {arguments:?}");
+    }
+    let (sender, sink) = (pair.sender(), pair.sink());
+    for threaded in [true, false] {
+        set_threaded(&pair, threaded)?;
+        let before = source.host();
+        send(&sender, sink.local_addr()?, 200)?;
+        assert_eq!(drain(&sink)?, 200);
+        let after = source.host();
+        let polls = |sample: &HostSample| sample.softirq.map(|softirq| softirq.polls_elsewhere);
+        assert_eq!(polls(&after) > polls(&before), threaded);
+        let signals = CongestionSignals::between(&before, &after);
+        assert_eq!(signals.softirq_ns.is_none(), threaded, "{signals:?}");
+        assert_eq!(signals.softirq_share.is_none(), threaded);
+    }
     Ok(())
 }

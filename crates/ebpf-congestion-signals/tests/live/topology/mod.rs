@@ -9,3 +9,4 @@ mod late_module;
 mod link_local;
 mod random;
 mod shapers;
+mod tunnels;

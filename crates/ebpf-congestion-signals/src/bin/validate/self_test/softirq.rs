@@ -66,6 +66,7 @@ fn since(later: SoftirqSample, earlier: SoftirqSample) -> SoftirqSample {
         runs: later.runs - earlier.runs,
         wait: later.wait.saturating_sub(earlier.wait),
         waits: later.waits - earlier.waits,
+        polls_elsewhere: later.polls_elsewhere - earlier.polls_elsewhere,
     }
 }
 

@@ -1,134 +1,19 @@
 //! A hop of the path: a queue, a rate, a delay.
 
+mod config;
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::codel::CoDel;
-use super::loss::{Loss, LossState};
+use super::loss::LossState;
 use super::packet::{Batch, Owner};
 use super::random::Random;
 use super::time::{SimTime, nanos};
 
-/// How a queue decides what to drop.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Discipline {
-    /// What finds no room.
-    #[default]
-    TailDrop,
-    /// That too, and what has waited too long (RFC 8289).
-    CoDel {
-        /// The sojourn time that is aimed at.
-        target: Duration,
-        /// How long it must be exceeded before something is dropped.
-        interval: Duration,
-    },
-}
-
-impl Discipline {
-    /// CoDel as RFC 8289 recommends for the Internet: 5 ms, 100 ms.
-    pub fn codel() -> Self {
-        Self::CoDel {
-            target: Duration::from_millis(5),
-            interval: Duration::from_millis(100),
-        }
-    }
-}
-
-/// A hop of the path: a queue drained at a rate, then a delay.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct LinkConfig {
-    /// Bits per second, link-layer headers included. `None`: whatever comes leaves at once, and
-    /// there is no queue.
-    pub rate: Option<u64>,
-    /// Rates from later times on.
-    pub rate_changes: Vec<(Duration, u64)>,
-    /// Bytes that may leave at once after idleness, as a token bucket allows. 0: packets leave one
-    /// after the other, as a device sends them; what it is sending has left the queue.
-    pub burst: u64,
-    /// Bytes on the wire that may wait; a batch that finds less room is dropped whole.
-    pub limit: u64,
-    /// Packets that may wait, batches counted as one each.
-    pub packets: usize,
-    /// What is dropped.
-    pub discipline: Discipline,
-    /// Propagation delay.
-    pub delay: Duration,
-    /// Up to as much is added to the delay of each packet, uniformly; packets stay in order.
-    pub jitter: Duration,
-    /// Loss behind the queue.
-    pub loss: Loss,
-}
-
-impl LinkConfig {
-    /// A hop that only delays.
-    pub fn wire(delay: Duration) -> Self {
-        Self {
-            rate: None,
-            rate_changes: Vec::new(),
-            burst: 0,
-            limit: u64::MAX,
-            packets: usize::MAX,
-            discipline: Discipline::TailDrop,
-            delay,
-            jitter: Duration::ZERO,
-            loss: Loss::None,
-        }
-    }
-
-    /// A device of `rate` bits per second behind a queue of `limit` bytes.
-    pub fn device(rate: u64, limit: u64) -> Self {
-        Self {
-            rate: Some(rate),
-            limit,
-            ..Self::wire(Duration::ZERO)
-        }
-    }
-
-    /// A token bucket of `rate` bits per second and `burst` bytes with a queue of `limit` bytes.
-    pub fn token_bucket(rate: u64, burst: u64, limit: u64) -> Self {
-        Self {
-            burst,
-            ..Self::device(rate, limit)
-        }
-    }
-
-    /// With this propagation delay.
-    #[must_use]
-    pub fn delayed(self, delay: Duration) -> Self {
-        Self { delay, ..self }
-    }
-
-    /// With this loss.
-    #[must_use]
-    pub fn losing(self, loss: Loss) -> Self {
-        Self { loss, ..self }
-    }
-
-    /// With this jitter.
-    #[must_use]
-    pub fn jittering(self, jitter: Duration) -> Self {
-        Self { jitter, ..self }
-    }
-}
-
-/// What a link did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LinkStats {
-    /// Datagrams that left the queue.
-    pub sent_packets: u64,
-    /// Their bytes on the wire.
-    pub sent_bytes: u64,
-    /// Datagrams that the queue dropped.
-    pub dropped_packets: u64,
-    /// Datagrams lost behind the queue.
-    pub lost_packets: u64,
-    /// Times the queue ran empty.
-    pub drained: u64,
-    /// The most that ever waited, bytes on the wire.
-    pub backlog_peak: u64,
-}
+pub use config::{Discipline, LinkConfig, LinkStats};
 
 /// What became of a batch at a link.
 #[derive(Debug)]
@@ -407,97 +292,4 @@ fn transmission(bytes: u64, rate: u64) -> Duration {
     }
     let nanos = u128::from(bytes) * 8 * SECOND / u128::from(rate);
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
-}
-
-#[cfg(test)]
-mod tests {
-    use bytes::BytesMut;
-
-    use super::*;
-    use crate::sim::packet::UDP_WIRE_OVERHEAD;
-
-    const MBIT: u64 = 1_000_000;
-
-    /// A batch of datagrams of 1,000 bytes on the wire.
-    fn batch(packets: usize) -> Batch {
-        let payload = 1000 - UDP_WIRE_OVERHEAD as usize;
-        Batch::quic(0, BytesMut::zeroed(payload * packets), payload)
-    }
-
-    fn ms(ms: u64) -> SimTime {
-        SimTime::from(Duration::from_millis(ms))
-    }
-
-    /// Pumps as often as the link asks for; arrival times in microseconds.
-    fn run(link: &mut Link, from: SimTime) -> Vec<u128> {
-        let mut arrivals = Vec::new();
-        let mut next = Some(from);
-        while let Some(now) = next.take() {
-            let mut outcomes = Vec::new();
-            link.pump(now, &mut outcomes);
-            for outcome in outcomes {
-                match outcome {
-                    Outcome::Arrives { at, .. } => arrivals.push(at.since_start().as_micros()),
-                    Outcome::Wake(at) => next = Some(at),
-                    _ => {}
-                }
-            }
-        }
-        arrivals
-    }
-
-    #[test]
-    fn a_device_sends_datagrams_one_after_the_other() {
-        let config = LinkConfig::device(8 * MBIT, 10_000).delayed(Duration::from_millis(10));
-        let mut link = Link::new(&config, 1, 0);
-        link.offer(ms(0), batch(2)).unwrap();
-        link.offer(ms(0), batch(1)).unwrap();
-        assert_eq!(run(&mut link, ms(0)), [11_000, 12_000, 13_000]);
-        assert_eq!(link.stats().drained, 1);
-    }
-
-    #[test]
-    fn a_token_bucket_lets_its_burst_pass_at_once() {
-        let config = LinkConfig::token_bucket(8 * MBIT, 3_000, 100_000);
-        let mut link = Link::new(&config, 1, 0);
-        for _ in 0..3 {
-            link.offer(ms(0), batch(2)).unwrap();
-        }
-        let arrivals = run(&mut link, ms(0));
-        assert_eq!(arrivals, [0, 0, 1_000, 1_000, 3_000, 3_000]);
-    }
-
-    #[test]
-    fn a_batch_without_room_is_dropped_whole() {
-        let mut link = Link::new(&LinkConfig::device(8 * MBIT, 3_500), 1, 0);
-        link.offer(ms(0), batch(2)).unwrap();
-        assert!(link.offer(ms(0), batch(2)).is_err());
-        link.offer(ms(0), batch(1)).unwrap();
-        let stats = link.stats();
-        assert_eq!((stats.dropped_packets, stats.backlog_peak), (2, 3_000));
-    }
-
-    #[test]
-    fn jitter_keeps_the_order() {
-        let config = LinkConfig::wire(Duration::from_millis(5)).jittering(Duration::from_millis(3));
-        let mut link = Link::new(&config, 1, 0);
-        for _ in 0..100 {
-            link.offer(ms(0), batch(1)).unwrap();
-        }
-        let arrivals = run(&mut link, ms(0));
-        assert_eq!(arrivals.len(), 100);
-        assert!(arrivals.is_sorted());
-        assert!(arrivals.iter().all(|at| (5_000..8_000).contains(at)));
-    }
-
-    #[test]
-    fn a_new_rate_holds_from_the_next_batch_on() {
-        let mut link = Link::new(&LinkConfig::device(8 * MBIT, 10_000), 1, 0);
-        link.offer(ms(0), batch(1)).unwrap();
-        link.offer(ms(0), batch(1)).unwrap();
-        let mut outcomes = Vec::new();
-        link.pump(ms(0), &mut outcomes);
-        link.set_rate(ms(0), 4 * MBIT);
-        assert_eq!(run(&mut link, ms(1)), [3_000]);
-    }
 }

@@ -1,0 +1,112 @@
+//! Whether something was left behind.
+
+use std::fmt;
+
+use crate::census::Census;
+use crate::cycle::Outcome;
+
+/// Heap that may grow in a cycle: tables that are resized, and buffers of who happens to run last.
+const HEAP_BYTES: i64 = 65_536;
+
+/// The same for all cycles together.
+const HEAP_BYTES_A_CYCLE: i64 = 4_096;
+
+/// Resident memory that may grow: the allocator keeps what was freed, in pieces.
+const RESIDENT_KB: u64 = 65_536;
+
+/// What was left behind.
+#[derive(Debug, Default)]
+pub(crate) struct Verdict {
+    cycles: usize,
+    connections: u64,
+    /// Of single cycles.
+    left: Vec<String>,
+    /// Of all; `None` before there was enough to compare.
+    pub(crate) growth: Option<Vec<String>>,
+}
+
+/// What has grown since the warm-up, `cycles` cycles ago.
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "an empty list is another answer than none"
+)]
+pub(crate) fn check(base: &Census, now: &Census, cycles: usize) -> Option<Vec<String>> {
+    let mut grown = Vec::new();
+    for (name, before, after, allowed) in [
+        ("descriptors", base.descriptors, now.descriptors, 0),
+        ("threads", base.threads, now.threads, 0),
+        ("BPF objects", base.bpf_objects, now.bpf_objects, 0),
+        (
+            "kB of resident memory",
+            base.resident_kb,
+            now.resident_kb,
+            RESIDENT_KB,
+        ),
+    ] {
+        if after > before + allowed {
+            grown.push(format!(
+                "{name}: {before} after the warm-up, {after} at the end"
+            ));
+        }
+    }
+    let cycles = i64::try_from(cycles).unwrap_or(i64::MAX);
+    let heap = now.heap_bytes - base.heap_bytes;
+    if heap > HEAP_BYTES + cycles.saturating_mul(HEAP_BYTES_A_CYCLE) {
+        grown.push(format!(
+            "heap: {} bytes after the warm-up, {} at the end, {} more a cycle",
+            base.heap_bytes,
+            now.heap_bytes,
+            heap / cycles.max(1)
+        ));
+    }
+    Some(grown)
+}
+
+impl Verdict {
+    /// Counts a cycle.
+    pub(crate) fn add(&mut self, number: usize, outcome: &Outcome) {
+        let [connections, _, _, failed] = outcome.tally.counts();
+        self.cycles += 1;
+        self.connections += connections;
+        let entries = outcome.entries;
+        for (what, count) in [
+            ("connections failed", failed),
+            ("controllers", outcome.report.controllers),
+            ("entries in SOCKETS", entries.sockets),
+            ("entries in PEERS", entries.peers),
+            ("entries in LOCALS", entries.locals),
+            ("sockets counted in WATCHED", entries.watched),
+            ("flow slots cannot be taken", outcome.lost_slots),
+            (
+                "BPF maps and programs in the kernel",
+                outcome.kernel_objects,
+            ),
+        ] {
+            if count > 0 {
+                self.left.push(format!("cycle {number}: {count} {what}"));
+            }
+        }
+    }
+
+    pub(crate) fn is_clean(&self) -> bool {
+        self.left.is_empty() && self.growth.as_ref().is_some_and(Vec::is_empty)
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} cycles, {} connections",
+            self.cycles, self.connections
+        )?;
+        if self.is_clean() {
+            return f.write_str("nothing was left behind");
+        }
+        f.write_str("left behind:")?;
+        for line in self.left.iter().chain(self.growth.iter().flatten()) {
+            write!(f, "\n  {line}")?;
+        }
+        Ok(())
+    }
+}
