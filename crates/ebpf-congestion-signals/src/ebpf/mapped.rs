@@ -458,7 +458,10 @@ pub(super) fn add_drops(table: &mut DropTable, drops: *const Classes, directions
         for class in DropClass::ALL {
             // SAFETY: as above.
             let counters = unsafe { &raw const (*classes)[class as usize] };
-            table.add(*direction, class, drop_counters(counters));
+            // Most reasons are none that packets were dropped for.
+            if load!(counters, skbs) != 0 {
+                table.add(*direction, class, drop_counters(counters));
+            }
         }
     }
 }

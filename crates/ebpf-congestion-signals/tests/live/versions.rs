@@ -4,6 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use ebpf_congestion_signals::{CongestionReader, SignalSource, Watch, WatchTarget};
+use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::traffic::{Slow, send};
 use crate::{TestResult, source_with};
@@ -25,10 +26,11 @@ fn a_flow_that_is_read_again_only_when_it_has_changed_is_as_it_is() -> TestResul
     let to = slow.sink.local_addr()?;
     let watch = source.watch(WatchTarget::socket(&slow.sender).sharing())?;
     let mut reader = CongestionReader::new(watch.clone());
-    for step in 0..200 {
-        // Fills the queue until it drops, and lets it run.
-        if step % 20 < 5 {
-            send(&slow.sender, to, 20)?;
+    // More than the queue holds.
+    setsockopt(&slow.sender, sockopt::SndBufForce, &(4 << 20))?;
+    for step in 0..60 {
+        if step % 20 == 0 {
+            send(&slow.sender, to, 200)?;
         }
         assert!(agrees(&mut reader, &watch), "at step {step}: {reader:?}");
         thread::sleep(Duration::from_millis(2));
