@@ -5,7 +5,7 @@ use std::sync::atomic::{Ordering, fence};
 use ebpf_congestion_signals_common::{FLOW_QUEUES, InQueue};
 
 use super::mapped::{FlowIndex, Load, Slots, load};
-use super::source::Tells;
+use super::tells::Tells;
 use crate::sample::LocalCongestion;
 use crate::version::{Change, Version};
 
