@@ -46,7 +46,7 @@ pub(crate) struct QueueLimit {
     /// something before; twice that, and one more while there is. For sources that do not count how
     /// often the whole queue runs empty.
     dry: AtomicU64,
-    /// Bytes that governed flows added since the last look.
+    /// Bytes that governed flows added since the last sample.
     added: AtomicU64,
     state: Mutex<State>,
 }
