@@ -13,21 +13,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ebpf_congestion_signals::{EbpfSource, Event, SignalSource, WatchTarget};
-use netlab::{Bottleneck, Family, Path, PathConfig, TokenBucket};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::time::{ClockId, clock_gettime};
 use quinn_governor::Governors;
 use quinn_proto::congestion::ControllerFactory;
+use sends::{NARROW, Pair};
+
+mod sends;
 
 /// Times of each.
 const TIMES: usize = 1000;
-
-/// Drops nearly everything.
-const NARROW: TokenBucket = TokenBucket {
-    rate: 1_000_000,
-    burst: 2_000,
-    limit: 4_000,
-};
 
 fn main() -> Result<(), Box<dyn Error>> {
     if let Some(why) = netlab::missing_privilege() {
@@ -74,15 +69,10 @@ async fn events(source: &EbpfSource, times: usize) -> Result<Vec<Duration>, Box<
 }
 
 fn reactions(source: &Arc<EbpfSource>, times: usize) -> Result<Vec<Duration>, Box<dyn Error>> {
-    let config = PathConfig {
-        bottleneck: Bottleneck::Local(NARROW),
-        ..PathConfig::default()
-    };
-    let path = Path::new(&config)?;
-    let ends = path.addresses(Family::V4);
-    let sender = path.sender().run(|| UdpSocket::bind((ends.sender, 0)))??;
-    let governor = Governors::new(Arc::clone(source) as _).socket(&sender)?;
-    let watch = source.watch(WatchTarget::socket(&sender))?;
+    let pair = Pair::through(NARROW)?;
+    let sender = &pair.sender;
+    let governor = Governors::new(Arc::clone(source) as _).socket(sender)?;
+    let watch = source.watch(WatchTarget::socket(sender))?;
     let drops = || watch.congestion().queue_drops.unwrap_or_default();
     let mut found = Vec::new();
     let mut tries = 0;
@@ -96,7 +86,7 @@ fn reactions(source: &Arc<EbpfSource>, times: usize) -> Result<Vec<Duration>, Bo
         let window = controller.window();
         controller.on_sent(Instant::now(), 1200, 0);
         let before = drops();
-        sender.send_to(&[0; 1200], (ends.receiver, 9))?;
+        pair.send(1)?;
         let returned = Instant::now();
         if drops() == before {
             continue;

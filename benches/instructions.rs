@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use connection::{Connection, DATAGRAM, Factory, Kind, bases};
-use ebpf_congestion_signals::{MemorySource, MockSource, SignalSource};
+use ebpf_congestion_signals::{CongestionReader, MemorySource, MockSource, SignalSource};
 use quinn_governor::testing::rtt_estimator;
 use quinn_proto::RttEstimator;
 
@@ -97,7 +97,11 @@ fn reads() {
         black_box(watch.congestion());
     });
     flow.set_queue(30_000, 60_000, 1);
+    let mut reader = CongestionReader::new(watch.clone());
     case("read/mapped", || {
+        black_box(reader.read());
+    });
+    case("read/mapped_anew", || {
         black_box(watch.congestion());
     });
     case("read/flow", || {

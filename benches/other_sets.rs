@@ -1,18 +1,18 @@
-//! What a send costs more with each other process that has probes loaded: 1,200 bytes over loopback
-//! and through a device's queue, with no set, with sets of all probes, and with sets of what
-//! governing needs. Needs root.
+//! What a `sendmsg` of one datagram of 1,200 bytes and of a GSO batch of ten costs, with its receive:
+//! over loopback and through a device's queue; and what more with each process that has probes
+//! loaded, all of them or what governing needs. Needs root.
 //!
 //! No criterion: all cases take turns within each round, and processor time is taken, so that what
 //! else the machine does falls on all alike. Of each case's rounds the least is shown, and the median.
 
 use std::error::Error;
-use std::net::{Ipv4Addr, UdpSocket};
 use std::time::Duration;
 
 use ebpf_congestion_signals::{EbpfOptions, EbpfSource};
 use nix::time::{ClockId, clock_gettime};
+use sends::{Pair, WIDE};
 
-use netlab::{Bottleneck, Family, Path, PathConfig, TokenBucket};
+mod sends;
 
 /// Sends of each case in a round, each received at once.
 const SENDS: u32 = 1_000;
@@ -25,29 +25,23 @@ const SLICES: usize = 20;
 /// Sets at a time.
 const SETS: usize = 3;
 
-/// Lets everything pass, through a queue all the same.
-const WIDE: TokenBucket = TokenBucket {
-    rate: 100_000_000_000,
-    burst: 1 << 20,
-    limit: 1 << 20,
-};
-
-/// Two sockets, the first of which sends to the second.
-struct Pair {
-    name: &'static str,
-    sender: UdpSocket,
-    sink: UdpSocket,
+/// What is sent in one call, and over what.
+struct Case {
+    name: String,
+    pair: Pair,
+    segments: usize,
 }
 
-impl Pair {
-    /// Nanoseconds for a send and its receive.
+impl Case {
+    /// Nanoseconds for a call, and for receiving what it sent.
     fn time(&self) -> Result<f64, Box<dyn Error>> {
-        let to = self.sink.local_addr()?;
         let mut buffer = [0; 1500];
         let start = processor_time()?;
         for _ in 0..SENDS {
-            self.sender.send_to(&[0; 1200], to)?;
-            self.sink.recv(&mut buffer)?;
+            self.pair.send(self.segments)?;
+            for _ in 0..self.segments {
+                self.pair.sink.recv(&mut buffer)?;
+            }
         }
         let spent = processor_time()?.saturating_sub(start);
         Ok(spent.as_nanos() as f64 / f64::from(SENDS))
@@ -59,31 +53,25 @@ fn main() -> Result<(), Box<dyn Error>> {
         eprintln!("nothing is measured: {why}");
         return Ok(());
     }
-    let path = Path::new(&PathConfig {
-        bottleneck: Bottleneck::Local(WIDE),
-        ..PathConfig::default()
-    })?;
-    let ends = path.addresses(Family::V4);
-    let pairs = [
-        Pair {
-            name: "loopback",
-            sender: UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?,
-            sink: UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?,
-        },
-        Pair {
-            name: "a queue",
-            sender: path.sender().run(|| UdpSocket::bind((ends.sender, 0)))??,
-            sink: path
-                .receiver()
-                .run(|| UdpSocket::bind((ends.receiver, 0)))??,
-        },
-    ];
+    let mut pairs = Vec::new();
+    for segments in [1, 10] {
+        for (over, pair) in [
+            ("loopback", Pair::over_loopback()?),
+            ("a queue", Pair::through(WIDE)?),
+        ] {
+            pairs.push(Case {
+                name: format!("{segments} over {over}"),
+                pair,
+                segments,
+            });
+        }
+    }
     let cases = [
         ("all", EbpfOptions::default()),
         ("governing", EbpfOptions::default().governing()),
     ];
     // By pair, then without, with all, with governing.
-    let mut times: [[Vec<f64>; 3]; 2] = Default::default();
+    let mut times: [[Vec<f64>; 3]; 4] = Default::default();
     for round in 0..ROUNDS {
         for (index, pair) in pairs.iter().enumerate() {
             for _ in 0..SLICES {
@@ -107,7 +95,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     eprintln!();
     println!(
-        "| send over | probes | ns a send, least | median | more for each set, least | median |"
+        "| datagrams a call | probes | ns a send, least | median | more for each set, least | median |"
     );
     println!("| --- | --- | ---: | ---: | ---: | ---: |");
     for (pair, times) in pairs.iter().zip(&mut times) {

@@ -5,10 +5,12 @@
 //! No criterion here: the kernel holds the clock.
 
 use std::error::Error;
-use std::net::UdpSocket;
 
 use ebpf_congestion_signals::{EbpfOptions, EbpfSource, ProbeCost, SignalSource, WatchTarget};
-use netlab::{Bottleneck, Family, Path, PathConfig, TokenBucket};
+use netlab::TokenBucket;
+use sends::{NARROW, Pair, WIDE};
+
+mod sends;
 
 /// Datagrams of each case in a round. Enough for a mean that stands within a few nanoseconds.
 const DATAGRAMS: usize = 20_000;
@@ -19,46 +21,23 @@ const ROUNDS: usize = 7;
 /// Fewer runs in a round than this tell nothing of what one costs.
 const FEWEST_RUNS: u64 = 1000;
 
-/// Lets everything pass, through a queue all the same.
-const WIDE: TokenBucket = TokenBucket {
-    rate: 100_000_000_000,
-    burst: 1 << 20,
-    limit: 1 << 20,
-};
-
-/// Drops nearly everything.
-const NARROW: TokenBucket = TokenBucket {
-    rate: 1_000_000,
-    burst: 2_000,
-    limit: 4_000,
-};
-
 fn measure(
     source: &EbpfSource,
     bucket: TokenBucket,
     watched: bool,
 ) -> Result<Vec<ProbeCost>, Box<dyn Error>> {
-    let config = PathConfig {
-        bottleneck: Bottleneck::Local(bucket),
-        ..PathConfig::default()
-    };
-    let path = Path::new(&config)?;
-    let ends = path.addresses(Family::V4);
-    let sink = path
-        .receiver()
-        .run(|| UdpSocket::bind((ends.receiver, 0)))??;
-    let sender = path.sender().run(|| UdpSocket::bind((ends.sender, 0)))??;
+    let pair = Pair::through(bucket)?;
+    let (sender, sink) = (&pair.sender, &pair.sink);
     let watch = watched.then(|| {
-        let sender = source.watch(WatchTarget::socket(&sender).sharing());
-        sender.and_then(|sender| Ok([sender, source.watch(WatchTarget::socket(&sink))?]))
+        let sender = source.watch(WatchTarget::socket(sender).sharing());
+        sender.and_then(|sender| Ok([sender, source.watch(WatchTarget::socket(sink))?]))
     });
     let watch = watch.transpose()?;
     let before = source.costs()?;
-    let to = sink.local_addr()?;
     sink.set_nonblocking(true)?;
     let mut buffer = [0; 1500];
     for _ in 0..DATAGRAMS {
-        sender.send_to(&[0; 1200], to)?;
+        pair.send(1)?;
         // What has arrived, if it has.
         let _ = sink.recv(&mut buffer);
     }

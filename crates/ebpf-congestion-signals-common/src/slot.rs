@@ -221,6 +221,9 @@ pub struct QueueSlot {
     pub shared_entered: u64,
     /// Bytes of those flows that came out, or were dropped after they went in. Counter.
     pub shared_left: u64,
+    /// Raised after each change of what a reader takes from here, or of a flow's share of it:
+    /// while it stands still, so does all of that. Counter.
+    pub changes: u64,
     /// The kernel's tick when the queue's kind was last read. For the probes alone.
     pub identified: u32,
     /// The queue discipline's count of packets that the device would not take. For the probes alone.
@@ -349,19 +352,20 @@ pub struct FlowSlot {
     pub queue: u32,
     /// What the flow has in the queues that it is in.
     pub queues: [InQueue; FLOW_QUEUES],
-    /// 1: the flow entered a queue last that it cannot be counted in, because there are more than
-    /// [`FLOW_QUEUES`] or [`QUEUE_SLOTS`].
-    pub uncounted: u32,
-    /// Always 0.
-    pub reserved: u32,
     /// Bytes by which following packets put the count right. Counter.
     pub corrected: u64,
-    /// Payload bytes handed to a network device's queue. Counter.
+    /// Socket buffers handed to a network device's queue. Counter.
+    pub sent_skbs: u64,
+    /// Payload bytes handed to it. Counter.
     pub sent_bytes: u64,
     /// Packets handed to it, segments counted. Counter.
     pub sent_packets: u64,
-    /// Socket buffers handed to it. Counter.
-    pub sent_skbs: u64,
+    /// 1: the flow entered a queue last that it cannot be counted in, because there are more than
+    /// [`FLOW_QUEUES`] or [`QUEUE_SLOTS`].
+    pub uncounted: u32,
+    /// Raised after each drop, and after each change of `queue`, of `uncounted` or of which queue a
+    /// record of `queues` is for. Counter.
+    pub changes: u32,
     /// What the socket accepted (a whole socket's flow only).
     pub send: SendCounters,
     /// Buffers of the flow's socket.
@@ -396,6 +400,11 @@ const _: () = {
     assert!(size_of::<BufferGauges>() == 32);
     assert!(size_of::<SojournCounters>() == 40);
     assert!(size_of::<InQueue>() == 72);
+    // What tells whether a flow has changed is in one cache line.
+    assert!(
+        core::mem::offset_of!(FlowSlot, sent_packets) / 64
+            == core::mem::offset_of!(FlowSlot, changes) / 64
+    );
     assert!(core::mem::offset_of!(FlowSlot, send_pressure).is_multiple_of(8));
     assert!(core::mem::offset_of!(HostSlot, send_pressure).is_multiple_of(8));
     assert!(core::mem::offset_of!(QueueSlot, kind).is_multiple_of(8));

@@ -9,6 +9,13 @@ pub fn add(counter: *mut u64, more: u64) {
     unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, more) };
 }
 
+/// Adds one to a counter that wraps round.
+#[inline(always)]
+pub fn raise(counter: *mut u32) {
+    // SAFETY: as above.
+    unsafe { atomic_xadd::<u32, u32, { AtomicOrdering::Relaxed }>(counter, 1) };
+}
+
 /// Sets a gauge.
 #[inline(always)]
 pub fn set<T: Copy>(gauge: *mut T, value: T) {

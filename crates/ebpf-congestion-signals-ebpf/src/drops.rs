@@ -5,7 +5,7 @@ use ebpf_congestion_signals_common::{
     ABSENT, Direction, DropClass, DropCounters, EventKind, FlowRef, REASON_OF_QDISC, ReasonKey,
 };
 
-use crate::atomic::{add, set};
+use crate::atomic::{add, raise, set};
 use crate::kernel::{Skb, Sock, fact};
 use crate::maps::{self, REASONS, Transit};
 
@@ -306,7 +306,7 @@ fn leave_queue(transit: *mut Transit, skb: Skb, owner: Owner, reason: u32) {
         return;
     };
     if !owner.is_none() {
-        queue::dropped_inside(owner, place, skb);
+        queue::dropped_inside(owner, place, skb, transit);
     }
     // What is dropped at dequeue makes no room for anything.
     if waits
@@ -346,6 +346,7 @@ fn count_flow(
             &raw mut (*flow).drops[direction as usize & 1][class as usize],
             counters,
         );
+        raise(&raw mut (*flow).changes);
         set(&raw mut (*flow).last_drop_ns, now);
     }
     count_reason(whose, because, counters);

@@ -5,7 +5,7 @@ use ebpf_congestion_signals_common::{
     FLOW_QUEUES, FlowRef, FlowSlot, InQueue, QueueSlot, SOJOURNS_ONE_IN,
 };
 
-use crate::atomic::{add, get, set};
+use crate::atomic::{add, get, raise, set};
 use crate::maps;
 
 /// A queue, and its index among the queues.
@@ -35,17 +35,17 @@ pub fn enter(whose: FlowRef, place: Place, entry: Entry) {
         return;
     };
     let Some((record, number)) = find_or_make(flow, place) else {
-        // SAFETY: a field of a slot.
-        unsafe { set(&raw mut (*flow).uncounted, 1) };
-        return;
+        return uncounted(flow);
     };
     // SAFETY: fields of slots, and a helper without preconditions.
     unsafe {
         if get(&raw const (*flow).queue) != number {
             set(&raw mut (*flow).queue, number);
+            raise(&raw mut (*flow).changes);
         }
         if get(&raw const (*flow).uncounted) != 0 {
             set(&raw mut (*flow).uncounted, 0);
+            raise(&raw mut (*flow).changes);
         }
         share(record, place.slot, entry.shared);
         let before = get(&raw const (*record).entered);
@@ -58,6 +58,16 @@ pub fn enter(whose: FlowRef, place: Place, entry: Entry) {
             add(&raw mut (*place.slot).shared_entered, entry.bytes as u64);
         }
         follow(flow, record, before, &entry);
+    }
+}
+
+/// The flow is in a queue that it cannot be counted in.
+#[inline(always)]
+pub fn uncounted(flow: *mut FlowSlot) {
+    // SAFETY: fields of a slot.
+    unsafe {
+        set(&raw mut (*flow).uncounted, 1);
+        raise(&raw mut (*flow).changes);
     }
 }
 
@@ -255,10 +265,9 @@ fn find_or_make(flow: *mut FlowSlot, place: Place) -> Option<(*mut InQueue, u32)
         let (record, number) = free?;
         let generation = get(&raw const (*place.slot).generation);
         let drained = get(&raw const (*place.slot).drained);
-        if get(&raw const (*record).queue) != place.index + 1
-            || get(&raw const (*record).generation) != generation
-            || get(&raw const (*record).drained) != drained
-        {
+        let is_other = get(&raw const (*record).queue) != place.index + 1
+            || get(&raw const (*record).generation) != generation;
+        if is_other || get(&raw const (*record).drained) != drained {
             let entered = get(&raw const (*record).entered);
             set(&raw mut (*record).left, entered);
             set(&raw mut (*record).order_since, entered);
@@ -267,6 +276,9 @@ fn find_or_make(flow: *mut FlowSlot, place: Place) -> Option<(*mut InQueue, u32)
             set(&raw mut (*record).drained, drained);
             set(&raw mut (*record).generation, generation);
             set(&raw mut (*record).queue, place.index + 1);
+        }
+        if is_other {
+            raise(&raw mut (*flow).changes);
         }
         Some((record, number))
     }

@@ -70,7 +70,7 @@ pub fn enqueued(qdisc: Qdisc, skb: Skb) {
     }
     let now = gauge(qdisc, queue, is_lockless);
     if owner.is_none() {
-        return;
+        return changed(queue);
     }
     identify_now_and_then(qdisc, queue, transit);
     let place = Place { index, slot: queue };
@@ -89,7 +89,16 @@ pub fn enqueued(qdisc: Qdisc, skb: Skb) {
     if unsafe { get((&raw const (*queue).kind).cast::<u64>()) } == NETEM {
         entry.followed = 0;
     }
+    entry.followed = maps::as_number(transit, entry.followed);
     enter(owner, place, entry);
+    changed(queue);
+}
+
+/// What readers take from the queue's slot is another: called after all of the change.
+#[inline(always)]
+fn changed(queue: *mut QueueSlot) {
+    // SAFETY: a field of a slot.
+    unsafe { add(&raw mut (*queue).changes, 1) };
 }
 
 /// What came into the queue may have the address of the packet that the queue gave to its device
@@ -146,24 +155,64 @@ fn split(qdisc: Qdisc, record: *mut InTransit, entry: &mut Entry, grown: u64) {
     }
 }
 
+/// A packet of these flows enters the queue; `entry.followed` is a number to the verifier.
 #[inline(always)]
 fn enter(owner: Owner, place: Place, entry: Entry) {
-    in_queue::enter(
-        owner.socket,
-        place,
-        Entry {
-            shared: owner.socket_shares(),
-            ..entry
-        },
-    );
-    in_queue::enter(
-        owner.peer,
-        place,
-        Entry {
-            shared: owner.peer_shares(),
-            ..entry
-        },
-    );
+    let place_and_bytes = (place.index as u64) << 32 | entry.bytes as u64;
+    let order = (entry.order as u64) << 32;
+    if !owner.socket.is_none() {
+        let order_and_sharing = order | owner.socket_shares() as u64;
+        put_in(
+            packed(owner.socket),
+            place_and_bytes,
+            entry.followed,
+            order_and_sharing,
+        );
+    }
+    if !owner.peer.is_none() {
+        let order_and_sharing = order | owner.peer_shares() as u64;
+        put_in(
+            packed(owner.peer),
+            place_and_bytes,
+            entry.followed,
+            order_and_sharing,
+        );
+    }
+}
+
+/// Puts a packet into what a flow has in the queue. Verified once, as [`take_out`] is.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn put_in(
+    flow: u64,
+    place_and_bytes: u64,
+    followed: u64,
+    order_and_sharing: u64,
+) -> u32 {
+    let (index, bytes) = ((place_and_bytes >> 32) as u32, place_and_bytes as u32);
+    if let Some(slot) = maps::queue(index) {
+        let entry = Entry {
+            bytes,
+            shared: order_and_sharing & 1 != 0,
+            followed,
+            order: (order_and_sharing >> 32) as u32,
+        };
+        in_queue::enter(unpacked(flow), Place { index, slot }, entry);
+    }
+    0
+}
+
+/// Takes a packet that was dropped inside out of what a flow has in the queue. Verified once, as
+/// [`take_out`] is.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn drop_from(flow: u64, place_and_bytes: u64, skb: u64, sharing: u64) -> u32 {
+    let (index, bytes) = ((place_and_bytes >> 32) as u32, place_and_bytes as u32);
+    if let Some(slot) = maps::queue(index) {
+        let place = Place { index, slot };
+        in_queue::drop_inside(unpacked(flow), place, bytes, sharing != 0, skb);
+    }
+    0
 }
 
 /// The flows are in a queue that no slot is left for.
@@ -171,8 +220,7 @@ fn enter(owner: Owner, place: Place, entry: Entry) {
 fn uncounted(owner: Owner) {
     for whose in [owner.socket, owner.peer] {
         if let Some(flow) = maps::flow(whose) {
-            // SAFETY: a field of a slot.
-            unsafe { set(&raw mut (*flow).uncounted, 1) };
+            in_queue::uncounted(flow);
         }
     }
 }
@@ -227,6 +275,7 @@ pub fn dequeued(qdisc: Qdisc, count: u32, skb: Skb) {
     if is_empty {
         drained(queue);
     }
+    changed(queue);
 }
 
 /// Whether what a queue gives to its device was given to it before, which would not take it: the
@@ -269,6 +318,7 @@ pub fn reset(qdisc: Qdisc) {
         set(&raw mut (*queue).packets, 0);
     }
     drained(queue);
+    changed(queue);
 }
 
 /// `qdisc` is gone: its slot is another's.
@@ -287,6 +337,7 @@ pub fn destroyed(qdisc: Qdisc) {
         let generation = get(&raw const (*queue).generation).wrapping_add(1);
         set(&raw mut (*queue).generation, generation);
     }
+    changed(queue);
     let _ = FREE_QUEUES.push(index, 0);
 }
 
@@ -303,10 +354,18 @@ pub fn of_packet(skb: Skb) -> Option<Place> {
 
 /// A watched packet was dropped after a queue discipline had taken it.
 #[inline(always)]
-pub fn dropped_inside(owner: Owner, place: Place, skb: Skb) {
-    let (bytes, address) = (skb.pkt_len(), skb.address());
-    in_queue::drop_inside(owner.socket, place, bytes, owner.socket_shares(), address);
-    in_queue::drop_inside(owner.peer, place, bytes, owner.peer_shares(), address);
+pub fn dropped_inside(owner: Owner, place: Place, skb: Skb, transit: *mut Transit) {
+    let place_and_bytes = (place.index as u64) << 32 | skb.pkt_len() as u64;
+    let address = maps::as_number(transit, skb.address());
+    for (flow, shares) in [
+        (owner.socket, owner.socket_shares()),
+        (owner.peer, owner.peer_shares()),
+    ] {
+        if !flow.is_none() {
+            drop_from(packed(flow), place_and_bytes, address, shares as u64);
+        }
+    }
+    changed(place.slot);
 }
 
 /// A queue discipline dropped another packet to take this one, and says so to the sender
@@ -335,6 +394,7 @@ pub fn taken_for_another(record: *mut InTransit, place: Place) {
         };
         enter((*record).owner, place, entry);
     }
+    changed(place.slot);
 }
 
 /// Gives a queue slot to `qdisc`; `None` when all are taken.

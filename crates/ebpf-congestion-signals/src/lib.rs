@@ -97,6 +97,7 @@ mod source;
 mod symbols;
 #[cfg(feature = "recording")]
 mod targets;
+mod version;
 
 #[cfg(all(feature = "ebpf", target_os = "linux"))]
 pub use btf::BtfError;
@@ -124,8 +125,9 @@ pub use sample::{
 pub use signals::CongestionSignals;
 #[cfg(target_os = "linux")]
 pub use socket::{NetworkError, SocketSource};
-pub use source::{Capability, FlowReader, SignalSource, Watch, WatchTarget};
+pub use source::{Capability, CongestionReader, FlowReader, SignalSource, Watch, WatchTarget};
 pub use symbols::KernelSymbols;
+pub use version::{Change, Version};
 
 /// Share of a buffer's limit at which a [`PressureEvent`] is reported on the way up.
 pub const PRESSURE_HIGH: f64 = 0.75;

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -19,6 +20,7 @@ use crate::sample::{
     KernelTime, LocalCongestion, QueueSample, SendCounters, SourceKind,
 };
 use crate::source::{Capability, FlowReader, SignalSource, Watch, WatchTarget};
+use crate::version::{Change, Version};
 
 /// A source that reports what a test scripts, on a clock of its own: at once through a
 /// [`MockFlow`], or at a time through a script. Nothing moves unless the test moves it.
@@ -91,11 +93,8 @@ impl MockSource {
         sample.congestion.policy_drops = Some(0);
         (sample.sent_packets, sample.sent_bytes) = (Some(0), Some(0));
         sample.drops = Some(DropTable::default());
-        let flow = Arc::new(MockState {
-            id: FlowId::from_u64(state.flows.len() as u64),
-            target,
-            sample: Mutex::new(sample),
-        });
+        let id = FlowId::from_u64(state.flows.len() as u64);
+        let flow = Arc::new(MockState::new(id, target, sample));
         state.flows.push(Arc::clone(&flow));
         MockFlow {
             flow,
@@ -131,9 +130,10 @@ impl MockSource {
         // Stable: steps of one time keep the order in which they were written.
         due.sort_by_key(|step| step.at);
         for step in due {
-            let mut sample = step.flow.sample.lock();
-            (step.change)(&mut sample);
-            sample.updated = Some(kernel_time(step.at));
+            step.flow.change(|sample| {
+                (step.change)(sample);
+                sample.updated = Some(kernel_time(step.at));
+            });
         }
     }
 
@@ -284,14 +284,52 @@ struct MockState {
     /// `None` for a flow without a socket.
     target: Option<MockTarget>,
     sample: Mutex<FlowSample>,
+    /// Raised by drops and by what is no packet's coming and going.
+    of_flow: AtomicU32,
+    /// Raised by each change.
+    changes: AtomicU64,
 }
 
 impl MockState {
-    fn observe_sent(&self, packets: u64, bytes: u64) {
+    fn new(id: FlowId, target: Option<MockTarget>, sample: FlowSample) -> Self {
+        Self {
+            id,
+            target,
+            sample: Mutex::new(sample),
+            of_flow: AtomicU32::new(0),
+            changes: AtomicU64::new(0),
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut FlowSample)) {
         let mut sample = self.sample.lock();
-        *sample.congestion.observed_packets.get_or_insert_default() += packets;
-        *sample.sent_packets.get_or_insert_default() += packets;
-        *sample.sent_bytes.get_or_insert_default() += bytes;
+        let before = sample.congestion;
+        change(&mut sample);
+        let after = &sample.congestion;
+        if before == *after {
+            return;
+        }
+        let rest = |of: &LocalCongestion| {
+            let queue = of.queue.map(|queue| queue.id);
+            (of.live, queue, of.queue_drops, of.policy_drops)
+        };
+        if rest(&before) != rest(after) {
+            self.of_flow.fetch_add(1, Ordering::Release);
+        }
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+
+    fn version(&self) -> Version {
+        let of_flow = self.of_flow.load(Ordering::Acquire);
+        Version::in_queue(of_flow, self.changes.load(Ordering::Acquire), 0, 0)
+    }
+
+    fn observe_sent(&self, packets: u64, bytes: u64) {
+        self.change(|sample| {
+            *sample.congestion.observed_packets.get_or_insert_default() += packets;
+            *sample.sent_packets.get_or_insert_default() += packets;
+            *sample.sent_bytes.get_or_insert_default() += bytes;
+        });
     }
 }
 
@@ -306,6 +344,22 @@ impl FlowReader for MockState {
 
     fn sample(&self) -> FlowSample {
         *self.sample.lock()
+    }
+
+    fn versioned(&self) -> (LocalCongestion, Version) {
+        let version = self.version();
+        (self.congestion(), version)
+    }
+
+    fn change_since(&self, version: &Version) -> Change {
+        let now = self.version();
+        if now == *version {
+            Change::Nothing
+        } else if now.of_flow() == version.of_flow() {
+            Change::Traffic
+        } else {
+            Change::Any
+        }
     }
 }
 
@@ -324,7 +378,7 @@ impl MockFlow {
 
     /// Changes the sample at once.
     pub fn set(&self, change: impl FnOnce(&mut FlowSample)) {
-        change(&mut self.flow.sample.lock());
+        self.flow.change(change);
     }
 
     /// Changes the sample when the source's clock reaches `at`.

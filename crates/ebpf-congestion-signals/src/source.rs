@@ -11,6 +11,7 @@ use crate::observer::SocketObserver;
 use crate::sample::{
     DropsByReason, FlowSample, HostSample, LocalCongestion, SoftirqSample, SourceKind,
 };
+use crate::version::{Change, Version};
 
 /// A source of signals about the host and about single flows.
 ///
@@ -164,6 +165,23 @@ pub trait FlowReader: fmt::Debug + Send + Sync {
 
     /// Everything known now. Must not block, allocate or make a system call.
     fn sample(&self) -> FlowSample;
+
+    /// As [`congestion`](Self::congestion), with its version. A source that keeps none need not
+    /// implement this.
+    fn versioned(&self) -> (LocalCongestion, Version) {
+        (self.congestion(), Version::UNKNOWN)
+    }
+
+    /// What has changed since a version; of one that is newer than this read, everything may have.
+    fn change_since(&self, version: &Version) -> Change {
+        let _ = version;
+        Change::Any
+    }
+
+    /// As [`LocalCongestion::seen_packets`], where nothing else is asked for.
+    fn seen_packets(&self) -> Option<u64> {
+        self.congestion().seen_packets()
+    }
 }
 
 /// A watched flow. Clones read the same flow; it is released with the last of them.
@@ -190,8 +208,56 @@ impl Watch {
         self.reader.congestion()
     }
 
+    /// As [`congestion`](Self::congestion), with its version.
+    #[inline]
+    pub fn versioned(&self) -> (LocalCongestion, Version) {
+        self.reader.versioned()
+    }
+
+    /// What has changed since a version of this flow: two or three loads, where the source keeps
+    /// versions.
+    #[inline]
+    pub fn change_since(&self, version: &Version) -> Change {
+        self.reader.change_since(version)
+    }
+
+    /// As [`LocalCongestion::seen_packets`], where nothing else is asked for.
+    #[inline]
+    pub fn seen_packets(&self) -> Option<u64> {
+        self.reader.seen_packets()
+    }
+
     /// Everything known of the flow now. Wait-free; no system call, no allocation.
     pub fn sample(&self) -> FlowSample {
         self.reader.sample()
+    }
+}
+
+/// A flow's congestion state that is read again only where it has changed.
+#[derive(Clone, Debug)]
+pub struct CongestionReader {
+    watch: Watch,
+    version: Version,
+    congestion: LocalCongestion,
+}
+
+impl CongestionReader {
+    /// Of this flow.
+    pub fn new(watch: Watch) -> Self {
+        let (congestion, version) = watch.versioned();
+        Self {
+            watch,
+            version,
+            congestion,
+        }
+    }
+
+    /// The state now. Wait-free; no system call, no allocation.
+    #[inline]
+    pub fn read(&mut self) -> &LocalCongestion {
+        if self.watch.change_since(&self.version) != Change::Nothing {
+            (self.congestion, self.version) = self.watch.versioned();
+        }
+        &self.congestion
     }
 }

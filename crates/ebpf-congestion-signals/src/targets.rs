@@ -10,6 +10,7 @@ use crate::error::WatchError;
 use crate::flow_id::FlowId;
 use crate::sample::{FlowSample, LocalCongestion};
 use crate::source::{FlowReader, Watch, WatchTarget};
+use crate::version::{Change, Version};
 
 /// A socket, and the single remote address of it where that is what is watched.
 type Key = (u64, Option<SocketAddr>);
@@ -62,6 +63,18 @@ impl FlowReader for Handle {
 
     fn sample(&self) -> FlowSample {
         self.flow.sample()
+    }
+
+    fn versioned(&self) -> (LocalCongestion, Version) {
+        self.flow.versioned()
+    }
+
+    fn change_since(&self, version: &Version) -> Change {
+        self.flow.change_since(version)
+    }
+
+    fn seen_packets(&self) -> Option<u64> {
+        self.flow.seen_packets()
     }
 }
 

@@ -22,16 +22,35 @@ use crate::mechanism::Mechanism;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GovernorConfig {
-    pub(crate) backlog_cap: bool,
-    pub(crate) local_drops: bool,
-    pub(crate) slow_start_exit: bool,
+    pub(crate) law: LawConfig,
     pub(crate) max_backlog: u64,
     pub(crate) initial_backlog_datagrams: u64,
     pub(crate) base_kind: Option<BaseKind>,
     pub(crate) receive_window: Option<VarInt>,
+}
+
+/// What of it each controller has at hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LawConfig {
     pub(crate) tuning: &'static Tuning,
+    pub(crate) backlog_cap: bool,
+    pub(crate) local_drops: bool,
+    pub(crate) slow_start_exit: bool,
     #[cfg(feature = "tuning")]
     pub(crate) without: Option<Mechanism>,
+}
+
+impl Default for LawConfig {
+    fn default() -> Self {
+        Self {
+            tuning: &Tuning::STANDARD,
+            backlog_cap: true,
+            local_drops: true,
+            slow_start_exit: true,
+            #[cfg(feature = "tuning")]
+            without: None,
+        }
+    }
 }
 
 impl GovernorConfig {
@@ -51,21 +70,21 @@ impl GovernorConfig {
     /// Whether to cap what this process keeps in the host's outgoing queue. On by default. Without
     /// it slow start is not left early either, since the cap decides when.
     pub fn backlog_cap(&mut self, on: bool) -> &mut Self {
-        self.backlog_cap = on;
+        self.law.backlog_cap = on;
         self
     }
 
     /// Whether to reduce at once, instead of a round trip later, when the host's outgoing queue
     /// dropped a datagram. On by default.
     pub fn local_drops(&mut self, on: bool) -> &mut Self {
-        self.local_drops = on;
+        self.law.local_drops = on;
         self
     }
 
     /// Whether to end the base controller's slow start when the host's outgoing queue has filled.
     /// On by default.
     pub fn slow_start_exit(&mut self, on: bool) -> &mut Self {
-        self.slow_start_exit = on;
+        self.law.slow_start_exit = on;
         self
     }
 
@@ -95,7 +114,7 @@ impl GovernorConfig {
     #[cfg(feature = "tuning")]
     #[doc(hidden)]
     pub fn tuning(&mut self, tuning: &'static Tuning) -> &mut Self {
-        self.tuning = tuning;
+        self.law.tuning = tuning;
         self
     }
 
@@ -104,10 +123,10 @@ impl GovernorConfig {
     #[doc(hidden)]
     pub fn without(&mut self, mechanism: Mechanism) -> &mut Self {
         match mechanism {
-            Mechanism::Cap => self.backlog_cap = false,
-            Mechanism::LocalDrops => self.local_drops = false,
-            Mechanism::SlowStartEnd => self.slow_start_exit = false,
-            _ => self.without = Some(mechanism),
+            Mechanism::Cap => self.law.backlog_cap = false,
+            Mechanism::LocalDrops => self.law.local_drops = false,
+            Mechanism::SlowStartEnd => self.law.slow_start_exit = false,
+            _ => self.law.without = Some(mechanism),
         }
         self
     }
@@ -131,16 +150,11 @@ impl GovernorConfig {
 impl Default for GovernorConfig {
     fn default() -> Self {
         Self {
-            backlog_cap: true,
-            local_drops: true,
-            slow_start_exit: true,
+            law: LawConfig::default(),
             max_backlog: MAX_LIMIT_BYTES,
             initial_backlog_datagrams: INITIAL_LIMIT_DATAGRAMS,
             base_kind: None,
             receive_window: None,
-            tuning: &Tuning::STANDARD,
-            #[cfg(feature = "tuning")]
-            without: None,
         }
     }
 }

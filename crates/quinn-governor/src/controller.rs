@@ -3,10 +3,9 @@
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use ebpf_congestion_signals::Watch;
+use ebpf_congestion_signals::{Version, Watch};
 use quinn_proto::RttEstimator;
 use quinn_proto::congestion::{Controller, ControllerMetrics};
 
@@ -15,8 +14,9 @@ use crate::base_clock::BaseClock;
 use crate::binding::Binding;
 use crate::decisions::{Decisions, State, Trigger};
 use crate::governor::Governed;
+use crate::kept::{AtomicMarks, KeptWindow};
 use crate::law::constants::WIRE_OVERHEAD;
-use crate::law::{self, Heard, Law, Marks, Occasion, Report, Verdict};
+use crate::law::{self, Heard, Law, Occasion, Report, Verdict};
 use crate::mechanism::Mechanism;
 use crate::queue_limit::Observation;
 use crate::report::{Counters, GovernorReport};
@@ -33,6 +33,7 @@ pub struct GovernedController {
     /// Acknowledgements have begun and not ended.
     in_acks: bool,
     marks: AtomicMarks,
+    kept: KeptWindow,
     decisions: Decisions,
     seat: Seat,
     /// By which the socket names the flow to go by; `None` where that never changes.
@@ -66,6 +67,7 @@ impl GovernedController {
             clock: BaseClock::default(),
             in_acks: false,
             marks: AtomicMarks::default(),
+            kept: KeptWindow::default(),
             decisions,
             seat,
             binding,
@@ -145,18 +147,39 @@ impl GovernedController {
     pub(crate) fn move_to(&mut self, now: Instant, flow: Arc<Governed>) {
         self.seat.move_to(flow);
         self.marks.clear();
+        self.kept = KeptWindow::default();
         self.doubted = None;
         if let Some(signals) = self.seat.signals(self.law.mtu()) {
             self.law.on_new_flow(now, &signals);
         }
     }
 
-    /// Takes a sample and does what it asks for; the packets that the source has observed and the
-    /// queue, if there is a flow to go by.
-    fn look(&mut self, now: Instant, occasion: Occasion) -> Option<(u64, Option<usize>)> {
+    /// Takes a sample where one is due.
+    ///
+    /// While the law is in force, each call has one: even of a queue that has not changed, what is in
+    /// flight has. Else only what has changed is looked at, and now and then what has not.
+    fn look(&mut self, now: Instant, occasion: Occasion) {
         self.follow(now);
-        let sample = self.seat.follow(self.law.waits(now))?;
-        let signals = self.seat.signals_of(&sample, self.law.mtu())?;
+        self.kept.forget();
+        let Some(watch) = self.seat.watch() else {
+            return;
+        };
+        if self.law.is_due(now) || !self.kept.is_current(watch) {
+            self.sample(now, occasion);
+        } else if let Occasion::Acks { app_limited } = occasion {
+            self.law.on_same(app_limited);
+        }
+    }
+
+    /// Takes a sample and does what it asks for.
+    fn sample(&mut self, now: Instant, occasion: Occasion) {
+        let Some((sample, version)) = self.seat.follow(self.law.waits(now)) else {
+            return;
+        };
+        let Some(signals) = self.seat.signals_of(&sample, self.law.mtu()) else {
+            return;
+        };
+        self.kept.on_look(version);
         self.seat.on_sample(&signals);
         let marks = self.marks.load();
         let decision = self
@@ -171,7 +194,9 @@ impl GovernedController {
             self.seat.count(Counters::stale_period);
             self.decisions.note(now, self.state(), Trigger::SignalsLost);
         }
-        let governed = self.seat.flow()?;
+        let Some(governed) = self.seat.flow() else {
+            return;
+        };
         governed.flow.on_observed(signals.observed);
         if decision.local_drop && governed.flow.answer_drops(self.seat.counted_drops()) {
             self.reduce(now);
@@ -202,8 +227,8 @@ impl GovernedController {
                 }
                 _ => self.seat.leave_queue(),
             }
+            self.marks.clear();
         }
-        Some((signals.observed, signals.queue.map(|queue| queue.id)))
     }
 
     /// Reduces base at once, because of what this host's queue did.
@@ -267,29 +292,32 @@ impl GovernedController {
         }
     }
 
-    /// What the law makes of the window now; `None` while base decides alone.
-    fn verdict(&self) -> Option<Verdict> {
-        if self.law.is_free() {
-            return None;
-        }
-        let signals = self.seat.signals(self.law.mtu())?;
-        Some(self.law.window(self.base.window(), &signals))
+    /// What the law makes of the window now, and the version of the sample that it goes by.
+    fn verdict(&self, watch: &Watch) -> Option<(Verdict, Version)> {
+        let (sample, version) = watch.versioned();
+        let signals = self.seat.signals_of(&sample, self.law.mtu())?;
+        Some((self.law.window(self.base.window(), &signals), version))
     }
 
     /// The window while the law is in force.
     #[inline(never)]
     fn capped_window(&self) -> u64 {
-        match self.verdict() {
-            Some(verdict) => {
-                self.marks.note(&verdict);
-                verdict.window
-            }
-            None => self.base.window(),
+        let Some(watch) = self.seat.watch() else {
+            return self.base.window();
+        };
+        if let Some(window) = self.kept.window(watch) {
+            return window;
         }
+        let Some((verdict, version)) = self.verdict(watch) else {
+            return self.base.window();
+        };
+        self.marks.note(&verdict);
+        self.kept.keep(verdict.window, version);
+        verdict.window
     }
 
     fn hides_growth(&self) -> bool {
-        self.law.hides_growth(self.base_state())
+        self.law.may_hide_growth() && self.law.hides_growth(self.base_state())
     }
 }
 
@@ -298,18 +326,18 @@ impl Controller for GovernedController {
         self.seat.join();
         // quinn leaves out the end of acknowledgements that a Retry made void.
         self.in_acks = false;
-        let seen = self.look(now, Occasion::Other);
+        self.look(now, Occasion::Other);
         let time = self.clock.time(now);
         self.base.on_sent(time, bytes, last_packet_number);
-        if let (Some(governed), Some((observed, queue))) = (self.seat.flow(), seen) {
-            let sent = governed.on_sent(bytes, self.law.mtu(), observed);
-            if let Some(queue) = queue {
-                let datagrams = bytes.div_ceil(self.law.mtu());
-                let entering = bytes + datagrams * WIRE_OVERHEAD;
-                self.seat.queue(queue).add(entering);
+        if let Some(governed) = self.seat.flow() {
+            let observed = governed.watch.seen_packets().unwrap_or_default();
+            governed.flow.on_observed(observed);
+            let datagrams = bytes.div_ceil(self.law.mtu());
+            let sent = governed.on_sent(datagrams, observed);
+            if let Some(queue) = self.seat.last_queue() {
+                queue.add(bytes + datagrams * WIRE_OVERHEAD);
             }
-            let base = self.base_state();
-            self.law.on_sent(now, bytes, sent, base);
+            self.law.on_sent(now, bytes, sent, self.base.window());
         }
         if let Some(binding) = &self.binding {
             binding.hand_over();
@@ -338,6 +366,7 @@ impl Controller for GovernedController {
             }
             self.look_for_sight(now, sent);
         }
+        self.kept.forget();
         let limited = app_limited || self.hides_growth();
         let (time, sent) = (self.clock.time(now), self.clock.time(sent));
         self.base.on_ack(time, sent, bytes, limited, rtt);
@@ -352,7 +381,7 @@ impl Controller for GovernedController {
     ) {
         self.begin_acks(now, app_limited);
         let hidden = self.hides_growth();
-        let stops = self.law.stops_clock(self.base_state());
+        let stops = hidden && self.law.stops_clock();
         self.clock.on_acks(now, stops);
         self.base.on_end_acks(
             self.clock.time(now),
@@ -366,7 +395,7 @@ impl Controller for GovernedController {
             self.seat.count(Counters::slow_start_exit);
         }
         self.in_acks = false;
-        self.marks.clear();
+        self.kept.forget();
         self.decisions.note(now, self.state(), Trigger::LocalQueue);
     }
 
@@ -405,6 +434,7 @@ impl Controller for GovernedController {
     }
 
     fn on_mtu_update(&mut self, new_mtu: u16) {
+        self.kept.forget();
         self.law.on_mtu_update(new_mtu);
         self.base.on_mtu_update(new_mtu);
     }
@@ -419,9 +449,14 @@ impl Controller for GovernedController {
     /// Observing leaves no marks.
     fn metrics(&self) -> ControllerMetrics {
         let mut metrics = self.base.metrics();
-        if let Some(verdict) = self.verdict() {
-            metrics.congestion_window = verdict.window;
-            let paced = self.law.pacing_rate(verdict.window);
+        let Some(watch) = self.seat.watch().filter(|_| !self.law.is_free()) else {
+            return metrics;
+        };
+        let kept = self.kept.window(watch);
+        let found = || self.verdict(watch).map(|(verdict, _)| verdict.window);
+        if let Some(window) = kept.or_else(found) {
+            metrics.congestion_window = window;
+            let paced = self.law.pacing_rate(window);
             metrics.pacing_rate = Some(metrics.pacing_rate.map_or(paced, |rate| rate.min(paced)));
         }
         metrics
@@ -434,6 +469,7 @@ impl Controller for GovernedController {
             law: self.law.for_new_path(),
             in_acks: false,
             marks: AtomicMarks::default(),
+            kept: KeptWindow::default(),
             decisions: self.decisions.clone(),
             seat: self.seat.copy(),
             binding: self.binding.as_ref().map(|_| Arc::default()),
@@ -456,33 +492,5 @@ impl fmt::Debug for GovernedController {
         f.debug_struct("GovernedController")
             .field("law", &self.law)
             .finish_non_exhaustive()
-    }
-}
-
-/// [`Marks`] that `window(&self)` can leave: 0 for none, 1 for a cap, and from 2 on the queue's
-/// `drained`, whose limit held something back.
-#[derive(Debug, Default)]
-struct AtomicMarks(AtomicU64);
-
-impl AtomicMarks {
-    fn load(&self) -> Marks {
-        let marks = self.0.load(Ordering::Relaxed);
-        Marks {
-            capped: marks > 0,
-            held_by_limit: marks.checked_sub(2),
-        }
-    }
-
-    fn note(&self, verdict: &Verdict) {
-        let held = verdict
-            .held_by_limit
-            .map(|drained| drained.saturating_add(2));
-        if verdict.capped && self.0.load(Ordering::Relaxed) < 2 {
-            self.0.store(held.unwrap_or(1), Ordering::Relaxed);
-        }
-    }
-
-    fn clear(&self) {
-        self.0.store(0, Ordering::Relaxed);
     }
 }

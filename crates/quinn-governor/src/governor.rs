@@ -191,13 +191,13 @@ impl Governed {
         self.each(Flow::leave);
     }
 
-    /// Counts a batch of datagrams that is about to be sent, before which the source had observed
-    /// so many packets of this flow.
-    pub(crate) fn on_sent(&self, bytes: u64, mtu: u64, observed: u64) -> Sent {
+    /// Counts datagrams that are about to be sent, before which the source had observed so many
+    /// packets of this flow.
+    pub(crate) fn on_sent(&self, datagrams: u64, observed: u64) -> Sent {
         if let Some(whole) = &self.whole {
-            whole.flow.on_sent(bytes, mtu, 0);
+            whole.flow.on_sent(datagrams, 0);
         }
-        self.flow.on_sent(bytes, mtu, observed)
+        self.flow.on_sent(datagrams, observed)
     }
 
     /// Takes note of whether what was acknowledged had been observed.

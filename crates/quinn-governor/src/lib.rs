@@ -58,6 +58,7 @@ mod fallback;
 mod flow;
 mod governor;
 mod governors;
+mod kept;
 mod law;
 mod mechanism;
 mod poller;

@@ -1,6 +1,6 @@
 //! What of the law can be switched off, to measure what it is worth.
 
-use crate::config::GovernorConfig;
+use crate::config::{GovernorConfig, LawConfig};
 
 /// Lists the mechanisms with what is different without them.
 macro_rules! mechanisms {
@@ -72,6 +72,14 @@ mechanisms! {
 }
 
 impl GovernorConfig {
+    /// Whether a mechanism works.
+    #[inline]
+    pub(crate) fn has(&self, mechanism: Mechanism) -> bool {
+        self.law.has(mechanism)
+    }
+}
+
+impl LawConfig {
     /// Whether a mechanism works: all do, but for one that an ablation has switched off.
     #[inline]
     pub(crate) fn has(&self, mechanism: Mechanism) -> bool {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ebpf_congestion_signals::{LocalCongestion, QueueId, QueueSample, QueueState, Watch};
+use ebpf_congestion_signals::{LocalCongestion, QueueId, QueueSample, QueueState, Version, Watch};
 
 use crate::governor::Governed;
 use crate::law::constants::WIRE_OVERHEAD;
@@ -127,6 +127,11 @@ impl Seat {
         &self.shared.state.queues[index]
     }
 
+    /// The queue at the last sample.
+    pub(crate) fn last_queue(&self) -> Option<&QueueLimit> {
+        self.queue.map(|queue| self.queue(queue.index()))
+    }
+
     /// The sample as this controller has to see it; `None` without a flow.
     pub(crate) fn signals(&self, mtu: u64) -> Option<Signals> {
         let sample = self.flow.as_deref()?.watch.congestion();
@@ -203,10 +208,10 @@ impl Seat {
     /// Takes note of new drops, and of the queue's kind when it is another than before. Call before
     /// [`Seat::signals_of`] is shown to the law, with whether the flow `waits` for others that it is not
     /// known to be behind.
-    pub(crate) fn follow(&mut self, waits: bool) -> Option<LocalCongestion> {
+    pub(crate) fn follow(&mut self, waits: bool) -> Option<(LocalCongestion, Version)> {
         self.waits = waits;
         let flow = self.flow.as_ref()?;
-        let sample = flow.watch.congestion();
+        let (sample, version) = flow.watch.versioned();
         let counted = sample.queue_drops.unwrap_or_default();
         if !flow.has_peers() {
             let more = counted.saturating_sub(self.counted_drops);
@@ -221,7 +226,7 @@ impl Seat {
                 self.queue(queue.index()).follow(queue.generation());
             }
         }
-        Some(sample)
+        Some((sample, version))
     }
 
     /// The flow's drops at the last sample, as the source counts them.

@@ -35,8 +35,9 @@ const MARKS: [&str; 2] = [
 const BENCHES: [&str; 2] = ["read_paths", "controller"];
 
 /// What is drawn.
-const DRAWN: [&str; 11] = [
+const DRAWN: [&str; 12] = [
     "read/mapped",
+    "read/mapped_anew",
     "read/mapped_contended",
     "read/flow",
     "read/siocoutq",

@@ -19,7 +19,11 @@ impl Slots {
         for cpu in self.cpus() {
             for kind in kinds {
                 // SAFETY: a field inside the mapping.
-                let more = send_counters(unsafe { &raw const (*cpu).send[kind as usize] });
+                let counters = unsafe { &raw const (*cpu).send[kind as usize] };
+                if load!(counters, calls) == 0 {
+                    continue;
+                }
+                let more = send_counters(counters);
                 sum.bytes = sum.bytes.wrapping_add(more.bytes);
                 sum.calls = sum.calls.wrapping_add(more.calls);
                 sum.estimated = sum.estimated.wrapping_add(more.estimated);
@@ -51,32 +55,14 @@ impl Slots {
 
     /// One sample each CPU.
     pub(super) fn softirq_by_cpu(&self) -> impl Iterator<Item = SoftirqSample> {
-        self.cpus().map(|cpu| {
-            // SAFETY: a field inside the mapping.
-            let rx: *const SoftirqCounters = unsafe { &raw const (*cpu).net_rx };
-            // SAFETY: as above.
-            let tx: *const SoftirqCounters = unsafe { &raw const (*cpu).net_tx };
-            SoftirqSample {
-                net_rx: Duration::from_nanos(load!(rx, ns)),
-                net_tx: Duration::from_nanos(load!(tx, ns)),
-                runs: load!(rx, runs) + load!(tx, runs),
-                wait: Duration::from_nanos(load!(rx, wait_ns) + load!(tx, wait_ns)),
-                waits: load!(rx, waits) + load!(tx, waits),
-                polls_elsewhere: load!(cpu, polls_elsewhere),
-            }
-        })
+        self.cpus().map(|cpu| Softirqs::of(cpu).sample())
     }
 
     pub(super) fn host_softirq(&self) -> SoftirqSample {
-        self.softirq_by_cpu()
-            .fold(SoftirqSample::default(), |sum, cpu| SoftirqSample {
-                net_rx: sum.net_rx + cpu.net_rx,
-                net_tx: sum.net_tx + cpu.net_tx,
-                runs: sum.runs + cpu.runs,
-                wait: sum.wait + cpu.wait,
-                waits: sum.waits + cpu.waits,
-                polls_elsewhere: sum.polls_elsewhere + cpu.polls_elsewhere,
-            })
+        self.cpus()
+            .map(Softirqs::of)
+            .fold(Softirqs::default(), Softirqs::plus)
+            .sample()
     }
 
     /// Send and receive buffers' occupancy at sends and receives.
@@ -138,6 +124,58 @@ impl Slots {
             events,
             events_lost,
             reasons_lost: slots.reasons_lost(),
+        }
+    }
+}
+
+/// Counters of both network softirqs, as numbers: durations are dear to add.
+#[derive(Clone, Copy, Default)]
+struct Softirqs {
+    rx_ns: u64,
+    tx_ns: u64,
+    runs: u64,
+    wait_ns: u64,
+    waits: u64,
+    polls_elsewhere: u64,
+}
+
+impl Softirqs {
+    #[inline]
+    fn of(cpu: *const HostSlot) -> Self {
+        // SAFETY: a field inside the mapping.
+        let rx: *const SoftirqCounters = unsafe { &raw const (*cpu).net_rx };
+        // SAFETY: as above.
+        let tx: *const SoftirqCounters = unsafe { &raw const (*cpu).net_tx };
+        Self {
+            rx_ns: load!(rx, ns),
+            tx_ns: load!(tx, ns),
+            runs: load!(rx, runs).wrapping_add(load!(tx, runs)),
+            wait_ns: load!(rx, wait_ns).wrapping_add(load!(tx, wait_ns)),
+            waits: load!(rx, waits).wrapping_add(load!(tx, waits)),
+            polls_elsewhere: load!(cpu, polls_elsewhere),
+        }
+    }
+
+    #[inline]
+    fn plus(self, more: Self) -> Self {
+        Self {
+            rx_ns: self.rx_ns.wrapping_add(more.rx_ns),
+            tx_ns: self.tx_ns.wrapping_add(more.tx_ns),
+            runs: self.runs.wrapping_add(more.runs),
+            wait_ns: self.wait_ns.wrapping_add(more.wait_ns),
+            waits: self.waits.wrapping_add(more.waits),
+            polls_elsewhere: self.polls_elsewhere.wrapping_add(more.polls_elsewhere),
+        }
+    }
+
+    fn sample(self) -> SoftirqSample {
+        SoftirqSample {
+            net_rx: Duration::from_nanos(self.rx_ns),
+            net_tx: Duration::from_nanos(self.tx_ns),
+            runs: self.runs,
+            wait: Duration::from_nanos(self.wait_ns),
+            waits: self.waits,
+            polls_elsewhere: self.polls_elsewhere,
         }
     }
 }

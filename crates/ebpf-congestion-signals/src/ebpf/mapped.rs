@@ -152,7 +152,7 @@ impl Slots {
     }
 
     #[inline]
-    fn flow(&self, flow: FlowIndex) -> *const FlowSlot {
+    pub(super) fn flow(&self, flow: FlowIndex) -> *const FlowSlot {
         self.slot(flow.0)
     }
 
@@ -180,6 +180,18 @@ impl Slots {
     pub(super) fn send(&self, flow: FlowIndex) -> SendCounters {
         // SAFETY: a field inside the mapping.
         send_counters(unsafe { &raw const (*self.flow(flow)).send })
+    }
+
+    /// Packets that the probes saw leave the flow's socket, wherever they got to.
+    #[inline]
+    pub(super) fn seen_packets(&self, flow: FlowIndex, tells: &Tells) -> Option<u64> {
+        let policy = if tells.drops && tells.reasons {
+            self.egress_drops(flow, DropClass::Policy)
+        } else {
+            0
+        };
+        let packets = tells.packets.then(|| self.sent_packets(flow))?;
+        Some(packets.saturating_add(policy))
     }
 
     /// Packets of the flow that were dropped on their way out for reasons of this class.
@@ -231,12 +243,24 @@ impl Slots {
 
     /// What a congestion controller needs of a flow.
     pub(super) fn congestion(&self, flow: FlowIndex, tells: &Tells, live: bool) -> LocalCongestion {
+        self.congestion_in(flow, tells, live, self.held(flow))
+    }
+
+    /// The same, of a flow that is in this queue.
+    #[inline]
+    pub(super) fn congestion_in(
+        &self,
+        flow: FlowIndex,
+        tells: &Tells,
+        live: bool,
+        held: Option<Held>,
+    ) -> LocalCongestion {
         let drops = |class| tells.drops.then(|| self.egress_drops(flow, class));
         LocalCongestion {
             live,
             taken: None,
             observed_packets: tells.packets.then(|| self.sent_packets(flow)),
-            queue: self.queue(flow),
+            queue: held.map(|held| held.sample()),
             queue_drops: drops(DropClass::QueueFull),
             policy_drops: drops(DropClass::Policy).filter(|_| tells.reasons),
         }
@@ -260,35 +284,14 @@ impl Slots {
         })
     }
 
-    /// The queues that the flow is in. What left is read after what came in, so that a packet on
-    /// its way is not counted twice.
-    pub(super) fn queue(&self, flow: FlowIndex) -> Option<QueueSample> {
-        let held = self.held(flow)?;
-        let queue = held.queue;
-        let shared_entered = load!(queue, shared_entered);
-        let shared = inside(shared_entered, load!(queue, shared_left));
-        let total = load!(queue, backlog);
-        let own = held.own.min(total);
-        let elsewhere = held.everywhere - held.own;
-        let others = if held.shares { elsewhere } else { 0 };
-        Some(QueueSample {
-            id: held.id,
-            own: held.counted.then_some(own + elsewhere),
-            shared: held.counted.then_some(shared.min(total) + others),
-            total: Some(total + elsewhere),
-            drained: Some(load!(queue, drained)),
-            limit: limit_in_bytes(queue),
-        })
-    }
-
     /// The queue that holds most of the flow: the one that it entered last, where others hold no
     /// more.
     #[inline]
-    fn held(&self, flow: FlowIndex) -> Option<Held> {
+    pub(super) fn held(&self, flow: FlowIndex) -> Option<Held> {
         let slot = self.flow(flow);
         let last = load!(slot, queue).checked_sub(1)? as usize;
         let mut everywhere = 0;
-        let mut most: Option<(*const InQueue, u32, u64)> = None;
+        let mut most: Option<(*const InQueue, usize, u32, u64)> = None;
         // SAFETY: an array inside the mapping.
         let queues: *const InQueue = unsafe { &raw const (*slot).queues }.cast();
         for place in 0..FLOW_QUEUES {
@@ -304,23 +307,24 @@ impl Slots {
             };
             everywhere += own;
             let is_more = |most: u64| own > most || (own == most && place == last);
-            if most.is_none_or(|(_, _, most)| is_more(most)) {
-                most = Some((record, number - 1, own));
+            if most.is_none_or(|(_, _, _, most)| is_more(most)) {
+                most = Some((record, place, number - 1, own));
             }
         }
-        let (record, index, own) = most?;
+        let (record, place, index, own) = most?;
         Some(Held {
             id: QueueId::with_generation(index as usize, load!(record, generation))?,
             queue: self.queue_slot(index)?,
             own,
-            everywhere,
+            elsewhere: everywhere - own,
+            is_last: place == last,
             shares: load!(record, shared) != 0,
             counted: load!(slot, uncounted) == 0,
         })
     }
 
     #[inline]
-    fn queue_slot(&self, index: u32) -> Option<*const QueueSlot> {
+    pub(super) fn queue_slot(&self, index: u32) -> Option<*const QueueSlot> {
         (index < QUEUE_SLOTS).then(|| self.slot(self.layout.first_queue() + index))
     }
 
@@ -338,18 +342,48 @@ impl Slots {
     }
 }
 
-/// A queue that a flow is in.
-struct Held {
-    id: QueueId,
-    queue: *const QueueSlot,
+/// The queue that a flow is in, or the one of several that holds most of it.
+#[derive(Clone, Copy)]
+pub(super) struct Held {
+    pub(super) id: QueueId,
+    pub(super) queue: *const QueueSlot,
     /// Bytes of the flow in it.
     own: u64,
-    /// In all queues that the flow is in.
-    everywhere: u64,
+    /// Bytes of the flow in other queues.
+    elsewhere: u64,
+    /// Whether the flow entered it last.
+    is_last: bool,
     /// Whether the flow counts as sharing there.
     shares: bool,
     /// Whether the flow is counted in every queue that it enters.
     counted: bool,
+}
+
+impl Held {
+    /// Whether the flow is in no other queue, nor has entered one since.
+    pub(super) fn is_only(&self) -> bool {
+        self.is_last && self.elsewhere == 0
+    }
+
+    /// What left is read after what came in, so that a packet on its way is not counted twice.
+    #[inline]
+    fn sample(self) -> QueueSample {
+        let queue = self.queue;
+        let shared_entered = load!(queue, shared_entered);
+        let shared = inside(shared_entered, load!(queue, shared_left));
+        let total = load!(queue, backlog);
+        let own = self.own.min(total);
+        let elsewhere = self.elsewhere;
+        let others = if self.shares { elsewhere } else { 0 };
+        QueueSample {
+            id: self.id,
+            own: self.counted.then_some(own + elsewhere),
+            shared: self.counted.then_some(shared.min(total) + others),
+            total: Some(total + elsewhere),
+            drained: Some(load!(queue, drained)),
+            limit: limit_in_bytes(queue),
+        }
+    }
 }
 
 #[cfg(not(miri))]
@@ -424,7 +458,10 @@ pub(super) fn add_drops(table: &mut DropTable, drops: *const Classes, directions
         for class in DropClass::ALL {
             // SAFETY: as above.
             let counters = unsafe { &raw const (*classes)[class as usize] };
-            table.add(*direction, class, drop_counters(counters));
+            // Most reasons are none that packets were dropped for.
+            if load!(counters, skbs) != 0 {
+                table.add(*direction, class, drop_counters(counters));
+            }
         }
     }
 }

@@ -18,13 +18,14 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::flows::flow_id;
-use super::mapped::{FlowIndex, Slots};
+use super::mapped::{FlowIndex, Load, Slots, load};
 use super::tells::Tells;
 use crate::error::{EventsError, WatchError};
 use crate::event::EventStream;
 use crate::flow_id::FlowId;
 use crate::sample::{DropsByReason, FlowSample, HostSample, LocalCongestion, SourceKind};
 use crate::source::{Capability, FlowReader, SignalSource, Watch, WatchTarget};
+use crate::version::{Change, Version};
 
 /// A source over memory of this process, read by the code that reads the probes' memory.
 #[derive(Clone, Debug)]
@@ -144,6 +145,16 @@ fn put_word(field: *mut u32, value: u32) {
     unsafe { AtomicU32::from_ptr(field) }.store(value, Ordering::Relaxed);
 }
 
+fn raise(field: *mut u64) {
+    // SAFETY: as above.
+    unsafe { AtomicU64::from_ptr(field) }.fetch_add(1, Ordering::Release);
+}
+
+fn raise_word(field: *mut u32) {
+    // SAFETY: as above.
+    unsafe { AtomicU32::from_ptr(field) }.fetch_add(1, Ordering::Release);
+}
+
 impl MemoryFlow {
     /// A handle that reads the flow.
     pub fn watch(&self) -> Watch {
@@ -159,6 +170,7 @@ impl MemoryFlow {
     pub fn set_queue_drops(&self, packets: u64) {
         const AT: (usize, usize) = (Direction::Egress as usize, DropClass::QueueFull as usize);
         put(store!(self.slot(), drops[AT.0][AT.1].packets), packets);
+        raise_word(store!(self.slot(), changes));
     }
 
     /// The flow has `own` bytes in the host's first queue, which holds `total` of 150,000 and ran
@@ -182,7 +194,11 @@ impl MemoryFlow {
         put_word(store!(record, shared), 1);
         put(store!(record, drained), drained);
         put(store!(record, entered), own);
-        put_word(store!(slot, queue), 1);
+        if load!(slot, queue) == 0 {
+            put_word(store!(slot, queue), 1);
+            raise_word(store!(slot, changes));
+        }
+        raise(store!(queue, changes));
     }
 
     fn slot(&self) -> *mut FlowSlot {
@@ -210,6 +226,26 @@ impl FlowReader for MemoryReader {
         let memory = &*self.0.memory;
         let live = memory.attached.load(Ordering::Relaxed);
         memory.slots.congestion(self.0.index, &memory.tells, live)
+    }
+
+    fn versioned(&self) -> (LocalCongestion, Version) {
+        let memory = &*self.0.memory;
+        let live = memory.attached.load(Ordering::Relaxed);
+        memory.slots.versioned(self.0.index, &memory.tells, live)
+    }
+
+    #[inline]
+    fn change_since(&self, version: &Version) -> Change {
+        let memory = &*self.0.memory;
+        if !memory.attached.load(Ordering::Relaxed) {
+            return Change::Any;
+        }
+        memory.slots.change_since(self.0.index, version)
+    }
+
+    fn seen_packets(&self) -> Option<u64> {
+        let memory = &*self.0.memory;
+        memory.slots.seen_packets(self.0.index, &memory.tells)
     }
 
     fn sample(&self) -> FlowSample {

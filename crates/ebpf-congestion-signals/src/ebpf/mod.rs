@@ -24,6 +24,7 @@ mod socket;
 mod source;
 mod tells;
 mod token_bucket;
+mod version;
 
 pub use load::ProbeCost;
 #[cfg(feature = "testing")]

@@ -11,6 +11,7 @@ use crate::clock;
 use crate::flow_id::FlowId;
 use crate::sample::{FlowSample, LocalCongestion, SourceKind};
 use crate::source::FlowReader;
+use crate::version::{Change, Version};
 
 /// Reads one flow's slot, and gives it back in the end.
 pub(super) struct Reader {
@@ -43,6 +44,25 @@ impl FlowReader for Reader {
         shared
             .slots
             .congestion(index, &shared.tells, shared.is_attached())
+    }
+
+    fn versioned(&self) -> (LocalCongestion, Version) {
+        let shared = &*self.shared;
+        let live = shared.is_attached();
+        (shared.slots).versioned(self.flow.index, &shared.tells, live)
+    }
+
+    #[inline]
+    fn change_since(&self, version: &Version) -> Change {
+        if !self.shared.is_attached() {
+            return Change::Any;
+        }
+        self.shared.slots.change_since(self.flow.index, version)
+    }
+
+    fn seen_packets(&self) -> Option<u64> {
+        let shared = &*self.shared;
+        shared.slots.seen_packets(self.flow.index, &shared.tells)
     }
 
     fn sample(&self) -> FlowSample {

@@ -51,6 +51,11 @@ impl FlowReader for Reader {
         self.flow.id
     }
 
+    fn seen_packets(&self) -> Option<u64> {
+        let (_, packets, _) = self.flow.sent();
+        Some(packets.saturating_add(self.flow.policy.get().packets))
+    }
+
     fn congestion(&self) -> LocalCongestion {
         let (_, packets, _) = self.flow.sent();
         LocalCongestion {

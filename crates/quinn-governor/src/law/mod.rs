@@ -24,7 +24,7 @@
 use std::time::{Duration, Instant};
 
 use batch::batch_window;
-use constants::INITIAL_RTT;
+use constants::{INITIAL_RTT, PACER_BURST};
 use local_drop::LocalDrops;
 use reductions::Reductions;
 use rounds::Rounds;
@@ -34,7 +34,7 @@ use target::{Sender, Target};
 use trust::Trust;
 
 use crate::base::BaseKind;
-use crate::config::GovernorConfig;
+use crate::config::{GovernorConfig, LawConfig};
 use crate::mechanism::Mechanism;
 
 pub(crate) use exchange::{Answer, Base, Decision, Marks, Observed, Occasion, Sent, Verdict};
@@ -59,7 +59,7 @@ mod trust;
 /// The law's state for one controller.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Law {
-    config: GovernorConfig,
+    config: LawConfig,
     kind: BaseKind,
     mode: Mode,
     mtu: u64,
@@ -115,7 +115,7 @@ enum Mode {
 impl Law {
     pub(crate) fn new(config: GovernorConfig, kind: BaseKind, mtu: u16, start: &Signals) -> Self {
         Self {
-            config,
+            config: config.law,
             kind: config.base_kind.unwrap_or(kind),
             mtu: u64::from(mtu),
             srtt: INITIAL_RTT,
@@ -219,7 +219,20 @@ impl Law {
         }
     }
 
-    /// Looks at the host. Call first at every occasion that has a time.
+    /// Whether a sample is to be taken even if nothing has changed since the last one: in a free
+    /// connection after an eighth of a round trip, or as long as a burst of the pacer takes.
+    #[inline]
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        let after = PACER_BURST.min(self.srtt / 8);
+        !self.is_free() || self.last_look.is_none_or(|last| now >= last + after)
+    }
+
+    /// Acknowledgements begin, and nothing has changed since the last sample.
+    pub(crate) fn on_same(&mut self, app_limited: bool) {
+        self.app_limited = app_limited;
+    }
+
+    /// Takes a sample.
     pub(crate) fn look(
         &mut self,
         now: Instant,
@@ -277,6 +290,7 @@ impl Law {
                 let fits = self.rounds.refill(
                     &queue,
                     self.in_flight,
+                    self.mtu,
                     self.app_limited && self.config.has(Mechanism::PauseRefill),
                     outgrown,
                 );
@@ -352,7 +366,7 @@ impl Law {
     }
 
     /// A batch of `bytes` is about to be sent. Call after [`Law::look`].
-    pub(crate) fn on_sent(&mut self, now: Instant, bytes: u64, sent: Sent, base: Base) {
+    pub(crate) fn on_sent(&mut self, now: Instant, bytes: u64, sent: Sent, base_window: u64) {
         self.trust.on_sent(now, sent);
         if self.in_flight < self.mtu {
             self.ack_clock = false;
@@ -362,7 +376,7 @@ impl Law {
         }
         self.local_drops.on_sent();
         // Above base's window it makes no difference.
-        self.in_flight = self.in_flight.saturating_add(bytes).min(base.window);
+        self.in_flight = self.in_flight.saturating_add(bytes).min(base_window);
         self.still.in_flight = self.still.in_flight.max(self.in_flight);
     }
 
@@ -393,10 +407,15 @@ impl Law {
         !grows_on
     }
 
-    /// Whether time passes for base although it must not grow: where others fill the queue it is
+    /// Whether growth can be hidden, without having asked base.
+    pub(crate) fn may_hide_growth(&self) -> bool {
+        self.capped && self.kind == BaseKind::LossBased
+    }
+
+    /// Whether no time passes for base while its growth is hidden: where others fill the queue it is
     /// held back as by any congestion.
-    pub(crate) fn stops_clock(&self, base: Base) -> bool {
-        self.own_limit && self.hides_growth(base) && self.has(Mechanism::Clock)
+    pub(crate) fn stops_clock(&self) -> bool {
+        self.own_limit && self.has(Mechanism::Clock)
     }
 
     /// A batch of acknowledgements is complete; whether base is to leave slow start.

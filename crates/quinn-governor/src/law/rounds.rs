@@ -81,20 +81,23 @@ impl Rounds {
         &mut self,
         queue: &QueueSignals,
         in_flight: u64,
+        mtu: u64,
         app_limited: bool,
         outgrown: bool,
     ) -> u64 {
+        // Filled when no other datagram fits: a connection sends while in flight + datagram < window.
+        let next = in_flight.saturating_add(mtu);
         let begins = in_flight == 0;
         if begins {
             let before = if app_limited { self.all } else { self.besides };
             self.paused = before.of_both();
-        } else if in_flight >= self.paused || !self.filling {
+        } else if next >= self.paused || !self.filling {
             self.paused = 0;
         }
         let mine = queue.total <= queue.own_flow || self.paused > 0;
         let begins = begins || queue.total == 0;
         let peak = self.peak().max(self.paused);
-        self.filling = mine && !outgrown && (begins || self.filling && in_flight < peak);
+        self.filling = mine && !outgrown && (begins || self.filling && next < peak);
         if self.filling { peak } else { 0 }
     }
 }

@@ -46,6 +46,8 @@ pub(crate) struct QueueLimit {
     /// something before; twice that, and one more while there is. For sources that do not count how
     /// often the whole queue runs empty.
     dry: AtomicU64,
+    /// Bytes that governed flows added since the last sample.
+    added: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -74,7 +76,7 @@ pub(crate) struct Observation {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Bytes of governed flows at the last sample, and what was added since.
+    /// Bytes of governed flows at the last sample.
     shared: u64,
     looked: Option<Instant>,
     /// The queue's `drained` when the limit last grew: one empty queue counts once, however many were
@@ -95,6 +97,7 @@ impl QueueLimit {
             rates: AtomicU64::new(0),
             boost: AtomicU64::new(0),
             dry: AtomicU64::new(0),
+            added: AtomicU64::new(0),
             state: Mutex::default(),
         }
     }
@@ -106,6 +109,7 @@ impl QueueLimit {
             self.limit.store(0, Ordering::Relaxed);
             self.boost.store(0, Ordering::Relaxed);
             self.dry.store(0, Ordering::Relaxed);
+            self.added.store(0, Ordering::Relaxed);
             // Waits for nobody but another controller's note, and once for a queue.
             *self.state.lock() = State::default();
         }
@@ -154,9 +158,7 @@ impl QueueLimit {
     pub(crate) fn add(&self, bytes: u64) {
         // Before the next sample it may have left again.
         self.on_level(bytes);
-        if let Some(mut state) = self.state.try_lock() {
-            state.shared = state.shared.saturating_add(bytes);
-        }
+        self.added.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Integrates by how much less than the others the governed flows had in the queue. They are
@@ -165,7 +167,8 @@ impl QueueLimit {
     fn balance(&self, state: &mut State, seen: &Observation, passed: Duration) {
         let others = seen.total.saturating_sub(seen.shared);
         let goal = match_of(others);
-        let mean = state.shared.midpoint(seen.shared);
+        let added = self.added.swap(0, Ordering::Relaxed);
+        let mean = state.shared.saturating_add(added).midpoint(seen.shared);
         state.shared = seen.shared;
         let (passed, srtt) = (
             passed.min(seen.srtt).as_nanos(),
@@ -187,7 +190,7 @@ impl QueueLimit {
         let Some(mut state) = self.state.try_lock() else {
             return;
         };
-        let tuning = config.tuning;
+        let tuning = config.law.tuning;
         let last = state.looked.replace(now).unwrap_or(now);
         let passed = now.saturating_duration_since(last);
         self.balance(&mut state, seen, passed);

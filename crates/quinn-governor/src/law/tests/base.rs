@@ -71,11 +71,11 @@ fn time_stands_still_for_base_only_where_our_own_limit_decides() {
     scene.engage(4_900);
     scene.marks.capped = true;
     scene.look_at_acks();
-    assert!(scene.law.stops_clock(scene.base));
+    assert!(scene.law.stops_clock());
     scene.queue().room = Some(0);
     scene.look_at_acks();
     assert!(scene.law.hides_growth(scene.base));
-    assert!(!scene.law.stops_clock(scene.base), "the queue is full");
+    assert!(!scene.law.stops_clock(), "the queue is full");
 }
 
 #[test]

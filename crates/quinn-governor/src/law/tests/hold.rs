@@ -143,6 +143,21 @@ fn a_sender_that_paused_starts_again_with_bases_window() {
 }
 
 #[test]
+fn a_pause_is_made_up_for_when_no_other_datagram_fits() {
+    let mut scene = with_nothing_in_flight(true);
+    scene.look();
+    assert_eq!(scene.law.kept_in_flight, 100 * MTU);
+    // More than the limit, and no more than bursts of the pacer.
+    scene.backlog(18_000);
+    scene.law.in_flight = 99 * MTU - 1;
+    scene.look();
+    assert_eq!(scene.law.kept_in_flight, 100 * MTU);
+    scene.law.in_flight += 1;
+    scene.look();
+    assert_eq!(scene.law.kept_in_flight, 0);
+}
+
+#[test]
 fn a_sender_whose_processor_was_away_does_not_burst() {
     let mut scene = with_nothing_in_flight(false);
     scene.look();

@@ -124,7 +124,7 @@ impl Scene {
             packets: self.signals.observed + self.signals.unobserved,
             missing,
         };
-        self.law.on_sent(self.now, bytes, sent, self.base);
+        self.law.on_sent(self.now, bytes, sent, self.base.window);
     }
 
     fn ack(&mut self, datagrams: u64, sent: Instant) {

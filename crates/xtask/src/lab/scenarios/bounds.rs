@@ -59,11 +59,12 @@ pub(super) fn host_queue(p: &Parameters) -> Vec<Check> {
 }
 
 /// Beside TCP where the queue keeps flows apart: each gets its part, and TCP loses no more than
-/// beside stock.
+/// beside stock. CoDel drops what has waited for 5 ms all through 100 ms: beside the batches of a
+/// stock sender TCP's queue falls below that now and then, beside a steady one it does not.
 pub(super) fn apart(_: &Parameters) -> Vec<Check> {
     vec![
         check(Governed(SharePercent), Within(45.0, 60.0)).or(Within(20.0, 80.0)),
-        check(More(QueueDrops), AtMost(0.0)),
+        check(More(QueueDrops), AtMost(0.0)).known_to_miss(AtMost(60.0)),
     ]
 }
 

@@ -1,0 +1,117 @@
+//! Whether what a congestion controller reads of a flow has changed: three loads.
+
+use std::sync::atomic::{Ordering, fence};
+
+use ebpf_congestion_signals_common::{FLOW_QUEUES, InQueue};
+
+use super::mapped::{FlowIndex, Load, Slots, load};
+use super::tells::Tells;
+use crate::sample::LocalCongestion;
+use crate::version::{Change, Version};
+
+/// Whether stores that come before an atomic add of a probe are seen before it. On other processors
+/// than these nothing is taken to be unchanged: probes have no barrier that all kernels know.
+const IS_ORDERED: bool = cfg!(target_arch = "x86_64");
+
+impl Slots {
+    /// What a congestion controller needs of a flow, and the version of that.
+    ///
+    /// The probes raise the counters after they have written, and here they are read before: a
+    /// version that still holds is of what is written.
+    pub(super) fn versioned(
+        &self,
+        flow: FlowIndex,
+        tells: &Tells,
+        live: bool,
+    ) -> (LocalCongestion, Version) {
+        let slot = self.flow(flow);
+        let (of_flow, sent) = (load!(slot, changes), load!(slot, sent_packets));
+        fence(Ordering::Acquire);
+        // The queue's own counter comes before what is read of the queue.
+        let entered = self.entered(flow);
+        let of_queue = entered.map_or(0, |queue| self.queue_changes(queue));
+        fence(Ordering::Acquire);
+        let held = self.held(flow);
+        let version = match (entered, &held) {
+            (Some(queue), Some(held)) if held.is_only() && held.id.index() == queue as usize => {
+                Version::in_queue(of_flow, sent, of_queue, queue)
+            }
+            (None, None) => Version::without_queue(of_flow, sent),
+            _ => Version::UNKNOWN,
+        };
+        (self.congestion_in(flow, tells, live, held), version)
+    }
+
+    /// What has changed since.
+    #[inline]
+    pub(super) fn change_since(&self, flow: FlowIndex, version: &Version) -> Change {
+        let slot = self.flow(flow);
+        if !IS_ORDERED || version.is_unknown() || load!(slot, changes) != version.of_flow() {
+            return Change::Any;
+        }
+        let of_queue = version.queue().map_or(0, |queue| self.queue_changes(queue));
+        if load!(slot, sent_packets) == version.sent() && of_queue == version.of_queue() {
+            Change::Nothing
+        } else {
+            Change::Traffic
+        }
+    }
+
+    /// Index of the queue that the flow entered last.
+    #[inline]
+    fn entered(&self, flow: FlowIndex) -> Option<u32> {
+        let slot = self.flow(flow);
+        let last = load!(slot, queue).checked_sub(1)? as usize;
+        // SAFETY: an array inside the mapping.
+        let queues: *const InQueue = unsafe { &raw const (*slot).queues }.cast();
+        // SAFETY: an element of the array.
+        let record = (last < FLOW_QUEUES).then(|| unsafe { queues.add(last) })?;
+        load!(record, queue).checked_sub(1)
+    }
+
+    #[inline]
+    fn queue_changes(&self, queue: u32) -> u64 {
+        self.queue_slot(queue)
+            .map_or(0, |queue| load!(queue, changes))
+    }
+}
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use super::*;
+    use crate::{CongestionReader, MemorySource};
+
+    #[test]
+    fn a_version_says_what_has_changed_since() {
+        let source = MemorySource::new(1, 2).unwrap();
+        let [flow, other] = [(); 2].map(|()| source.add_flow().unwrap());
+        let watch = flow.watch();
+        let change = |by: &dyn Fn()| {
+            let (_, version) = watch.versioned();
+            by();
+            watch.change_since(&version)
+        };
+        let expected = |change| if IS_ORDERED { change } else { Change::Any };
+        assert_eq!(change(&|| ()), expected(Change::Nothing), "in no queue");
+        assert_eq!(change(&|| flow.set_observed(1)), expected(Change::Traffic));
+        flow.set_queue(1_000, 2_000, 1);
+        assert_eq!(change(&|| ()), expected(Change::Nothing));
+        let more = || other.set_queue(3_000, 5_000, 1);
+        assert_eq!(change(&more), expected(Change::Traffic), "another's");
+        assert_eq!(change(&|| flow.set_queue_drops(1)), Change::Any);
+    }
+
+    #[test]
+    fn a_reader_has_what_there_is() {
+        let source = MemorySource::new(1, 1).unwrap();
+        let flow = source.add_flow().unwrap();
+        let mut reader = CongestionReader::new(flow.watch());
+        for step in 1..100 {
+            flow.set_observed(step);
+            flow.set_queue(step * 10, step * 20, step / 10);
+            flow.set_queue_drops(step / 5);
+            assert_eq!(*reader.read(), flow.watch().congestion());
+            assert_eq!(*reader.read(), flow.watch().congestion());
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What a controller keeps between calls of `window(&self)`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ebpf_congestion_signals::{Change, Version, Watch};
+
+use crate::law::{Marks, Verdict};
+
+/// The window, while nothing has changed that it depends on.
+///
+/// quinn asks for the window twice before each datagram; while it builds a batch, packets come and
+/// go in the queue now and then. Its calls are one after the other: were they not, a window could be
+/// kept that belongs to the sample before.
+#[derive(Debug, Default)]
+pub(crate) struct KeptWindow {
+    /// 0: there is none.
+    window: AtomicU64,
+    /// The version of the last sample taken.
+    version: [AtomicU64; 3],
+}
+
+impl KeptWindow {
+    fn version(&self) -> Version {
+        let words = self.version.each_ref();
+        Version::from_words(words.map(|word| word.load(Ordering::Relaxed)))
+    }
+
+    fn set_version(&self, version: Version) {
+        for (kept, word) in self.version.iter().zip(version.to_words()) {
+            kept.store(word, Ordering::Relaxed);
+        }
+    }
+
+    /// The window, if it still is the window.
+    #[inline]
+    pub(crate) fn window(&self, watch: &Watch) -> Option<u64> {
+        let window = self.window.load(Ordering::Relaxed);
+        if window != 0 && self.is_current(watch) {
+            Some(window)
+        } else {
+            None
+        }
+    }
+
+    /// A window, and the version of the sample that it was found with.
+    pub(crate) fn keep(&self, window: u64, version: Version) {
+        self.set_version(version);
+        self.window.store(window, Ordering::Relaxed);
+    }
+
+    /// The window has to be found anew.
+    #[inline]
+    pub(crate) fn forget(&mut self) {
+        *self.window.get_mut() = 0;
+    }
+
+    /// The law has seen the sample of this version.
+    pub(crate) fn on_look(&mut self, version: Version) {
+        self.forget();
+        self.set_version(version);
+    }
+
+    /// Whether nothing has changed since the last sample.
+    #[inline]
+    pub(crate) fn is_current(&self, watch: &Watch) -> bool {
+        watch.change_since(&self.version()) == Change::Nothing
+    }
+}
+
+/// [`Marks`] that `window(&self)` can leave: 0 for none, 1 for a cap, and from 2 on the queue's
+/// `drained`, whose limit held something back.
+#[derive(Debug, Default)]
+pub(crate) struct AtomicMarks(AtomicU64);
+
+impl AtomicMarks {
+    pub(crate) fn load(&self) -> Marks {
+        let marks = self.0.load(Ordering::Relaxed);
+        Marks {
+            capped: marks > 0,
+            held_by_limit: marks.checked_sub(2),
+        }
+    }
+
+    pub(crate) fn note(&self, verdict: &Verdict) {
+        let held = verdict
+            .held_by_limit
+            .map(|drained| drained.saturating_add(2));
+        if verdict.capped && self.0.load(Ordering::Relaxed) < 2 {
+            self.0.store(held.unwrap_or(1), Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn clear(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+}
