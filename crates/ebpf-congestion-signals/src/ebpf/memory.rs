@@ -169,6 +169,7 @@ impl MemoryFlow {
     /// So many packets of the flow were dropped by a full queue so far.
     pub fn set_queue_drops(&self, packets: u64) {
         const AT: (usize, usize) = (Direction::Egress as usize, DropClass::QueueFull as usize);
+        put(store!(self.slot(), drops[AT.0][AT.1].skbs), packets);
         put(store!(self.slot(), drops[AT.0][AT.1].packets), packets);
         raise_word(store!(self.slot(), changes));
     }
