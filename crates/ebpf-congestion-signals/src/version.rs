@@ -13,10 +13,18 @@ pub struct Version {
 }
 
 /// There is no queue.
+#[cfg_attr(
+    not(all(feature = "ebpf", target_os = "linux")),
+    allow(dead_code, reason = "only probes tell where a flow's packets are")
+)]
 const NO_QUEUE: u32 = u32::MAX - 1;
 /// What was read cannot be compared.
 const UNKNOWN: u32 = u32::MAX;
 
+#[cfg_attr(
+    not(all(feature = "ebpf", target_os = "linux")),
+    allow(dead_code, reason = "only probes tell where a flow's packets are")
+)]
 impl Version {
     /// Of what is always to be read again: there is nothing to compare.
     pub const UNKNOWN: Self = Self {
