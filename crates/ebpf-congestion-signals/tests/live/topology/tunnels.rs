@@ -26,6 +26,8 @@ fn ends(pair: &Pair) -> [(&Namespace, u8, u8); 2] {
 
 /// A tunnel of a kind whose `options` name both ends of the path (LOCAL, REMOTE).
 fn tunnel(kind: &'static str, options: &str) -> Result<Pair, Box<dyn std::error::Error>> {
+    // Before anything that needs privilege.
+    source_with(&NEEDS)?;
     let pair = Pair::new("")?;
     for (namespace, here, there) in ends(&pair) {
         let options = options
