@@ -1,10 +1,10 @@
 //! Waits until a socket is writable.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,27 +13,23 @@ use quinn::{AsyncTimer, Runtime, UdpPoller};
 
 use crate::binding::Binding;
 
-/// How many times in a row a socket may be reported writable without being so before the report is
-/// distrusted.
-/// By chance, and where connections share a socket, it happens once.
+/// How many times in a row a socket may be reported writable to a connection without being so before
+/// the report is distrusted. By chance, and where connections share a socket, it happens once.
 const CONTRADICTIONS: u32 = 4;
 
 /// Then it is tried again after this time.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Counts the sends that the kernel had no room for, by which a [`Poller`] knows whether a socket
-/// that was called writable was.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct FullBuffers(Arc<AtomicU64>);
+thread_local! {
+    /// The last send of this thread found the socket's buffer full. quinn then polls the same
+    /// connection's poller at once, with no other connection in between: so each learns of its own
+    /// sends alone, however many share the socket.
+    static IS_FULL: Cell<bool> = const { Cell::new(false) };
+}
 
-impl FullBuffers {
-    pub(crate) fn count(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn so_far(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
+/// The kernel had no room for what this thread sent.
+pub(crate) fn on_full_buffer() {
+    IS_FULL.set(true);
 }
 
 /// Waits with the runtime's own poller, and takes back the binding of datagrams that wait with it.
@@ -45,31 +41,23 @@ impl FullBuffers {
 pub(crate) struct Poller {
     inner: Pin<Box<dyn UdpPoller>>,
     runtime: Arc<dyn Runtime>,
-    full: FullBuffers,
-    /// What `full` was when the socket was last called writable.
-    seen: u64,
     contradictions: u32,
     /// A lock that is never taken: it makes the poller one that threads may share.
     pause: Mutex<Option<Pin<Box<dyn AsyncTimer>>>>,
 }
 
 impl Poller {
-    pub(crate) fn new(
-        inner: Pin<Box<dyn UdpPoller>>,
-        runtime: Arc<dyn Runtime>,
-        full: FullBuffers,
-    ) -> Self {
+    pub(crate) fn new(inner: Pin<Box<dyn UdpPoller>>, runtime: Arc<dyn Runtime>) -> Self {
         Self {
             inner,
             runtime,
-            seen: full.so_far(),
-            full,
             contradictions: 0,
             pause: Mutex::new(None),
         }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let was_full = IS_FULL.take();
         let pending = self.pause.get_mut();
         let paused = pending.is_some();
         if let Some(pause) = pending {
@@ -77,8 +65,7 @@ impl Poller {
             *pending = None;
         }
         let writable = self.inner.as_mut().poll_writable(cx);
-        let full = self.full.so_far();
-        if writable.is_pending() || (full == self.seen && !paused) {
+        if writable.is_pending() || (!was_full && !paused) {
             self.contradictions = 0;
             return writable;
         }
@@ -86,7 +73,6 @@ impl Poller {
             // Trusted once; if that is wrong too, the next pause comes at once.
             return writable;
         }
-        self.seen = full;
         self.contradictions += 1;
         if self.contradictions < CONTRADICTIONS {
             return writable;
@@ -137,43 +123,43 @@ mod tests {
         }
     }
 
-    fn poller(full: &FullBuffers) -> Pin<Box<Poller>> {
-        let poller = Poller::new(Box::pin(Always), Arc::new(TokioRuntime), full.clone());
-        Box::pin(poller)
+    fn poller() -> Pin<Box<Poller>> {
+        Box::pin(Poller::new(Box::pin(Always), Arc::new(TokioRuntime)))
     }
 
     #[tokio::test]
     async fn a_socket_that_is_called_writable_and_is_full_is_not_tried_all_the_time() {
-        let full = FullBuffers::default();
-        let mut poller = poller(&full);
+        let mut poller = poller();
         let end = TokioRuntime.now() + Duration::from_millis(100);
         let mut attempts = 0;
         while TokioRuntime.now() < end {
             poll_fn(|cx| poller.as_mut().poll_writable(cx))
                 .await
                 .unwrap();
-            full.count();
+            on_full_buffer();
             attempts += 1;
         }
         assert!(attempts <= 104, "{attempts}");
     }
 
     #[tokio::test]
-    async fn a_socket_that_takes_what_it_is_given_is_never_left_alone() {
-        let full = FullBuffers::default();
-        let mut poller = poller(&full);
+    async fn a_connection_whose_sends_are_taken_never_waits_for_others_whose_are_not() {
+        let (mut ours, mut others) = (poller(), poller());
         let mut polled = 0;
-        for attempt in 0..1000 {
+        for _ in 0..1000 {
+            poll_fn(|cx| {
+                let _ = others.as_mut().poll_writable(cx);
+                on_full_buffer();
+                let _ = others.as_mut().poll_writable(cx);
+                Poll::Ready(())
+            })
+            .await;
             poll_fn(|cx| {
                 polled += 1;
-                poller.as_mut().poll_writable(cx)
+                ours.as_mut().poll_writable(cx)
             })
             .await
             .unwrap();
-            // Another connection finds the buffer full now and then.
-            if attempt % 2 == 0 {
-                full.count();
-            }
         }
         assert_eq!(polled, 1000);
     }

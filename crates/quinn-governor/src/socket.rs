@@ -14,7 +14,7 @@ use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
 use quinn::{AsyncUdpSocket, Runtime, UdpPoller};
 
 use crate::binding::Binding;
-use crate::poller::{FullBuffers, Poller};
+use crate::poller::{Poller, on_full_buffer};
 use crate::shared::Shared;
 use crate::sockets::SocketFlows;
 
@@ -36,7 +36,6 @@ pub struct GovernedSocket {
     /// Of a source that learns from what the socket sends and receives.
     observer: Option<Arc<dyn SocketObserver>>,
     logged: Mutex<Option<Instant>>,
-    full: FullBuffers,
 }
 
 /// Failed sends are logged at most once in this time, as quinn-udp does.
@@ -64,7 +63,6 @@ impl GovernedSocket {
             flows,
             observer,
             logged: Mutex::new(None),
-            full: FullBuffers::default(),
         })
     }
 
@@ -151,7 +149,7 @@ impl AsyncUdpSocket for GovernedSocket {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
         let inner = Arc::clone(&self.inner).create_io_poller();
         let runtime = Arc::clone(&self.runtime);
-        Box::pin(Poller::new(inner, runtime, self.full.clone()))
+        Box::pin(Poller::new(inner, runtime))
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
@@ -162,7 +160,7 @@ impl AsyncUdpSocket for GovernedSocket {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.inner
                     .try_send(transmit)
-                    .inspect_err(|_| self.full.count())?;
+                    .inspect_err(|_| on_full_buffer())?;
                 if let Some(observer) = &self.observer {
                     let _ = observer.on_send(report(transmit), SendOutcome::Sent);
                 }
