@@ -1,12 +1,13 @@
 //! The source without privilege, under real endpoints.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ebpf_congestion_signals::{NetworkError, SocketSource};
 use quinn_governor::{GovernedController, Governors};
 use tokio::time::timeout;
 
-use crate::{LIMIT, LOOPBACK, Server, client, echo, eventually};
+use crate::{LIMIT, LOOPBACK, Server, client, echo, eventually, quic_configs};
 
 #[tokio::test]
 async fn a_connection_is_observed_by_what_its_socket_reports() {
@@ -31,7 +32,13 @@ async fn a_connection_is_observed_by_what_its_socket_reports() {
 async fn a_peer_that_vanishes_costs_the_others_nothing() {
     let source = Arc::new(SocketSource::new());
     let governors = Governors::new(Arc::clone(&source) as _);
-    let server = Server::start(&governors, LOOPBACK);
+    let (client_config, mut server_config) = quic_configs();
+    // All may have come back before the peer vanishes: the server has to go on sending.
+    let mut transport = quinn::TransportConfig::default();
+    transport.keep_alive_interval(Some(Duration::from_millis(50)));
+    server_config.transport_config(Arc::new(transport));
+    let configs = (client_config, server_config);
+    let server = Server::with_configs(&governors, LOOPBACK, configs, false);
     let stays = client(&governors);
     let connection = server.connect(&governors, &stays).await;
     echo(&connection).await;
