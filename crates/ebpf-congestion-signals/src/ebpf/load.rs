@@ -31,7 +31,7 @@ use crate::source::Capability;
 /// The probes, as `cargo xtask bpf` builds them.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../probes.bpf.o");
 
-/// A record of the ABI, as the loader wants it.
+/// A record of the ABI, as the loader needs it.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub(super) struct Plain<T>(pub(super) T);
@@ -170,7 +170,7 @@ pub(super) fn load(options: &EbpfOptions) -> Result<Loaded, LoadError> {
     })
 }
 
-/// Gives the probes what they look up from the start.
+/// Fills the maps that the probes look up from the start.
 fn fill(ebpf: &mut Ebpf, reasons: &Reasons) -> Result<(), LoadError> {
     // Borrowed, not taken: a map that is closed before the programs are loaded is gone.
     let mut core: Array<&mut MapData, u32> = borrowed(ebpf, "CORE_CLASSES")?;
