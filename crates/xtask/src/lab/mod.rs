@@ -1,9 +1,8 @@
-//! The live lab: scenarios on real queues, stock flows and governed ones in turn.
+//! The live lab: scenarios on real queues, stock and governed flows in turn.
 //!
-//! A run lays a path of network namespaces with a token bucket of the kernel as the bottleneck and
-//! a relay in user space for delay and loss, starts the examples at its ends, and takes everything
-//! away again. Nothing has a name outside this process: namespaces and devices go with it, and
-//! programs are killed with it, however it ends.
+//! A run sets up a path of network namespaces, with a token bucket of the kernel as the bottleneck and a
+//! relay in user space for delay and loss, starts the examples at its ends, and removes everything
+//! afterwards. Nothing remains: namespaces, devices and programs end with this process, however it ends.
 
 mod check;
 mod disturb;
@@ -12,8 +11,10 @@ mod endpoints;
 mod figures;
 mod ground;
 mod interrupt;
+mod limits;
 mod measure;
 mod over_time;
+mod overrides;
 mod parameters;
 mod plot;
 mod programs;
@@ -35,7 +36,8 @@ use examples::args::Base;
 use figures::Side;
 use interrupt::Interrupt;
 use over_time::Course;
-use parameters::{Overrides, Parameters, Place, Signals};
+use overrides::Overrides;
+use parameters::{Parameters, Place, Signals};
 use plot::{Half, Picture};
 use programs::Programs;
 use report::{Before, Report, Run, ScenarioReport};
@@ -49,11 +51,11 @@ const DIRECTORY: &str = "target/lab";
 /// them.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// Scenarios, or `all`; --list names them.
+    /// Scenarios, or `all`; --list prints their names.
     #[arg(required_unless_present_any = ["list", "document"])]
     names: Vec<String>,
-    /// Run in a virtual machine whose time counts instructions: its figures repeat whatever else
-    /// the machine does. Rates are a fifth, and one round is run, unless said otherwise.
+    /// Run in a virtual machine whose time counts instructions, so that figures do not depend on the
+    /// machine's load. By default with a fifth of the rates, and one round.
     #[arg(long)]
     vm: bool,
     /// The kernel there: the newest that Debian has of this series. Of several, with commas between,
@@ -66,39 +68,39 @@ pub(crate) struct Options {
         requires = "vm"
     )]
     kernel: Vec<String>,
-    /// Deal the scenarios out to the kernels in turn, instead of running each on all.
+    /// Distribute the scenarios over the kernels, instead of running each scenario on each kernel.
     #[arg(long, requires = "vm", conflicts_with = "document")]
     deal: bool,
-    /// Say which scenarios there are, what each is and what must hold, and run none.
+    /// Print the scenarios and their checks, and run none.
     #[arg(long)]
     list: bool,
-    /// Congestion controllers of the base; each is a run of the scenario for itself.
+    /// Base controllers; the scenario is run with each.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "cubic")]
     base: Vec<Base>,
-    /// Watch no stock flow by probes: each program that loads them takes a while to. Pictures then
-    /// lack its queue.
+    /// Do not watch stock flows by probes, which take time to load. Pictures then lack the queue of
+    /// stock runs.
     #[arg(long)]
     unwatched: bool,
-    /// Where governed flows have their signals from. With any but `ebpf` the lab needs no privilege
-    /// where user namespaces are allowed.
+    /// Where governed flows get their signals from. With any but `ebpf` the lab needs no privilege where
+    /// user namespaces are allowed.
     #[arg(long, value_enum, default_value = "ebpf")]
     source: Signals,
-    /// Run each scenario in each round also governed by what the socket knows, and as others deal
-    /// with a standing queue, where the scenario has room for these: a small send buffer, one that
-    /// follows the measured rate, a fixed rate, TCP Cubic and TCP BBR. Shows all side by side.
+    /// In each round also run: governed by the socket source, and, where the scenario allows it, other
+    /// remedies for a standing queue: a small send buffer, one that follows the measured rate, a fixed
+    /// rate, TCP Cubic and TCP BBR. Shows all side by side.
     #[arg(long, conflicts_with = "source")]
     compare: bool,
-    /// Write the comparison into this document, where a comment marks its place; without names, that
-    /// of the last run.
+    /// Write the comparison into this document, where a comment marks its place; without scenarios, the
+    /// comparison of the last run.
     #[arg(long, value_name = "FILE", conflicts_with = "list")]
     document: Option<PathBuf>,
-    /// Print nothing on standard output but one JSON object, when all is done.
+    /// Print only one JSON object on standard output, at the end.
     #[arg(long)]
     json: bool,
-    /// Fail when something that must hold does not.
+    /// Fail if a check is missed.
     #[arg(long)]
     check: bool,
-    /// Hold figures against wide bounds, for a machine that is busy with other things.
+    /// Check figures against wide bounds, for a machine with other load.
     #[arg(long)]
     wide: bool,
     /// Take the programs `client` and `server` from this directory instead of building them.
@@ -406,7 +408,7 @@ impl Plan {
     }
 }
 
-/// A run in a line.
+/// A run, in one line.
 fn summary(outcome: &Outcome) -> String {
     let report = &outcome.report;
     let mut line = format!(
@@ -441,7 +443,7 @@ fn kernel() -> Result<String> {
         .to_owned())
 }
 
-/// Prints what there is.
+/// Prints the scenarios.
 fn list() {
     for scenario in scenarios::all() {
         let own = scenario.own();

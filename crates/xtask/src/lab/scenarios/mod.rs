@@ -43,7 +43,7 @@ mod tests {
 
     use super::*;
     use crate::lab::check::Bound::{AtLeast, AtMost, Within};
-    use crate::lab::parameters::Overrides;
+    use crate::lab::overrides::Overrides;
 
     #[test]
     fn every_scenario_can_be_had_and_has_something_to_hold() {
