@@ -1,6 +1,10 @@
 //! Network devices of a namespace, their addresses and routes.
 
-use std::{io, net::IpAddr, os::fd::AsRawFd};
+use std::{
+    io,
+    net::IpAddr,
+    os::fd::{AsRawFd, BorrowedFd},
+};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::{
@@ -19,13 +23,14 @@ use netlink_packet_route::{
 
 use crate::{
     error::{Error, NEEDS_ROOT},
-    namespace::Namespace,
+    netlink::Netlink,
 };
 
 /// One end of a cable that is to be made.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CableEnd<'a> {
-    pub(crate) namespace: &'a Namespace,
+    pub(crate) netlink: &'a Netlink,
+    pub(crate) namespace: BorrowedFd<'a>,
     pub(crate) name: &'static str,
     pub(crate) link_layer_address: [u8; 6],
 }
@@ -43,7 +48,7 @@ impl Prefix {
 /// A device in a namespace, found by its name.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Device<'a> {
-    pub(crate) namespace: &'a Namespace,
+    pub(crate) netlink: &'a Netlink,
     pub(crate) name: &'a str,
     pub(crate) index: u32,
 }
@@ -61,7 +66,7 @@ pub(crate) fn lay_cable(ends: [CableEnd<'_>; 2], mtu: u32) -> Result<(), Error> 
     };
     let [near, far] = ends;
     let mut peer = message(far);
-    let namespace = far.namespace.descriptor().as_raw_fd();
+    let namespace = far.namespace.as_raw_fd();
     peer.attributes.push(LinkAttribute::NetNsFd(namespace));
     let mut cable = message(near);
     cable.attributes.push(LinkAttribute::LinkInfo(vec![
@@ -69,7 +74,7 @@ pub(crate) fn lay_cable(ends: [CableEnd<'_>; 2], mtu: u32) -> Result<(), Error> 
         LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
     ]));
     let request = RouteNetlinkMessage::NewLink(cable);
-    let sent = (near.namespace.netlink()).request(request, NLM_F_CREATE | NLM_F_EXCL);
+    let sent = near.netlink.request(request, NLM_F_CREATE | NLM_F_EXCL);
     refused(sent, || {
         format!("make the veth pair {} and {}", near.name, far.name)
     })
@@ -77,10 +82,10 @@ pub(crate) fn lay_cable(ends: [CableEnd<'_>; 2], mtu: u32) -> Result<(), Error> 
 }
 
 impl<'a> Device<'a> {
-    pub(crate) fn find(namespace: &'a Namespace, name: &'a str) -> Result<Self, Error> {
-        let shown = show(namespace, name)?;
+    pub(crate) fn find(netlink: &'a Netlink, name: &'a str) -> Result<Self, Error> {
+        let shown = show(netlink, name)?;
         Ok(Self {
-            namespace,
+            netlink,
             name,
             index: shown.header.index,
         })
@@ -128,7 +133,7 @@ impl<'a> Device<'a> {
 
     /// Whether the kernel has noticed that both ends are up. Until then a device drops everything.
     pub(crate) fn has_carrier(&self) -> Result<bool, Error> {
-        let shown = show(self.namespace, self.name)?;
+        let shown = show(self.netlink, self.name)?;
         Ok(shown
             .attributes
             .contains(&LinkAttribute::OperState(State::Up)))
@@ -159,7 +164,7 @@ impl<'a> Device<'a> {
         message.header.destination_prefix_length = Prefix::host(own).1;
         message.attributes = vec![RouteAttribute::Destination(route_address(own))];
         let request = RouteNetlinkMessage::GetRoute(message);
-        let answer = match self.namespace.netlink().request(request, 0) {
+        let answer = match self.netlink.request(request, 0) {
             Err(e) if e.kind() == io::ErrorKind::NetworkUnreachable => None,
             answer => refused(answer, || format!("ask for the route to {own}"))?,
         };
@@ -221,7 +226,7 @@ impl<'a> Device<'a> {
         flags: u16,
         action: impl FnOnce() -> String,
     ) -> Result<(), Error> {
-        let answer = self.namespace.netlink().request(message, flags);
+        let answer = self.netlink.request(message, flags);
         refused(answer, || {
             format!("{} at the device {}", action(), self.name)
         })
@@ -235,20 +240,20 @@ impl<'a> Device<'a> {
     }
 
     fn change(&self, message: LinkMessage, action: &str) -> Result<(), Error> {
-        let answer = (self.namespace.netlink()).request(RouteNetlinkMessage::SetLink(message), 0);
+        let answer = self
+            .netlink
+            .request(RouteNetlinkMessage::SetLink(message), 0);
         refused(answer, || format!("{action} the device {}", self.name)).map(drop)
     }
 }
 
 /// Asks the kernel for a device.
-fn show(namespace: &Namespace, name: &str) -> Result<LinkMessage, Error> {
+fn show(netlink: &Netlink, name: &str) -> Result<LinkMessage, Error> {
     let mut message = LinkMessage::default();
     message
         .attributes
         .push(LinkAttribute::IfName(name.to_owned()));
-    let answer = namespace
-        .netlink()
-        .request(RouteNetlinkMessage::GetLink(message), 0);
+    let answer = netlink.request(RouteNetlinkMessage::GetLink(message), 0);
     let action = || format!("ask for the device {name}");
     match refused(answer, action)? {
         Some(RouteNetlinkMessage::NewLink(link)) => Ok(link),

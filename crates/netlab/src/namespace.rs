@@ -53,7 +53,7 @@ impl Namespace {
             fd: Arc::new(fd.into()),
             netlink,
         };
-        Device::find(&namespace, "lo")?.bring_up()?;
+        Device::find(namespace.netlink(), "lo")?.bring_up()?;
         Ok(namespace)
     }
 

@@ -165,10 +165,10 @@ impl Path {
         path.address(&path.sender, EGRESS, End::Sender)?;
         path.address(&path.receiver, path.receiver_device(), End::Receiver)?;
         if let Some((namespace, device, bucket)) = path.bottleneck() {
-            bucket.install(Device::find(namespace, device)?)?;
+            bucket.install(Device::find(namespace.netlink(), device)?)?;
         }
         if let (Some(bucket), Some(router)) = (config.next_hop, &path.router) {
-            bucket.install(Device::find(router, RELAY)?)?;
+            bucket.install(Device::find(router.netlink(), RELAY)?)?;
         }
         Ok(path)
     }
@@ -226,7 +226,7 @@ impl Path {
     /// [`Error::Config`] when the path has none, and what the kernel refuses.
     pub fn bottleneck_stats(&self) -> Result<QdiscStats, Error> {
         let (namespace, device, _) = self.bottleneck().ok_or(NO_BOTTLENECK)?;
-        qdisc::read(Device::find(namespace, device)?)
+        qdisc::read(Device::find(namespace.netlink(), device)?)
     }
 
     /// Changes the bottleneck's rate, burst and limit; what waits there and its counters stay.
@@ -236,7 +236,7 @@ impl Path {
     /// As [`Path::bottleneck_stats`].
     pub fn change_bottleneck(&self, bucket: TokenBucket) -> Result<(), Error> {
         let (namespace, device, _) = self.bottleneck().ok_or(NO_BOTTLENECK)?;
-        bucket.install(Device::find(namespace, device)?)
+        bucket.install(Device::find(namespace.netlink(), device)?)
     }
 
     /// Removes the sender's device, with all that belongs to it: addresses, routes and the queue.
@@ -245,7 +245,7 @@ impl Path {
     ///
     /// What the kernel refuses.
     pub fn remove_cable(&self) -> Result<(), Error> {
-        Device::find(&self.sender, EGRESS)?.remove()
+        Device::find(self.sender.netlink(), EGRESS)?.remove()
     }
 
     /// Makes the sender's device again, as it was when the path was laid.
@@ -262,7 +262,7 @@ impl Path {
         }
         self.address(&self.sender, EGRESS, End::Sender)?;
         if let Bottleneck::Local(bucket) = self.config.bottleneck {
-            bucket.install(Device::find(&self.sender, EGRESS)?)?;
+            bucket.install(Device::find(self.sender.netlink(), EGRESS)?)?;
         }
         Ok(())
     }
@@ -295,20 +295,22 @@ impl Path {
         let far = self.router.as_ref().unwrap_or(&self.receiver);
         let ends = [
             CableEnd {
-                namespace: &self.sender,
+                netlink: self.sender.netlink(),
+                namespace: self.sender.descriptor(),
                 name: EGRESS,
                 link_layer_address: EGRESS_MAC,
             },
             CableEnd {
-                namespace: far,
+                netlink: far.netlink(),
+                namespace: far.descriptor(),
                 name: INGRESS,
                 link_layer_address: INGRESS_MAC,
             },
         ];
         device::lay_cable(ends, self.config.mtu)?;
         let devices = [
-            Device::find(&self.sender, EGRESS)?,
-            Device::find(far, INGRESS)?,
+            Device::find(self.sender.netlink(), EGRESS)?,
+            Device::find(far.netlink(), INGRESS)?,
         ];
         for device in devices {
             device.silence()?;
@@ -329,7 +331,7 @@ impl Path {
             Door::Tun(tun::open(&self.receiver, RELAY)?),
         );
         for namespace in [router, &self.receiver] {
-            let device = Device::find(namespace, RELAY)?;
+            let device = Device::find(namespace.netlink(), RELAY)?;
             device.set_mtu(self.config.mtu)?;
             device.set_queue_length(TUN_QUEUE)?;
             device.silence()?;
@@ -345,7 +347,7 @@ impl Path {
                 )
             })?;
         }
-        let relay = Device::find(router, RELAY)?;
+        let relay = Device::find(router.netlink(), RELAY)?;
         for family in Family::ALL {
             relay.add_route(End::Receiver.network(family), None)?;
         }
@@ -355,7 +357,7 @@ impl Path {
 
     /// Tells the router the way to the sender.
     fn lead_back(&self, router: &Namespace) -> Result<(), Error> {
-        let device = Device::find(router, INGRESS)?;
+        let device = Device::find(router.netlink(), INGRESS)?;
         for family in Family::ALL {
             device.add_route(End::Sender.network(family), None)?;
         }
@@ -364,7 +366,7 @@ impl Path {
 
     /// Gives a namespace its addresses and the routes to the other end's.
     fn address(&self, namespace: &Namespace, device: &str, end: End) -> Result<(), Error> {
-        let found = Device::find(namespace, device)?;
+        let found = Device::find(namespace.netlink(), device)?;
         for pair in self.pairs() {
             for family in Family::ALL {
                 let (own, other) = end.own_and_other(addresses(family, pair));
@@ -386,7 +388,7 @@ impl Path {
         } else {
             EGRESS_MAC
         };
-        let device = Device::find(namespace, device)?;
+        let device = Device::find(namespace.netlink(), device)?;
         for pair in self.pairs() {
             for family in Family::ALL {
                 let (peer, _) = end.own_and_other(addresses(family, pair));

@@ -114,7 +114,7 @@ impl QdiscStats {
 pub(crate) fn read(device: Device<'_>) -> Result<QdiscStats, Error> {
     let request = RouteNetlinkMessage::GetQueueDiscipline(root_of(device)?);
     // Without the flag the kernel tells those who listen for changes alone.
-    let answer = device.namespace.netlink().request(request, NLM_F_ECHO);
+    let answer = device.netlink.request(request, NLM_F_ECHO);
     let action = || format!("ask for the queue of the device {}", device.name);
     match refused(answer, action)? {
         Some(RouteNetlinkMessage::NewQueueDiscipline(queue)) => Ok(stats(&queue)),

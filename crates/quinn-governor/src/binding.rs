@@ -11,6 +11,7 @@
 //! [`Controller::on_sent`]: quinn_proto::congestion::Controller::on_sent
 
 use std::cell::RefCell;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -19,7 +20,6 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use crate::governor::Governed;
-use crate::sockets::SocketFlows;
 
 thread_local! {
     /// Of the controller whose datagrams this thread is about to send.
@@ -41,10 +41,16 @@ pub(crate) struct Binding {
     pub(crate) route: Mutex<Option<Route>>,
 }
 
+/// The peers of a socket, which counts the connections that send to each.
+pub(crate) trait Peers: fmt::Debug + Send + Sync {
+    /// A connection no longer sends to `remote`.
+    fn leave(&self, remote: SocketAddr);
+}
+
 /// A socket and a peer of it.
 #[derive(Debug)]
 pub(crate) struct Route {
-    pub(crate) socket: Weak<SocketFlows>,
+    pub(crate) socket: Weak<dyn Peers>,
     pub(crate) socket_id: u64,
     pub(crate) remote: SocketAddr,
     pub(crate) flow: Option<Arc<Governed>>,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use ebpf_congestion_signals::{WatchError, WatchTarget};
 use parking_lot::Mutex;
 
-use crate::binding::{Binding, Grain, Route};
+use crate::binding::{Binding, Grain, Peers, Route};
 use crate::fallback::Fallback;
 use crate::governor::Governed;
 use crate::shared::Shared;
@@ -151,17 +151,6 @@ impl SocketFlows {
         }
     }
 
-    /// The connection that sends to `remote` has gone, or gone elsewhere.
-    pub(crate) fn leave(&self, remote: SocketAddr) {
-        let mut peers = self.peers.lock();
-        if let Entry::Occupied(mut peer) = peers.entry(remote) {
-            peer.get_mut().connections -= 1;
-            if peer.get().connections == 0 {
-                peer.remove();
-            }
-        }
-    }
-
     fn enter(self: &Arc<Self>, remote: SocketAddr) -> Route {
         let mut peers = self.peers.lock();
         let peer = peers.entry(remote).or_insert_with(|| Peer {
@@ -170,7 +159,7 @@ impl SocketFlows {
         });
         peer.connections += 1;
         Route {
-            socket: Arc::downgrade(self),
+            socket: Arc::downgrade(&(Arc::clone(self) as Arc<dyn Peers>)),
             socket_id: self.id,
             remote,
             flow: None,
@@ -194,6 +183,18 @@ impl SocketFlows {
         let flow = self.shared.peer(target, self.whole(now))?;
         peer.flow = Arc::downgrade(&flow);
         Ok(Some(flow))
+    }
+}
+
+impl Peers for SocketFlows {
+    fn leave(&self, remote: SocketAddr) {
+        let mut peers = self.peers.lock();
+        if let Entry::Occupied(mut peer) = peers.entry(remote) {
+            peer.get_mut().connections -= 1;
+            if peer.get().connections == 0 {
+                peer.remove();
+            }
+        }
     }
 }
 

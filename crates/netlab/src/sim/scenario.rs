@@ -9,7 +9,6 @@ use quinn_proto::congestion::ControllerFactory;
 
 use super::app::App;
 use super::link::LinkConfig;
-use super::outcome::Outcome;
 use super::process::Process;
 use super::processor::Stalls;
 use super::receiver::ReceiverConfig;
@@ -17,7 +16,6 @@ use super::signals::SignalConfig;
 use super::tcp::TcpSpec;
 use super::time::SimTime;
 use super::window::WindowControl;
-use super::world::World;
 
 /// A sender's host, a path, receivers, and what is sent. Same scenario, same outcome, to the byte
 /// and on any machine.
@@ -111,15 +109,6 @@ impl Scenario {
     #[must_use]
     pub fn lasting(self, duration: Duration) -> Self {
         Self { duration, ..self }
-    }
-
-    /// Runs it.
-    ///
-    /// # Panics
-    ///
-    /// When a competitor enters at a hop that there is not.
-    pub fn run(&self) -> Outcome {
-        World::new(self).run()
     }
 }
 

@@ -78,7 +78,7 @@ struct Socket {
     waiting: VecDeque<usize>,
 }
 
-pub(super) struct World<'a> {
+struct World<'a> {
     scenario: &'a Scenario,
     clock: Clock,
     now: SimTime,
@@ -100,8 +100,19 @@ pub(super) struct World<'a> {
     buffer: Vec<u8>,
 }
 
+impl Scenario {
+    /// Runs it.
+    ///
+    /// # Panics
+    ///
+    /// When a competitor enters at a hop that there is not.
+    pub fn run(&self) -> Outcome {
+        World::new(self).run()
+    }
+}
+
 impl World<'_> {
-    pub(super) fn run(mut self) -> Outcome {
+    fn run(mut self) -> Outcome {
         let end = SimTime::from(self.scenario.duration);
         while let Some(time) = self.events.next_time().filter(|time| *time <= end) {
             self.now = time;
