@@ -1,5 +1,5 @@
-//! Server and client in one process: what a governor changes, on a slow uplink of this process's
-//! own.
+//! Server and client in one process, over a slow uplink in network namespaces of this process: what a
+//! governor changes.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -20,21 +20,21 @@ use quinn::Endpoint;
 use quinn_governor::Governors;
 use tokio::runtime::Runtime;
 
-/// Uploads from a client to a server in this process, first stock, then governed, and compares the
-/// two. The path is a slow uplink in network namespaces of this process; nothing outside of it is
-/// touched, and no program and no privilege is needed where user namespaces are allowed. Where they
-/// are not, the path is 127.0.0.1, which has no queue: there the receiving side is governed.
+/// Uploads from a client to a server in this process, first with plain quinn (stock), then governed, and
+/// compares the two. The path is a slow uplink in network namespaces of this process; nothing outside of
+/// it is changed. It needs no other program, and no privilege where user namespaces are allowed. Where
+/// they are not, the path is 127.0.0.1, which has no queue: there the receiving side is governed.
 #[derive(Debug, Parser)]
 #[command(name = "loopback")]
 struct Args {
-    /// Do not compare: upload once over 127.0.0.1, both sides governed unless --governor off says
-    /// otherwise, and show what the kernel tells meanwhile. Options that only this takes: --flows,
-    /// --governor and what follows them.
+    /// Do not compare: upload once over 127.0.0.1, with both sides governed unless --governor is off, and
+    /// print what the kernel reports. All options but --rate, --queue, --rtt, --svg, --seconds, --base,
+    /// --source and --json need this one.
     #[arg(long, conflicts_with_all = ["rate", "queue", "rtt", "svg"])]
     plain: bool,
     #[command(flatten)]
     uplink: UplinkOptions,
-    /// Draw round trip and backlog over time into this file.
+    /// Draw round trip and backlog over time in this file (SVG).
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
     #[command(flatten)]

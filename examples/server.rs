@@ -1,5 +1,5 @@
-//! Receives the uploads of `client`s on other machines, or in other namespaces, and sends what
-//! they download.
+//! Receives uploads of `client`s on other machines or in other network namespaces, and serves their
+//! downloads.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,35 +11,34 @@ use examples::program::{self, Session, print_drops};
 use examples::serve::{End, Server};
 use examples::{certificate, endpoint};
 
-/// Receives uploads until Ctrl-C and reports to each sender what arrived; sends to those who ask for
-/// downloads. Each peer is a flow of its
-/// own: its drops are counted separately, and what the server sends to it is governed.
+/// Receives uploads until Ctrl-C and reports to each sender what arrived; serves downloads. Each peer is a
+/// flow of its own: its drops are counted separately, and what the server sends to it is governed.
 #[derive(Debug, Parser)]
 #[command(name = "server")]
 struct Args {
-    /// Address and port to listen at, such as 0.0.0.0:4433.
+    /// Address and port to listen on, such as 0.0.0.0:4433.
     #[arg(long, value_name = "ADDR")]
     listen: SocketAddr,
-    /// Write the server's certificate (made anew at each start) here, for clients that shall
-    /// trust no other.
+    /// Write the server's certificate, a new one at each start, to this file, for clients that trust
+    /// no other.
     #[arg(long, value_name = "FILE")]
     cert: Option<PathBuf>,
-    /// End after this time.
+    /// Stop after this time.
     #[arg(long, allow_negative_numbers = true, value_parser = parse_seconds)]
     seconds: Option<Duration>,
-    /// End after this many uploads and downloads.
+    /// Stop after this many uploads and downloads.
     #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..))]
     flows: Option<u16>,
-    /// Size of the socket's receive buffer in bytes; the system's default without it. A small one
-    /// overflows where the receiver is busy.
+    /// Size of the socket's receive buffer in bytes, instead of the system's default. A small one
+    /// overflows when the receiver is busy.
     #[arg(long, value_name = "BYTES", allow_negative_numbers = true,
         value_parser = clap::value_parser!(u32).range(1..=1 << 30))]
     receive_buffer: Option<u32>,
-    /// Have each peer prove its address (a QUIC Retry) before its connection is accepted.
+    /// Validate the address of each peer by a QUIC Retry before accepting its connection.
     #[arg(long)]
     retry: bool,
-    /// Write what each download does over time to this file: a JSON object a line, every 10 ms
-    /// (the module `trace` of this package describes it).
+    /// Write the state of each download to this file every 10 ms, one JSON object a line (the module
+    /// `trace` of this package describes the fields).
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
     #[command(flatten)]

@@ -9,14 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::baseline::Baseline;
 
-/// How congestion is controlled and by whose signals, and how to print the result.
+/// Options of all programs: congestion control, signals, output.
 #[derive(Args, Clone, Debug)]
 pub struct Common {
-    /// The congestion controller that the governor wraps, or that works alone without it.
+    /// The congestion controller, which the governor wraps if it is on.
     #[arg(long, value_enum, default_value_t = Base::Cubic)]
     pub base: Base,
-    /// Whether the governor works. Off, flows are watched all the same, so that the base alone can
-    /// be compared.
+    /// Whether to govern. With `off`, flows are still watched, so that the runs can be compared.
     #[arg(long, value_enum, default_value_t = Switch::On)]
     pub governor: Switch,
     /// Where signals come from.
@@ -27,7 +26,7 @@ pub struct Common {
     pub json: bool,
 }
 
-/// How much a sender sends, and what is written down meanwhile.
+/// What a sender sends, and which logs it writes.
 #[derive(Args, Clone, Debug)]
 pub struct Load {
     /// How long to send.
@@ -40,12 +39,12 @@ pub struct Load {
     /// Make all connections from one socket.
     #[arg(long)]
     pub one_socket: bool,
-    /// Go on from a new socket after this time, as after a change of the network.
+    /// Continue from a new socket after this time, as after a change of the network.
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = parse_seconds,
         conflicts_with = "one_socket")]
     pub rebind_after: Option<Duration>,
-    /// Before the first connection, begin this many more from other ports, and let nobody hear of
-    /// them again: what a flood of made-up addresses looks like to a server.
+    /// Before the first connection, send the first datagram of this many others from other ports and
+    /// nothing more: what a flood with spoofed addresses looks like to a server.
     #[arg(
         long,
         value_name = "N",
@@ -53,7 +52,7 @@ pub struct Load {
         allow_negative_numbers = true
     )]
     pub half_open: u16,
-    /// Before each connection, connect and close this often from the same socket.
+    /// Before each connection, connect and close this many times from the same socket.
     #[arg(
         long,
         value_name = "N",
@@ -61,38 +60,38 @@ pub struct Load {
         allow_negative_numbers = true
     )]
     pub reconnects: u16,
-    /// What else to do against a standing queue.
+    /// Other remedies for a standing queue, to compare with.
     #[command(flatten)]
     pub baseline: Baseline,
-    /// Let each connection begin to send this much later than the one before.
+    /// Start each connection this much later than the one before.
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = parse_seconds)]
     pub stagger: Option<Duration>,
     /// Download for this time before each upload, over the same connection.
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = parse_seconds)]
     pub download_first: Option<Duration>,
-    /// Bursts and pauses, if not all the time.
+    /// Bursts and pauses, instead of sending all the time.
     #[command(flatten)]
     pub bursts: Option<Bursts>,
-    /// Take the probes out of the kernel after this time and go on, to see what then happens.
+    /// Detach the probes after this time, and continue without signals.
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = parse_seconds)]
     pub detach_after: Option<Duration>,
-    /// Write what each connection does over time to this file: a JSON object a line, every 10 ms
-    /// (the module `trace` of this package describes it).
+    /// Write the state of each connection to this file every 10 ms, one JSON object a line (the module
+    /// `trace` of this package describes the fields).
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
-    /// Record what the source says of each connection's flow to this file, every 10 ms, for a
-    /// `ReplaySource` to say again.
+    /// Record the signals of each connection's flow to this file every 10 ms, for a `ReplaySource` to
+    /// replay.
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
-    /// Write the first connection's qlog to this file, the governor's decisions among it.
+    /// Write the first connection's qlog, with the governor's decisions, to this file.
     #[arg(long, value_name = "FILE")]
     pub qlog: Option<PathBuf>,
 }
 
-/// A sender that has not always something to send.
+/// A sender that pauses.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct Bursts {
-    /// Send bursts of so many bytes, with pauses between, and report how long each took to be
+    /// Send bursts of this many bytes with pauses between them, and report how long each took to be
     /// acknowledged.
     #[arg(long = "burst", value_name = "BYTES", requires = "pause", required = false,
         allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
@@ -104,7 +103,7 @@ pub struct Bursts {
 }
 
 impl Load {
-    /// As much as the path takes, from so many connections at once.
+    /// This many connections that send as much as the path takes.
     pub fn new(seconds: Duration, flows: u16) -> Self {
         Self {
             seconds,
@@ -166,13 +165,13 @@ pub enum Switch {
 /// Where signals come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum SourceChoice {
-    /// Probes in the kernel where that is permitted, else the socket, else none; says which and why
+    /// Probes where that is permitted, else the socket, else none; prints which and why
     Auto,
-    /// Probes in the kernel, or fail
+    /// Probes in the kernel; fail if they cannot be loaded
     Ebpf,
-    /// What a program may know of its own socket without privilege (Linux), or fail
+    /// The state of the program's own sockets, without privilege; fail if this system does not report it
     Socket,
-    /// Invented: a drop at the local queue every second, to see what a governor does
+    /// Invented signals: a drop at the local queue every second, to see what a governor does
     Mock,
     /// No signals: the base controller alone
     None,

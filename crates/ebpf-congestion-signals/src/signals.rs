@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::sample::{HostSample, PressurePeaks, PressureSample, SendCounters, SoftirqSample};
 
-/// What happened on the host in an interval. `None`: the source does not know it, or there was
-/// nothing to take the average of.
+/// What happened on the host in an interval. `None`: the source does not know it, or there was nothing
+/// to average.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct CongestionSignals {
@@ -13,30 +13,29 @@ pub struct CongestionSignals {
     pub send_bytes: Option<u64>,
     /// IP packets dropped, in either direction and for any reason; segments of a batch counted.
     pub drops: Option<u64>,
-    /// Average over all sends of the sender's buffer occupancy as a share of its limit, 0.0 to
-    /// 1.0.
+    /// Send buffer occupancy as a share of its limit, 0.0 to 1.0; average over all sends.
     pub avg_wmem_pressure: Option<f64>,
-    /// The largest such share in the interval, of any sender, 0.0 to 1.0. An interval of over
-    /// 0.9 s is looked back on no further than that.
+    /// The largest such share of any sender in the interval, 0.0 to 1.0; in the last 0.9 s of a longer
+    /// interval.
     pub peak_wmem_pressure: Option<f64>,
-    /// The average over all receives of the receiver's buffer occupancy as a share of its limit,
-    /// when the receive had ended, 0.0 to 1.0.
+    /// Receive buffer occupancy as a share of its limit, 0.0 to 1.0, at the end of a receive; average
+    /// over all receives.
     pub avg_rmem_pressure: Option<f64>,
     /// Time in network softirqs, summed over CPUs, nanoseconds; in all softirqs where the source does
-    /// not separate the network's (`SocketSource`). `None` also where devices were polled outside
-    /// of softirqs ([`SoftirqSample::polls_elsewhere`]).
+    /// not distinguish them (`SocketSource`). Also `None` if devices were polled outside of softirqs
+    /// ([`SoftirqSample::polls_elsewhere`]).
     pub softirq_ns: Option<u64>,
     /// That time as a share of the interval: 1.0 is one CPU's whole time.
     pub softirq_share: Option<f64>,
     /// Mean time from the raise of a network softirq to the entry of its handler, nanoseconds.
     pub softirq_wait_ns: Option<u64>,
-    /// What the kernel did that these numbers were counted from: sends, dropped socket buffers
-    /// and softirq runs, of those that are known.
+    /// Number of kernel events that these figures were counted from: sends, dropped skbs and softirq
+    /// runs, as far as they are known.
     pub event_count: u64,
 }
 
 impl CongestionSignals {
-    /// What happened between two samples of one source.
+    /// The difference between two samples of the same source.
     pub fn between(earlier: &HostSample, later: &HostSample) -> Self {
         // By how much a counter grew that both know.
         let since = |count: fn(&HostSample) -> Option<u64>| {

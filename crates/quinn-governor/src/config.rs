@@ -10,8 +10,8 @@ use crate::law::constants::{
 #[cfg(feature = "tuning")]
 use crate::mechanism::Mechanism;
 
-/// Which parts of the law work, and within what bounds. The defaults suit every sender; parts are
-/// switched off to compare, or to find out which of them did something.
+/// Which parts of the control law are active, and within what bounds. The defaults suit every sender;
+/// switch parts off to compare, or to find out which part had an effect.
 ///
 /// ```
 /// use quinn_governor::GovernorConfig;
@@ -54,10 +54,10 @@ impl Default for LawConfig {
 }
 
 impl GovernorConfig {
-    /// Also governs what connections receive: the most that a peer may have on its way while
-    /// nothing is held back, in bytes. [`Governors::govern`] sets it as the transport's
-    /// [`receive_window`], which otherwise has no limit, so that there would be nothing to hold
-    /// back; [`Governors::receive`] then takes each connection. Off by default.
+    /// Also governs what connections receive. `window` is the most bytes that a peer may have in
+    /// flight while the receive buffer does not overflow. [`Governors::govern`] sets it as the
+    /// transport's [`receive_window`], which is unlimited by default and could then not be reduced;
+    /// call [`Governors::receive`] for each connection. Off by default.
     ///
     /// [`Governors::govern`]: crate::Governors::govern
     /// [`Governors::receive`]: crate::Governors::receive
@@ -67,21 +67,21 @@ impl GovernorConfig {
         self
     }
 
-    /// Whether to cap what this process keeps in the host's outgoing queue. On by default. Without
-    /// it slow start is not left early either, since the cap decides when.
+    /// Whether to cap the backlog of this process in the local queue. On by default. Without it slow
+    /// start does not end early either, because the cap decides when.
     pub fn backlog_cap(&mut self, on: bool) -> &mut Self {
         self.law.backlog_cap = on;
         self
     }
 
-    /// Whether to reduce at once, instead of a round trip later, when the host's outgoing queue
+    /// Whether to reduce the window at once, instead of a round trip later, when the local queue
     /// dropped a datagram. On by default.
     pub fn local_drops(&mut self, on: bool) -> &mut Self {
         self.law.local_drops = on;
         self
     }
 
-    /// Whether to end the base controller's slow start when the host's outgoing queue has filled.
+    /// Whether to end the base controller's slow start when the local queue has filled.
     /// On by default.
     pub fn slow_start_exit(&mut self, on: bool) -> &mut Self {
         self.law.slow_start_exit = on;
@@ -103,8 +103,8 @@ impl GovernorConfig {
         self
     }
 
-    /// Says what kind of controller the base is, instead of finding out. Needed for a controller
-    /// of one's own that models the path like BBR does; quinn's own are recognised.
+    /// The kind of the base controller. Needed only for a controller of your own that models the path
+    /// as BBR does; quinn's own are recognised.
     pub fn base_kind(&mut self, kind: BaseKind) -> &mut Self {
         self.base_kind = Some(kind);
         self

@@ -17,8 +17,9 @@ use crate::socket::GovernedSocket;
 impl Governors {
     /// As [`quinn::Endpoint::client`], governed: an endpoint for outgoing connections.
     ///
-    /// Connections are governed whose [`TransportConfig`] comes from [`Governors::client_config`] or
-    /// [`Governors::transport`], or went through [`Governors::govern`]. Fails exactly where quinn's function does.
+    /// Connections are governed if their [`TransportConfig`] comes from [`Governors::client_config`] or
+    /// [`Governors::transport`], or was passed to [`Governors::govern`]. Fails exactly where quinn's
+    /// function does.
     ///
     /// ```no_run
     /// # fn client(client_config: quinn::ClientConfig) -> Result<(), Box<dyn std::error::Error>> {
@@ -51,10 +52,9 @@ impl Governors {
 
     /// As [`quinn::Endpoint::server`], governed: an endpoint for incoming and outgoing connections.
     ///
-    /// The incoming ones are governed, each peer as a flow of its own where the source distinguishes
-    /// peers. `config.transport` is changed to that end, unless it is shared with another `Arc`:
-    /// then [`Governors::govern`] has to be called on it before. Fails exactly where quinn's
-    /// function does.
+    /// Incoming connections are governed, each peer as a flow of its own where the source distinguishes
+    /// peers. To do so this changes `config.transport`; if that is shared with another `Arc`, call
+    /// [`Governors::govern`] on it before. Fails exactly where quinn's function does.
     ///
     /// ```no_run
     /// # fn server(server_config: quinn::ServerConfig) -> Result<(), Box<dyn std::error::Error>> {
@@ -75,8 +75,7 @@ impl Governors {
         )
     }
 
-    /// As [`quinn::Endpoint::new`], governed: with all that quinn lets a user choose. `server` is
-    /// treated as [`Governors::server`] does.
+    /// As [`quinn::Endpoint::new`], governed. `server` is changed as by [`Governors::server`].
     pub fn endpoint(
         &self,
         config: EndpointConfig,
@@ -89,8 +88,8 @@ impl Governors {
         Endpoint::new(config, server, socket, runtime)
     }
 
-    /// A runtime for [`quinn::Endpoint::new`] that makes governed sockets, also of those that
-    /// [`Endpoint::rebind`] is given. `inner` does the rest.
+    /// A runtime for [`quinn::Endpoint::new`] that makes governed sockets, also of those passed to
+    /// [`Endpoint::rebind`]. `inner` does everything else.
     pub fn runtime(&self, inner: Arc<dyn Runtime>) -> Arc<dyn Runtime> {
         if self.shared().is_none() {
             return inner;
@@ -134,16 +133,15 @@ impl Governors {
         transport
     }
 
-    /// A client's configuration, governed: with quinn's default transport configuration. Who sets
-    /// one of their own calls [`govern`](Self::govern) on it instead.
+    /// A client's configuration, governed. It gets quinn's default transport configuration: to use one
+    /// of your own, call [`govern`](Self::govern) on that instead.
     pub fn client_config(&self, mut config: ClientConfig) -> ClientConfig {
         config.transport_config(Arc::new(self.transport()));
         config
     }
 
-    /// Has this transport's connections governed: sets its factory of congestion controllers.
-    /// The controller under the governor is that of [`Builder::base`], not the one that
-    /// was set before.
+    /// Governs this transport's connections: sets its congestion controller factory. The base
+    /// controller is that of [`Builder::base`], not the one that was set in `transport` before.
     ///
     /// [`Builder::base`]: crate::Builder::base
     pub fn govern<'a>(&self, transport: &'a mut TransportConfig) -> &'a mut TransportConfig {

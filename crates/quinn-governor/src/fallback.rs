@@ -6,21 +6,21 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// Why a connection runs under less than a governor of its own. Each is counted in
+/// Why a connection runs without a governor of its own. Each is counted in
 /// [`GovernorReport::fallbacks`](crate::GovernorReport::fallbacks).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fallback {
-    /// The source has no slot left for another peer: its connections run under their socket's
-    /// governor. Counted once for each connection and each second that it waits.
+    /// The source has no free slot for another peer: its connections run under their socket's
+    /// governor. Counted once a second for each connection that waits for a slot.
     PeerNotWatched,
     /// The source does not see what is sent to a peer (address translation between the socket and
     /// the device, for example): its connections run under their socket's governor.
     PeerNotSeen,
     /// The source refuses to watch a socket: its connections run under the base controller.
     SocketNotWatched,
-    /// The transport configuration is shared, so the controller could not be set in it: its
-    /// connections run under the controller that it has.
+    /// The transport configuration is shared, so the governor could not be set in it: its connections
+    /// run under the controller that was set before.
     TransportShared,
 }
 

@@ -19,8 +19,8 @@ use crate::shared::Shared;
 /// A base controller's factory, shared.
 pub type BaseFactory = Arc<dyn ControllerFactory + Send + Sync>;
 
-/// Builds governed controllers: give it to [`TransportConfig::congestion_controller_factory`], or
-/// have [`Governors::govern`](crate::Governors::govern) do that.
+/// Builds governed controllers. Pass it to [`TransportConfig::congestion_controller_factory`], or let
+/// [`Governors::govern`](crate::Governors::govern) do that.
 ///
 /// [`TransportConfig::congestion_controller_factory`]: quinn_proto::TransportConfig::congestion_controller_factory
 pub struct Factory {
@@ -62,7 +62,7 @@ impl Factory {
         })
     }
 
-    /// The same, for the next connection, whose decisions go to this log.
+    /// The same, for one connection, whose decisions go to this log.
     #[cfg(feature = "qlog")]
     pub fn logged(&self, log: &crate::DecisionLog) -> Arc<Self> {
         Arc::new(Self {
@@ -72,7 +72,7 @@ impl Factory {
         })
     }
 
-    /// Whether its connections are governed, or will be over a governed socket.
+    /// Whether its connections are governed, if their socket is.
     pub fn is_governed(&self) -> bool {
         !matches!(self.by, By::Nothing)
     }
@@ -93,7 +93,7 @@ impl Factory {
         }
     }
 
-    /// What it did so far for its one flow; where it is for any, what all governors did.
+    /// What it did so far for its flow; for a factory that serves any flow, what all governors did.
     pub fn report(&self) -> GovernorReport {
         match &self.by {
             By::Nothing => GovernorReport::default(),

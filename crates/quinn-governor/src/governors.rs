@@ -14,12 +14,12 @@ use crate::receive::ReceiveGovernor;
 use crate::report::GovernorReport;
 use crate::shared::Shared;
 
-/// Governs the connections of a process: make one, and quinn's endpoints from it with
-/// [`client`](Self::client), [`server`](Self::server) or [`endpoint`](Self::endpoint). Cheap to
-/// clone; clones are the same.
+/// Governs the connections of a process. Make one, and with it quinn's endpoints:
+/// [`client`](Self::client), [`server`](Self::server) or [`endpoint`](Self::endpoint). Cheap to clone;
+/// clones share everything.
 ///
-/// Governed connections hold back for one another in the queues that they share. All that use one
-/// source know of each other, also by different `Governors`.
+/// Governed connections share one limit in each queue. This holds for all connections that use the same
+/// source, also with different `Governors`.
 #[derive(Clone)]
 pub struct Governors {
     base: BaseFactory,
@@ -35,9 +35,9 @@ enum Signals {
 }
 
 impl Governors {
-    /// Governors over the best source of signals that works here ([`best_source`]), and quinn's
-    /// Cubic. Never fails: without any source, connections run exactly as without this crate, and
-    /// [`absence`](Self::absence) says why. What was found is logged once, by `tracing`.
+    /// Governors with the best source of signals that works here ([`best_source`]), over quinn's Cubic.
+    /// Never fails: without any source, connections run exactly as without this crate, and
+    /// [`absence`](Self::absence) says why. The choice is logged once through `tracing`.
     ///
     /// Loads probes into the kernel where that is permitted, which takes up to a second: call it
     /// before the runtime starts, or where that may block.
@@ -81,10 +81,11 @@ impl Governors {
         }
     }
 
-    /// Builds controllers for the connections of endpoints over a governed socket: those that
+    /// A factory of controllers for endpoints with governed sockets: those that
     /// [`client`](Self::client), [`server`](Self::server), [`endpoint`](Self::endpoint),
-    /// [`runtime`](Self::runtime) and [`wrap_socket`](Self::wrap_socket) make. Over another socket
-    /// they do what the base controller does. [`govern`](Self::govern) sets it.
+    /// [`runtime`](Self::runtime) and [`wrap_socket`](Self::wrap_socket) make. With any other socket
+    /// its controllers act as the base controller. [`govern`](Self::govern) sets it in a
+    /// configuration.
     pub fn factory(&self) -> Arc<Factory> {
         let base = Arc::clone(&self.base);
         match &self.signals {
@@ -93,18 +94,18 @@ impl Governors {
         }
     }
 
-    /// A governor for all connections of a bound UDP socket of quinn's own, for who makes
-    /// endpoints without the functions above. The same socket, asked for again, has the same one.
+    /// A governor for all connections of a bound UDP socket of quinn's own, for programs that make
+    /// endpoints without the functions above. Another call for the same socket shares its governor.
     ///
-    /// The connections share what is known of the socket. Fails where the source cannot watch it:
-    /// [`factory`](Self::factory) then still builds the base controller.
+    /// The connections share the signals of the socket. Fails where the source cannot watch it; then
+    /// use [`ungoverned`](Self::ungoverned).
     pub fn socket(&self, socket: &impl Socket) -> Result<Arc<Factory>, WatchError> {
         require_udp(socket)?;
         self.watch_target(WatchTarget::socket(socket).sharing())
     }
 
-    /// A governor for the connections of a bound UDP socket of quinn's own with one remote
-    /// address. Not for an address that moves: after a migration its connection runs as base.
+    /// A governor for the connections of a bound UDP socket of quinn's own with one remote address.
+    /// After a migration of the peer, its connection runs under the base controller.
     pub fn peer(
         &self,
         socket: &impl Socket,
@@ -114,7 +115,7 @@ impl Governors {
         self.watch_target(WatchTarget::socket(socket).peer(remote).sharing())
     }
 
-    /// A governor for a flow that is watched already: a mock's, in a test.
+    /// A governor for a flow that is already watched, such as a mock's in a test.
     pub fn watch(&self, watch: Watch) -> Arc<Factory> {
         let base = Arc::clone(&self.base);
         match &self.signals {
@@ -123,16 +124,15 @@ impl Governors {
         }
     }
 
-    /// A factory that uses no signals, over the same base: its connections run exactly as they
-    /// would without this crate.
+    /// A factory of base controllers: its connections run exactly as without this crate.
     pub fn ungoverned(&self) -> Arc<Factory> {
         Factory::ungoverned(Arc::clone(&self.base))
     }
 
-    /// What holds back the peers of a bound UDP socket while its receive buffer overflows. `window`
-    /// (bytes) is each connection's [`receive_window`], to which the transport's configuration must
-    /// be set: without it quinn has no limit, and credit that was given cannot be taken back.
-    /// `None` without signals.
+    /// A governor that holds back the peers of a bound UDP socket while its receive buffer overflows.
+    /// `window` (bytes) is each connection's [`receive_window`], which the transport configuration
+    /// must set to the same value: quinn's default is unlimited, and credit cannot be withdrawn once
+    /// granted. `None` without signals.
     ///
     /// [`receive_window`]: quinn_proto::TransportConfig::receive_window
     pub fn receiving(
@@ -147,9 +147,8 @@ impl Governors {
         Ok(Some(ReceiveGovernor::new(watch, window)))
     }
 
-    /// Turns governing off or on again, for all connections, while they run. Off, they run under
-    /// their base controllers: caps are let go as when signals are lost, growing by a sixteenth a
-    /// round trip.
+    /// Turns governing off or on for all connections at run time. When off, they run under their base
+    /// controllers: caps are released as when signals are stale, growing by a sixteenth a round trip.
     pub fn set_enabled(&self, on: bool) {
         if let Signals::Source(shared) = &self.signals {
             shared.set_enabled(on);
@@ -172,7 +171,7 @@ impl Governors {
         }
     }
 
-    /// What all of them did so far, also those that are gone.
+    /// What the governors of all connections did so far, including closed connections.
     pub fn report(&self) -> GovernorReport {
         let Signals::Source(shared) = &self.signals else {
             return GovernorReport::default();
@@ -235,7 +234,7 @@ impl Builder {
         self
     }
 
-    /// Which parts of the law work, and within what bounds.
+    /// Which parts of the control law are active, and within what bounds.
     #[must_use]
     pub fn config(mut self, config: GovernorConfig) -> Self {
         self.config = config;

@@ -1,9 +1,9 @@
 //! A drop-in congestion controller factory for quinn that reacts to the sender's own kernel.
 //!
-//! A QUIC sender does not notice when its own host is the bottleneck: `sendmsg` succeeds for a
-//! datagram that the outgoing queue drops, and the loss shows a round trip later, after the queue
-//! was filled. The kernel knows at once, and tells TCP. With this crate it tells quinn's
-//! connections too, over any congestion controller (the *base*; Cubic unless you say otherwise).
+//! A QUIC sender does not notice when its own host is the bottleneck: `sendmsg` succeeds for a datagram
+//! that the local queue drops, and the loss shows a round trip later, with the queue full. The kernel
+//! knows at once, and tells TCP. This crate passes what the kernel knows to quinn's connections, over
+//! any congestion controller (the *base* controller; Cubic by default).
 //!
 //! ```no_run
 //! # fn ends(
@@ -34,17 +34,17 @@
 //!
 //! # When it does nothing
 //!
-//! - Where the bottleneck is elsewhere: the window is the base controller's.
-//! - Where signals are missing or stale: the cap is released, growing by a sixteenth a round trip
+//! - The bottleneck is elsewhere: the window is the base controller's.
+//! - Signals are missing or stale: the cap is released, growing by a sixteenth a round trip
 //!   ([`GovernorReport::stale_periods`]).
-//! - Where the queue is unknown (loopback has none): drops count, there is no cap.
-//! - Where a firewall drops: that is not congestion.
-//! - Where something fails: a socket or a peer that cannot be watched has its connections run under
-//!   the socket's governor or the base controller ([`GovernorReport::fallbacks`]).
+//! - The queue is unknown (loopback has none): there is no cap, but drops still count.
+//! - A firewall drops: that is not congestion.
+//! - A peer or socket cannot be watched: its connections run under the socket's governor or the base
+//!   controller ([`GovernorReport::fallbacks`]).
 //!
-//! [`GovernorConfig`] switches parts off, [`Governors::set_enabled`] all of it while it runs, and
-//! [`Governors::report`] says what was done. [`Governors::receive`] governs what a connection
-//! receives. How the window is computed is derived in the repository's `docs/law.md`.
+//! [`GovernorConfig`] switches parts off, [`Governors::set_enabled`] everything at run time, and
+//! [`Governors::report`] says what was done. [`Governors::receive`] governs what a connection receives.
+//! The repository's `docs/law.md` explains how the window is computed.
 #![forbid(unsafe_code)]
 
 mod base;

@@ -10,26 +10,25 @@ use quinn_proto::QlogConfig;
 
 use crate::decisions::{State, Trigger};
 
-/// A connection's qlog that both quinn and the governor write to, so that a viewer shows what the
-/// governor decided beside what it came to.
+/// A connection's qlog that both quinn and the governor write to, so that a viewer shows the governor's
+/// decisions beside their effects.
 ///
-/// The window that quinn logs in `recovery:metrics_updated` is the governed one in any case. On top
-/// of it, each change of what bounds it is a `recovery:congestion_state_updated` event (the main
-/// event of draft-ietf-quic-qlog-quic-events, section 7.4), whose states are:
+/// The window that quinn logs in `recovery:metrics_updated` is the governed one in any case. In
+/// addition, each change of what bounds the window is a `recovery:congestion_state_updated` event
+/// (draft-ietf-quic-qlog-quic-events, section 7.4) with these states:
 ///
 /// | state | the window is |
 /// | --- | --- |
 /// | `base` | the base controller's |
-/// | `capped` | bounded by what this host's queue holds |
+/// | `capped` | bounded by the backlog of this host's queue |
+/// | `recovery` | reduced by the base controller, for a drop in this host's queue |
 ///
-/// | `recovery` | reduced by the base, for a drop in this host's queue |
+/// The field `trigger` has the cause: `local_queue`, `local_drop`, or `signals_lost` where the signals
+/// are stale.
 ///
-/// with what made it so in `trigger`: `local_queue`, `local_drop`, or `signals_lost` where the
-/// signals are stale.
-///
-/// Writing happens where quinn's own does, in the connection's path: it is for looking into a
-/// connection, not for all of a busy server's. One log is for one connection: the events carry no
-/// connection ID, which a controller does not know.
+/// Events are written synchronously, as quinn's own are: use it to examine a connection, not for all
+/// connections of a busy server. Each connection needs its own log: the events carry no connection ID,
+/// which a controller does not know.
 #[derive(Clone)]
 pub struct DecisionLog {
     shared: Arc<Shared>,
@@ -41,9 +40,9 @@ struct Shared {
 }
 
 impl DecisionLog {
-    /// A log in the JSON text sequences format (RFC 7464) that quinn writes. Hand it a
-    /// [`BufWriter`](io::BufWriter) over a file, whose name by custom ends in `.sqlog`. Times in it
-    /// count from `start`.
+    /// A log in the JSON text sequences format (RFC 7464) that quinn writes. Pass a
+    /// [`BufWriter`](io::BufWriter) over a file, whose name by convention ends in `.sqlog`. Times are
+    /// relative to `start`.
     pub fn new(start: Instant, out: impl Write + Send + Sync + 'static) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -53,8 +52,8 @@ impl DecisionLog {
         }
     }
 
-    /// quinn's end of the log: give it to `TransportConfig::qlog_stream` as
-    /// `log.config().into_stream()`, with a title if you like.
+    /// quinn's side of the log: pass `log.config().into_stream()` to `TransportConfig::qlog_stream`. A
+    /// title may be set before.
     pub fn config(&self) -> QlogConfig {
         let mut config = QlogConfig::default();
         config

@@ -7,40 +7,39 @@ use ebpf_congestion_signals::SourceKind;
 
 use crate::fallback::Fallbacks;
 
-/// What was done so far, and how fresh what is known is. Counters grow from the beginning; those of
-/// [`Governors::report`](crate::Governors::report) outlive their connections.
+/// What the governor did so far, and how recent its signals are. Counters start at zero;
+/// [`Governors::report`](crate::Governors::report) includes closed connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GovernorReport {
-    /// Controllers of connections that have sent something and are not gone. Gauge.
+    /// Controllers of open connections that have sent something. Gauge.
     pub controllers: u64,
     /// Times that a window was reduced at once because this host's queue dropped a datagram. A few
-    /// after a change of the path are healthy; many in a minute mean a queue that is shorter than
-    /// bursts, or others who fill it.
+    /// after a change of the path are healthy; many in a minute mean that the queue is shorter than
+    /// bursts, or that competing traffic fills it.
     pub local_drop_reductions: u64,
     /// Times that slow start was ended because this host's queue had filled. At most one for each
     /// start of a connection.
     pub slow_start_exits: u64,
-    /// Time that the window was less than the base controller's, summed over connections: ten
-    /// connections that were capped for a second each make ten seconds. Zero where this host's
-    /// queue is not the bottleneck.
+    /// Time that the window was below the base controller's, summed over connections: ten connections
+    /// capped for a second each add ten seconds. Zero where this host's queue is not the bottleneck.
     pub capped: Duration,
-    /// Times that a controller found the signals stale or missing and let the base controller
-    /// decide alone. Healthy: 0, or one for each connection when a device, a route or an address
+    /// Times that a controller found the signals stale or missing and left the window to the base
+    /// controller. Healthy: 0, or one for each connection when a device, a route or an address
     /// changed.
     pub stale_periods: u64,
-    /// Times that what connections of a socket may receive was reduced, because the socket's receive
-    /// buffer overflowed. One or two a minute are healthy where the receiver is the bottleneck.
+    /// Times that the receive windows of a socket's connections were reduced because the socket's
+    /// receive buffer overflowed. One or two a minute are healthy where the receiver is the bottleneck.
     pub receive_reductions: u64,
-    /// Datagrams that the kernel refused to send, for another reason than a full send buffer.
-    /// Healthy: a few for each connection (probes of the path's MTU).
+    /// Datagrams that the kernel refused to send for a reason other than a full send buffer. Healthy:
+    /// a few for each connection (MTU probes).
     pub refused_datagrams: u64,
-    /// How often connections had to do with less than a governor of their own, and why. Healthy: 0.
+    /// How often connections ran without a governor of their own, by cause. Healthy: 0.
     pub fallbacks: Fallbacks,
     /// Where the signals come from; `None` without signals.
     pub source: Option<SourceKind>,
-    /// Time since the kernel last observed a packet of the flow (of several: the freshest); `None`
-    /// when it never did.
+    /// Time since the kernel last observed a packet of the flow, or of any of several flows; `None` if
+    /// it never did.
     pub observation_age: Option<Duration>,
 }
 

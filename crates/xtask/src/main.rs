@@ -39,33 +39,32 @@ struct Args {
 enum Task {
     /// Build the probes and replace the committed object.
     Bpf {
-        /// Replace nothing: fail unless the committed object is what the sources build, to the byte.
+        /// Do not replace the object: fail unless it is what the sources build, byte for byte.
         #[arg(long, conflicts_with = "lint")]
         check: bool,
-        /// Build nothing: run clippy over the probes, and fail if it warns.
+        /// Do not build: run clippy on the probes, and fail if it warns.
         #[arg(long)]
         lint: bool,
     },
-    /// Say which toolchain builds the probes here, or what it lacks.
+    /// Print which toolchain builds the probes here, or what it lacks.
     Toolchain {
-        /// Print nothing but the commands (Debian, as root) that install what is missing.
+        /// Print only the commands (Debian, as root) that install what is missing.
         #[arg(long)]
         install_commands: bool,
     },
-    /// Run what README.md tells a newcomer to run first.
+    /// Run the first command of README.md.
     FirstCommand {
-        /// Put what it prints into README.md, and the picture beside it.
+        /// Write its output into README.md, and its picture into docs.
         #[arg(long)]
         readme: bool,
     },
     /// Run the benches and write what they measured into docs/cost.md. As root, on an idle machine.
     Figures {
-        /// Run nothing: write what the last runs measured.
+        /// Run nothing: write the results of the last runs.
         #[arg(long)]
         measured: bool,
     },
-    /// Switch off each mechanism of the control law, and say which bounds of the simulator's
-    /// scenarios no longer hold.
+    /// Switch off each mechanism of the control law in turn, and print what changes in the simulator.
     Ablation(ablation::Options),
     /// Count the instructions of the hot paths under valgrind; fail if they are more than the committed ones.
     Instructions {
@@ -77,17 +76,17 @@ enum Task {
     Coverage(coverage::Options),
     /// Run the unit tests of unsafe code under valgrind's memcheck.
     Memcheck(memory_checks::Options),
-    /// Run the unit tests of unsafe code in Miri, where a toolchain has it.
+    /// Run the unit tests of unsafe code under Miri, if a toolchain has it.
     Miri(memory_checks::Options),
-    /// Run governed endpoints for a long time, and fail if they leave anything behind. As root.
+    /// Run governed endpoints for a long time, and fail if they leak anything. As root.
     #[command(disable_help_flag = true)]
     Soak(soak::Options),
-    /// Run the privileged tests on Debian's kernels, and print which signals are right on which.
+    /// Run the privileged tests on Debian's kernels, and print which signals each kernel has.
     Kernels(kernels::Options),
-    /// Run scenarios on real queues: stock flows and governed ones in turn.
+    /// Run scenarios on real queues, stock and governed flows in turn.
     #[cfg(all(feature = "lab", target_os = "linux"))]
     Lab(Box<lab::Options>),
-    /// Run scenarios on real queues: stock flows and governed ones in turn.
+    /// Run scenarios on real queues, stock and governed flows in turn.
     #[cfg(not(all(feature = "lab", target_os = "linux")))]
     #[command(disable_help_flag = true)]
     Lab(lab_apart::Options),

@@ -18,7 +18,7 @@ use crate::report::Counters;
 /// A connection may have changed its socket (`Endpoint::rebind`): seen within this time.
 const SOCKET_CHECK: Duration = Duration::from_millis(500);
 
-/// Governs what a connection receives until this is dropped. Made by [`Governors::receive`].
+/// Governs what a connection receives, until dropped. Made by [`Governors::receive`].
 #[must_use = "what the connection receives is governed until this is dropped"]
 #[derive(Debug)]
 pub struct ReceiveWindow {
@@ -26,8 +26,8 @@ pub struct ReceiveWindow {
 }
 
 impl Governors {
-    /// Holds back the peer of a connection while the receive buffer of its socket overflows, and
-    /// goes on with the new socket after a rebind.
+    /// Holds back the peer of a connection while the receive buffer of its socket overflows; continues
+    /// with the new socket after a rebind.
     ///
     /// Needs [`GovernorConfig::receive_window`](crate::GovernorConfig::receive_window), a
     /// connection whose transport was [governed](Self::govern), and a tokio runtime; does nothing

@@ -1,4 +1,4 @@
-//! The control law of the receiving side: how much all peers of a socket together may have on its way.
+//! The control law of the receiving side: how much all peers of a socket together may have in flight.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ pub struct ReceiveSignals {
 }
 
 impl ReceiveSignals {
-    /// What a sample of a socket (not of a single peer) says.
+    /// The signals in a sample of a socket (not of a single peer).
     pub fn of(sample: &FlowSample) -> Self {
         let drops = sample.drops.unwrap_or_default();
         let arriving = |class| drops.get(Direction::Ingress, class).packets;
@@ -40,20 +40,20 @@ impl ReceiveSignals {
     }
 }
 
-/// What the connections of a socket say themselves.
+/// What the connections of a socket know themselves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReceiveProgress {
-    /// Bytes that they received, all together. Counter.
+    /// Bytes that all of them together received. Counter.
     pub received: u64,
-    /// The longest round trip of those that receive, of each the shortest that it had: without what
-    /// waits in buffers.
+    /// The longest round trip of those that receive, where that of each is its minimum: without time
+    /// spent in buffers.
     pub round_trip: Duration,
-    /// The least that they all together must be able to have on the way, bytes.
+    /// The least that all of them together must be able to have in flight, bytes.
     pub least: u64,
 }
 
-/// How much all peers of a socket together may have on its way, so that what the socket's buffer
-/// cannot hold is not sent. No clock and no I/O.
+/// How much all peers of a socket together may have in flight, so that they do not send what the socket's
+/// buffer cannot hold. No clock and no I/O.
 #[derive(Clone, Debug)]
 pub struct ReceiveControl {
     tuning: &'static ReceiveTuning,
@@ -83,8 +83,7 @@ struct Seen {
 }
 
 impl ReceiveControl {
-    /// Holds nothing back yet. `most` is what each connection's window is without it,
-    /// bytes.
+    /// A control without a limit yet. `most` is each connection's configured window, bytes.
     pub fn new(most: u64) -> Self {
         Self::with(most, &ReceiveTuning::STANDARD)
     }
@@ -105,13 +104,13 @@ impl ReceiveControl {
         }
     }
 
-    /// The bytes that all peers together may have on the way; `None`: nothing is held back.
+    /// The bytes that all peers together may have in flight; `None`: no limit.
     pub fn limit(&self) -> Option<u64> {
         self.limit
     }
 
-    /// Takes note of what is so `now`, and says the same as [`limit`](Self::limit) then. To be
-    /// called with every drop, and several times a second.
+    /// Updates the limit from what is known `now`, and returns it as [`limit`](Self::limit) does. Call
+    /// it at every drop, and several times a second.
     pub fn update(
         &mut self,
         now: Instant,

@@ -4,27 +4,27 @@
 //!
 //! # What it does
 //!
-//! A receiver's socket may be the bottleneck too: its buffer overflows when the program does not
-//! get to read. The sender finds out by loss, again and again, because it does not know how much
-//! the buffer holds; the receiver's kernel knows both. A [`ReceiveGovernor`] holds back the windows
-//! of flow control of a socket's connections: [`Governors::receiving`](crate::Governors::receiving) makes it,
-//! [`ReceiveGovernor::govern`] takes a connection.
+//! A receiver's socket can be the bottleneck too: its buffer overflows when the program does not read
+//! in time. The sender finds out by loss, again and again, because it does not know how much the
+//! buffer holds; the receiver's kernel knows both. A [`ReceiveGovernor`] reduces the flow control
+//! windows of a socket's connections: [`Governors::receiving`](crate::Governors::receiving) makes one,
+//! [`ReceiveGovernor::govern`] adds a connection.
 //!
-//! - When the socket drops, all peers of it together may have as much on the way as the path and
-//!   the buffer hold, in equal parts for the connections that receive. What the path holds is, by
-//!   Little's law, what arrives in a round trip (the shortest there was); what the buffer holds is
-//!   the payload's share of it. The window is never below what the path holds.
-//! - If that much was granted and overflows all the same, the buffer's part is reduced to 0.7. A
-//!   reduction takes effect when credit given before is used up: drops until then count once.
-//! - Without drops the limit grows by an eighth a second, for ten seconds not to what overflowed,
-//!   and ends when it is as wide as configured.
+//! - When the socket drops, all its peers together may have as much in flight as the path and the
+//!   buffer hold, in equal parts for the connections that receive. The path holds, by Little's law,
+//!   what arrives in a (minimum) round trip; the buffer holds its size times the payload's share. The
+//!   window is never below what the path holds.
+//! - If it overflows even with that limit, the buffer's part is reduced to 0.7 of it. A reduction takes
+//!   effect when credit granted before is used up: drops until then count once.
+//! - Without drops the limit grows by an eighth a second, for ten seconds only up to what overflowed. It
+//!   ends when it reaches the configured windows.
 //! - Without signals, with a source that does not see what arrives, and for a connection that has
 //!   received nothing for a second, windows are as configured.
 //!
-//! Credit that was given cannot be taken back (RFC 9000 section 4.1), and quinn's
-//! `set_receive_window` takes effect only as what was given before is read. So the configured
-//! window has to be finite, and the first overflow, in a sender's slow start, is not prevented.
-//! quinn's default for a connection is without limit, and then nothing can ever be held back.
+//! Credit cannot be withdrawn once granted (RFC 9000 section 4.1), and quinn's `set_receive_window`
+//! takes effect only as data is read for which credit was granted before. So the configured window has
+//! to be finite, and the first overflow, in a sender's slow start, is not prevented. quinn's default
+//! for a connection is unlimited: then nothing can ever be held back.
 //! A sender that a window holds back ends each credit that is announced to it, an eighth of the
 //! window, with a datagram that is not full, and the sizes repeat from window to window. Where
 //! reading takes a time for each datagram, that costs up to 4 % of the goodput in simulation
@@ -64,13 +64,13 @@ pub use self::control::{ReceiveControl, ReceiveProgress, ReceiveSignals};
 
 /// A connection whose window of flow control can be set.
 pub trait ReceivingConnection: Send + Sync {
-    /// What it received so far, bytes of datagrams.
+    /// Bytes of datagrams received so far.
     fn received(&self) -> u64;
-    /// Its round trip, as it knows it.
+    /// Its estimate of the round trip.
     fn round_trip(&self) -> Duration;
     /// The size of its full datagrams, bytes.
     fn datagram(&self) -> u16;
-    /// Sets the window: how much its peer may have on the way.
+    /// Sets the window: how much its peer may have in flight.
     fn set_window(&self, window: VarInt);
 }
 
@@ -118,11 +118,11 @@ pub struct ReceiveGuard {
 }
 
 impl ReceiveGovernor {
-    /// How often [`poll`](Self::poll) is to be called: it costs a few loads from memory, and
-    /// what overflows in the meantime is a burst or two.
+    /// How often to call [`poll`](Self::poll): a call costs a few loads from memory, and between two
+    /// calls at most a burst or two overflows.
     pub const INTERVAL: Duration = Duration::from_millis(5);
 
-    /// Over a watched socket (not a single peer of it) whose connections have this window each.
+    /// A governor of a watched socket (not of a single peer) whose connections have this window each.
     pub fn new(watch: Watch, window: VarInt) -> Self {
         Self::with(watch, window, &ReceiveTuning::STANDARD)
     }
@@ -153,16 +153,16 @@ impl ReceiveGovernor {
         }
     }
 
-    /// What every connection's [`receive_window`] must be set to for this to work: what was given
-    /// to [`new`](Self::new).
+    /// The value to which every connection's [`receive_window`] must be set: that passed to
+    /// [`new`](Self::new).
     ///
     /// [`receive_window`]: quinn_proto::TransportConfig::receive_window
     pub fn window(&self) -> VarInt {
         self.inner.most
     }
 
-    /// Governs a connection's window as long as the returned guard lives. The connection is kept
-    /// as long, too: drop the guard with the last handle to it.
+    /// Governs a connection's window until the returned guard is dropped. The guard also keeps the
+    /// connection: drop it with the last handle to the connection.
     pub fn govern(&self, connection: impl ReceivingConnection + 'static) -> ReceiveGuard {
         let mut state = self.inner.state.lock();
         state.names += 1;
@@ -201,7 +201,7 @@ impl ReceiveGovernor {
         state.divide(now, limit, most);
     }
 
-    /// What all peers together may have on the way now; `None`: nothing is held back.
+    /// What all peers together may have in flight now; `None`: no limit.
     pub fn limit(&self) -> Option<u64> {
         self.inner.state.lock().control.limit()
     }

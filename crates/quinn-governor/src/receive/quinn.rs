@@ -26,8 +26,8 @@ impl ReceivingConnection for quinn::Connection {
 }
 
 impl ReceiveGovernor {
-    /// Samples the socket periodically: to be spawned once for each. It ends when it is
-    /// aborted. Needs a tokio runtime with its time driver enabled.
+    /// Samples the socket periodically, until aborted. Spawn it once for each governor, on a tokio
+    /// runtime with its time driver enabled.
     pub async fn run(self) {
         let mut look = interval(Self::INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);

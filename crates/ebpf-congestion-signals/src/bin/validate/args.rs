@@ -4,21 +4,21 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
-/// Checks that the probes attach to this kernel, that they count right (a self-test with known
-/// traffic), and what they cost in processor time, by measuring in turns without and with them.
+/// Checks that the probes attach to this kernel and count correctly (a self-test with known traffic), and
+/// measures their cost in processor time, alternately without and with them.
 ///
 /// Needs the capabilities CAP_BPF and CAP_PERFMON. With CAP_SYS_ADMIN the kernel also accounts
 /// each program's time, and with CAP_NET_ADMIN and iproute2 the self-test includes a queue.
-/// Exits with 0 when all is well, with 1 when a count is wrong or the target is missed, with 2
-/// when the result is not conclusive.
+/// Exit status: 0 if all checks pass, 1 if a count is wrong or the target is missed, 2 if the result
+/// is inconclusive.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "validate")]
 pub(crate) struct Args {
-    /// What loads the network meanwhile
+    /// Load on the network during the measurement
     #[arg(long, value_enum, default_value_t = LoadChoice::None)]
     pub(crate) load: LoadChoice,
-    /// Payload of iperf3's datagrams in bytes; iperf3's own choice (as large as loopback carries)
-    /// unless given. 1200 is what QUIC sends, and costs a probe's run for every 1200 bytes
+    /// Payload of iperf3's datagrams in bytes; by default as large as loopback carries. QUIC sends
+    /// about 1200
     #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(16..=65_507))]
     pub(crate) datagram_bytes: Option<u16>,
     /// How long to measure, in seconds; at least one turn of five periods is measured
@@ -27,11 +27,10 @@ pub(crate) struct Args {
     /// Length of a period with or without probes, in seconds
     #[arg(long, default_value = "1", allow_negative_numbers = true, value_parser = parse_seconds)]
     pub(crate) period: Duration,
-    /// Overhead that must not be reached, in percent of the processor time that the host's CPUs have
+    /// Overhead that must not be reached, in percent of the processor time of all CPUs of the host
     #[arg(long, default_value_t = 2.0, allow_negative_numbers = true, value_parser = parse_percent)]
     pub(crate) target: f64,
-    /// Print one JSON object as the last line of standard output; lines for people then go to
-    /// standard error
+    /// Print one JSON object as the last line of standard output; other lines go to standard error
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -39,7 +38,7 @@ pub(crate) struct Args {
 /// What loads the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LoadChoice {
-    /// Nothing is added: whatever runs on this host is watched
+    /// No load of its own: measure whatever runs on this host
     None,
     /// iperf3 over loopback: UDP, 4 streams of 500 Mbit/s
     Iperf3,
