@@ -181,8 +181,8 @@ fn enter(owner: Owner, place: Place, entry: Entry) {
 }
 
 /// Puts a packet into what a flow has in the queue. Verified once, as [`take_out`] is.
-#[unsafe(no_mangle)]
-#[inline(never)]
+#[cfg_attr(not(feature = "inlined"), unsafe(no_mangle), inline(never))]
+#[cfg_attr(feature = "inlined", inline(always))]
 pub extern "C" fn put_in(
     flow: u64,
     place_and_bytes: u64,
@@ -204,8 +204,8 @@ pub extern "C" fn put_in(
 
 /// Takes a packet that was dropped inside out of what a flow has in the queue. Verified once, as
 /// [`take_out`] is.
-#[unsafe(no_mangle)]
-#[inline(never)]
+#[cfg_attr(not(feature = "inlined"), unsafe(no_mangle), inline(never))]
+#[cfg_attr(feature = "inlined", inline(always))]
 pub extern "C" fn drop_from(flow: u64, place_and_bytes: u64, skb: u64, sharing: u64) -> u32 {
     let (index, bytes) = ((place_and_bytes >> 32) as u32, place_and_bytes as u32);
     if let Some(slot) = maps::queue(index) {
@@ -554,9 +554,11 @@ fn buffer_after(skb: Skb) -> u64 {
 /// Takes a packet of these flows out of what they have in the queue.
 ///
 /// The kernel verifies a function that is visible outside of its object once, and not again for each
-/// packet of a bulk. Such a function may take numbers alone, and five at most.
-#[unsafe(no_mangle)]
-#[inline(never)]
+/// packet of a bulk. Such a function may take numbers alone, and five at most. What is built for kernels
+/// before 6.5 (feature `inlined`) calls no functions: there, a program that does has no table of the
+/// loads that may fault, and the kernel dies of the first that does.
+#[cfg_attr(not(feature = "inlined"), unsafe(no_mangle), inline(never))]
+#[cfg_attr(feature = "inlined", inline(always))]
 pub extern "C" fn take_out(
     place_and_bytes: u64,
     socket: u64,
