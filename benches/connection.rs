@@ -84,7 +84,7 @@ impl Connection {
     pub(crate) fn write(&self) {
         self.flow.set_observed(self.packets);
         if self.kind == Kind::Capped {
-            // It stands, and moves.
+            // A standing queue that changes with each packet.
             let own = 30_000 + self.packets % 2 * 1500;
             self.flow.set_queue(own, own, 1);
         } else {

@@ -71,7 +71,7 @@ fn callbacks(criterion: &mut Criterion) {
 }
 
 /// Building a controller, and a window beside many other controllers of one source: each has its own
-/// flow, and nobody touches the others.
+/// flow, and the others stay idle.
 fn many(criterion: &mut Criterion) {
     let now = Instant::now();
     let mut group = criterion.benchmark_group("governor");

@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Each datagram to a socket that nobody reads is dropped once its buffer is full.
+/// Each datagram to a socket that is never read is dropped once its buffer is full.
 async fn events(source: &EbpfSource, times: usize) -> Result<Vec<Duration>, Box<dyn Error>> {
     let sink = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     setsockopt(&sink, sockopt::RcvBuf, &4096)?;

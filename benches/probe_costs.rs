@@ -12,10 +12,10 @@ use sends::{NARROW, Pair, WIDE};
 
 mod sends;
 
-/// Datagrams of each case in a round. Enough for a mean that stands within a few nanoseconds.
+/// Datagrams of each case in a round: enough for a mean that repeats within a few nanoseconds.
 const DATAGRAMS: usize = 20_000;
 
-/// Rounds of all cases; the median of each is told.
+/// Rounds of all cases; the median of each is printed.
 const ROUNDS: usize = 7;
 
 /// Fewer runs in a round than this tell nothing of what one costs.

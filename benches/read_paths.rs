@@ -1,7 +1,8 @@
 //! What it costs to learn the state of a watched flow: loads from mapped slots, `bpf()` look-ups of the
 //! same bytes, and asking the socket. `mapped` reads a flow that has not changed, `mapped_anew` all of
-//! it, `mapped_contended` one that another core writes all the time. What reads mapped slots runs over memory of this process, by the
-//! code that reads the probes'. The look-ups need root; without it they are omitted, which is said.
+//! it, `mapped_contended` one that another core writes all the time. These run over memory of this
+//! process, with the code that reads the probes' memory. The look-ups need root; without it they are
+//! omitted, and a line says so.
 
 use std::hint::black_box;
 use std::net::{Ipv4Addr, UdpSocket};

@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let _watched = (1..=WATCHED)
         .map(|port| source.watch(peer(port)))
         .collect::<Result<Vec<_>, _>>()?;
-    // Each of these leaves a drop in the table, of a receive buffer that nobody reads.
+    // Each of these leaves a drop in the table, of a receive buffer that is never read.
     let sink = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let full = source.watch(WatchTarget::socket(&sink))?;
     while full.sample().drops == Some(DropTable::default()) {

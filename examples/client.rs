@@ -8,19 +8,19 @@ use examples::certificate::Trust;
 use examples::peer::Peer;
 use examples::program::{self, Session};
 
-/// Uploads zeros to a server for a time and reports what arrived, what was lost and what the
-/// kernel told.
+/// Uploads zeros to a server for a time and prints what arrived, what was lost and what the
+/// kernel reported.
 #[derive(Debug, Parser)]
 #[command(name = "client")]
 struct Args {
     /// Host and port of the server, such as example.org:4433 or 192.0.2.1:4433.
     #[arg(long, value_name = "HOST:PORT")]
     connect: Peer,
-    /// Talk only to the server with this certificate: the file that the server wrote with its
-    /// --cert. Without it any server is taken.
+    /// Trust only the server with this certificate: the file that the server wrote with its --cert.
+    /// Without it any server is trusted.
     #[arg(long, value_name = "FILE")]
     cert: Option<PathBuf>,
-    /// Let the server send, which is then the one to be governed. Its report has the losses.
+    /// Download: the server sends, and is the end to govern. Its report has the losses.
     #[arg(long, conflicts_with_all = ["stagger", "download_first", "Baseline", "bytes", "detach_after", "trace", "record", "qlog"])]
     download: bool,
     #[command(flatten)]
@@ -36,7 +36,7 @@ async fn main() -> anyhow::Result<()> {
     program::init_logs();
     let trust = match &args.cert {
         Some(file) => Trust::from_file(file)?,
-        // There is nothing to keep from anybody in an upload of zeros.
+        // An upload of zeros has nothing to keep secret.
         None => Trust::Any,
     };
     let server = args.connect.resolve()?;

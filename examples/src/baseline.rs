@@ -99,7 +99,7 @@ impl Gate {
     }
 }
 
-/// quinn at a rate that somebody knows in advance.
+/// quinn paced at a rate that is known in advance.
 #[derive(Debug)]
 struct FixedRate {
     /// Bytes a second.

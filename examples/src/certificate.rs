@@ -1,5 +1,4 @@
-//! Who the server is: a certificate of its own making, and clients that trust that one alone or,
-//! for a measurement, anybody.
+//! Certificates: the server makes its own; clients trust that one only or, for a measurement, any.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! What the programs in this package share. Each of them stands beside this package's
-//! `Cargo.toml`: `loopback.rs`, `server.rs`, `client.rs`.
+//! What the programs in this package share. The programs are beside this package's `Cargo.toml`:
+//! `loopback.rs`, `server.rs`, `client.rs`.
 
 #![forbid(unsafe_code)]
 

@@ -14,7 +14,7 @@ pub struct Lines {
     delivered: u64,
 }
 
-/// What stands in a line.
+/// The figures of a line.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
     /// Since the upload began.

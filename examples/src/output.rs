@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
 
-/// As `println!`; but when nobody reads standard output any more (`| head -3`), the program ends.
+/// As `println!`; but when standard output is closed (`| head -3`), the program ends.
 #[macro_export]
 macro_rules! say {
     ($($what:tt)*) => {

@@ -65,7 +65,7 @@ impl Receiving {
         connection: &Connection,
         mut stop: watch::Receiver<bool>,
     ) -> anyhow::Result<()> {
-        // An error says that nobody is left to stop it, which is the same.
+        // An error says that the other end was dropped, which stops it too.
         let stopped = async move { drop(stop.wait_for(|stop| *stop).await) };
         self.fetch_until(connection, stopped).await?;
         connection.closed().await;

@@ -77,7 +77,7 @@ impl Sending {
         &self.connection
     }
 
-    /// Bytes that the receiver has, as it told last.
+    /// Bytes that the receiver had at its last report.
     pub fn delivered(&self) -> u64 {
         self.delivered.load(Ordering::Relaxed)
     }
@@ -100,7 +100,7 @@ impl Sending {
         let follow = self.follow(totals);
         tokio::pin!(follow);
         tokio::select! {
-            // An error says that nobody is left to stop it, which is the same.
+            // An error says that the other end was dropped, which stops it too.
             _ = stop.wait_for(|stop| *stop) => {}
             Err(error) = async {
                 match bursts {
@@ -148,7 +148,7 @@ impl Sending {
         tokio::pin!(follow);
         let followed = tokio::select! {
             // The peer's last total comes with its request to stop, which a sender that waits for
-            // room may not hear of.
+            // flow control credit may not notice.
             followed = &mut follow => followed,
             Err(error) = write_always(&mut data) => match error.downcast_ref() {
                 Some(WriteError::Stopped(_)) => follow.await,

@@ -66,7 +66,7 @@ struct Peer {
 enum State {
     /// Watched, if there is a source.
     Running(Option<Watch>),
-    /// With what the source told, if there was one. The watch is given back: its slot is free.
+    /// With what the source reported, if there was one. The watch is dropped: its slot is free.
     Ended(Option<Box<FlowTotals>>),
 }
 

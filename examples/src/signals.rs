@@ -1,4 +1,4 @@
-//! What the source told while an example ran.
+//! What the source reported while an example ran.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};

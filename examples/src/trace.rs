@@ -29,7 +29,7 @@ pub struct Row {
     pub rtt_us: u64,
     /// Bytes of UDP payload given to the socket, in total.
     pub sent_bytes: u64,
-    /// Bytes of the stream that the receiver had, as it told last, in total.
+    /// Bytes of the stream that the receiver had at its last report, in total.
     pub delivered_bytes: u64,
     /// Packets that loss recovery gave up, in total.
     pub lost_packets: u64,

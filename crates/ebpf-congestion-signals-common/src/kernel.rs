@@ -99,8 +99,8 @@ pub struct KernelOffsets {
     pub qdisc_ops: u32,
     /// `Qdisc_ops.id`
     pub qdisc_ops_id: u32,
-    /// Number of the drop reason that tells nothing, `NOT_SPECIFIED`; 0, which is what stands for a
-    /// reason then, where the kernel has none
+    /// Number of the drop reason `NOT_SPECIFIED`; 0 where the kernel has no reasons, as every drop
+    /// then has the reason 0
     pub reason_silent: u32,
     /// `sk_buff.hash`
     pub skb_hash: u32,

@@ -134,7 +134,7 @@ pub struct SocketEntry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct ReasonKey {
-    /// Index of the owner's slot in the array of slots; 0 stands for the whole host.
+    /// Index of the owner's slot in the array of slots; 0 is the whole host.
     pub slot: u32,
     /// The slot's generation while it is this owner's.
     pub generation: u32,
@@ -146,8 +146,8 @@ pub struct ReasonKey {
     pub location: u64,
 }
 
-/// Buckets that watched sockets are spread over: an empty one shows that a socket is not watched,
-/// without a look-up in the map of those that are. Four times the flows of a source by default.
+/// Buckets over which watched sockets are spread: an empty bucket shows that a socket is not watched,
+/// without a look-up in the map of watched sockets. Four times a source's default number of flows.
 pub const COOKIE_BUCKETS: u32 = 4096;
 
 /// A socket's bucket, by its cookie: the kernel counts cookies up.

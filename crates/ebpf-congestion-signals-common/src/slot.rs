@@ -53,7 +53,7 @@ pub enum DropClass {
     NoMemory = 4,
     /// A rule said so: netfilter, a BPF program, an LSM, IPsec policy.
     Policy = 5,
-    /// Nobody listens at the destination.
+    /// No socket listens at the destination.
     NoSocket = 6,
     /// Bad checksum, header, length or protocol.
     Malformed = 7,
@@ -221,8 +221,8 @@ pub struct QueueSlot {
     pub shared_entered: u64,
     /// Bytes of those flows that came out, or were dropped after they went in. Counter.
     pub shared_left: u64,
-    /// Raised after each change of what a reader takes from here, or of a flow's share of it:
-    /// while it stands still, so does all of that. Counter.
+    /// Raised after each change of what a reader takes from here, or of a flow's share of it: an
+    /// equal count means that nothing has changed. Counter.
     pub changes: u64,
     /// The kernel's tick when the queue's kind was last read. For the probes alone.
     pub identified: u32,

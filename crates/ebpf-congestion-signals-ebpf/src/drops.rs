@@ -15,7 +15,7 @@ use crate::{buffers, events, in_queue, owner, packet, queue};
 /// `map_update_elem` only if the key is new.
 const BPF_NOEXIST: u64 = 1;
 
-/// The owner in the table of reasons that stands for the host.
+/// The owner in the table of reasons that means the host.
 const HOST: FlowRef = FlowRef::NONE;
 
 /// Why a packet was dropped.
@@ -203,10 +203,9 @@ fn is_shell(transit: *mut Transit, skb: Skb) -> bool {
     }
 }
 
-/// The reason of a packet on its way out. Where the queue discipline has told a finer one, that
-/// is it. Some kernels lose that of a segment which a queue
-/// discipline made and refused: segmentation writes a number of its own over it, and the segment
-/// is freed for that.
+/// The drop reason of an egress packet; the queue discipline's own reason where it gave one. Some
+/// kernels lose the reason of a segment that a queue discipline made and refused: segmentation
+/// overwrites it with a number of its own.
 #[inline(always)]
 fn recovered(transit: *mut Transit, skb: Skb, reason: u32) -> u32 {
     if fact!(reason_qdisc_drop) == ABSENT {
@@ -237,8 +236,8 @@ fn recovered(transit: *mut Transit, skb: Skb, reason: u32) -> u32 {
     }
 }
 
-/// Whether the packet stands in its flow's queue. Kernels that have no reason for what a queue
-/// discipline drops at dequeue (CoDel does) drop it for none.
+/// Whether the packet is in its flow's queue. Some kernels give no reason for what a queue
+/// discipline drops at dequeue (as CoDel does).
 #[inline(always)]
 fn is_held(transit: *mut Transit, skb: Skb, owner: Owner) -> bool {
     // A kernel that has a reason for what a queue refuses has it for all that was never in one. The

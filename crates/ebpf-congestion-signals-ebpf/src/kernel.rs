@@ -153,8 +153,8 @@ impl Skb {
         }
     }
 
-    /// Whether the packet lies in a UDP socket's queue: other things stand in the place of its
-    /// device then (`udp_set_dev_scratch`), which are no kernel address.
+    /// Whether the packet is in a UDP socket's queue: then the field of its device holds other data
+    /// (`udp_set_dev_scratch`), which is no kernel address.
     #[inline(always)]
     pub fn is_delivered(self) -> bool {
         let place = self.address().wrapping_add(fact!(skb_dev) as u64);
@@ -285,7 +285,7 @@ impl Device {
         }
         let name: u64 = load(ops, fact!(link_ops_kind));
         let bytes: [u8; 8] = read(name).unwrap_or_default();
-        // What stands behind the name's end is not part of it.
+        // Bytes behind the end of the name are not part of it.
         let word = u64::from_ne_bytes(bytes);
         let mut mask = 0u64;
         let mut at = 0;

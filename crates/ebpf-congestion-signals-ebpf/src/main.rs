@@ -1,8 +1,8 @@
 //! The probes of `ebpf-congestion-signals`: BTF tracepoints that count what the kernel does with
 //! packets, into slots that user space maps.
 //!
-//! Each program here is a thin entry; what it does stands in the module it calls. Nothing is sent
-//! to user space per packet: volume is summed up in slots, the ring carries edges alone.
+//! Each program here is a thin entry point; the work is done in the module that it calls. Nothing is
+//! sent to user space per packet: slots hold sums, and the ring carries rare events only.
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]
@@ -15,6 +15,7 @@ mod atomic;
 mod buffers;
 mod drops;
 mod events;
+mod global_functions;
 mod in_queue;
 mod kernel;
 mod maps;
@@ -22,6 +23,7 @@ mod owner;
 mod packet;
 mod pressure;
 mod queue;
+mod queue_slot;
 mod send;
 mod softirq;
 
@@ -198,7 +200,7 @@ fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
-/// The licence that the kernel is told; some helpers are for GPL-compatible programs alone.
+/// The licence declared to the kernel; some helpers are for GPL-compatible programs only.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -111,7 +111,7 @@ pub struct Transit {
     pub handed: [InTransit; DEPTH],
     /// Kernel time at the beginning of the tick.
     tick_ns: u64,
-    /// The tick of this CPU's last look at the time.
+    /// The tick in which this CPU last read the time.
     tick: u32,
     /// Why a queue discipline said last to drop a packet.
     pub refused_reason: u32,

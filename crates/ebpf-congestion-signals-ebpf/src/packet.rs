@@ -23,7 +23,7 @@ pub struct Ends {
     pub protocol: u8,
 }
 
-/// Protocols whose headers can stand before those of IP when a packet leaves: VLAN tags and PPPoE.
+/// Protocols whose headers can precede those of IP in an egress packet: VLAN tags and PPPoE.
 const ETH_P_8021Q: u16 = 0x8100;
 const ETH_P_8021AD: u16 = 0x88a8;
 const ETH_P_PPP_SES: u16 = 0x8864;

@@ -14,7 +14,7 @@ pub fn share(bytes: u32, limit: u32) -> u32 {
     (bytes as u64 * PRESSURE_ONE as u64 / limit as u64) as u32
 }
 
-/// Counts a look at a buffer, for itself and for those not taken.
+/// Counts a sample of a buffer, weighted by the samples that were skipped.
 #[inline(always)]
 pub fn note(pressure: *mut Pressure, share: u32, every: u32) {
     // SAFETY: fields of a slot.

@@ -67,8 +67,8 @@ pub fn left(vector: u32) {
     }
 }
 
-/// A device was polled on this CPU: outside of NET_RX, where its time is not counted, by a thread of
-/// its own (threaded NAPI) or by whom its packets are for (busy polling).
+/// A device was polled on this CPU. Outside of NET_RX its time is not counted: the device's own thread
+/// polls (threaded NAPI), or the receiving process does (busy polling).
 #[inline(always)]
 pub fn polled() {
     let (Some(state), Some(host)) = (state(NET_RX_SOFTIRQ), maps::host()) else {

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use crate::sample::SourceKind;
 use crate::source::SignalSource;
 
-/// The best source that works here, and why not a better one.
+/// The best source that works here, and why better ones do not.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Choice {
     /// The source; `None` where none works.
     pub source: Option<Arc<dyn SignalSource>>,
-    /// Better ones, from the best on, and why they do not work.
+    /// Better sources, best first, and why they do not work.
     pub refused: Vec<Refusal>,
 }
 
@@ -27,7 +27,7 @@ pub struct Refusal {
 }
 
 impl Choice {
-    /// The name of what was chosen: that of the source's kind, or `none`.
+    /// The name of the source's kind, or `none`.
     pub fn name(&self) -> &'static str {
         let kind = self.source.as_ref().map(|source| source.kind());
         kind.map_or("none", SourceKind::name)
@@ -45,14 +45,13 @@ impl fmt::Display for Choice {
     }
 }
 
-/// Picks the best source that works for this process: probes in the kernel where they are
-/// permitted, else what a program may know of its own sockets (Linux), else none. Never fails; says
-/// once, through `tracing`, what was chosen and why not a better one.
+/// Picks the best source that works for this process: probes in the kernel where they are permitted,
+/// else the state of the program's own sockets (Linux), else none. Never fails. Logs the choice, and
+/// why better sources do not work, once through `tracing`.
 ///
-/// Only the probes that governing needs are attached
-/// (`EbpfOptions::governing`). Loading them takes some tenths of a
-/// second, and every process that loads them makes each packet of the host dearer: choose once, and
-/// share the source.
+/// Attaches only the probes that governing needs (`EbpfOptions::governing`). Loading them takes some
+/// tenths of a second, and each process that loads them adds their cost to every packet of the host:
+/// choose once, and share the source.
 pub fn best_source() -> Choice {
     let mut refused = Vec::new();
     let source = probes(&mut refused).or_else(|| socket(&mut refused));
@@ -112,7 +111,7 @@ fn socket(refused: &mut Vec<Refusal>) -> Option<Arc<dyn SignalSource>> {
 fn socket(refused: &mut Vec<Refusal>) -> Option<Arc<dyn SignalSource>> {
     refused.push(Refusal {
         kind: SourceKind::Socket,
-        why: "what is read of a socket is Linux's".to_owned(),
+        why: "the socket source reads what only Linux reports".to_owned(),
     });
     None
 }
@@ -122,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_choice_is_told_in_one_line_with_every_reason_against_a_better_one() {
+    fn a_choice_is_printed_in_one_line_with_every_reason_against_a_better_one() {
         let choice = best_source();
         let line = choice.to_string();
         assert_eq!(line.lines().count(), 1);

@@ -1,4 +1,4 @@
-//! Edges that a source reports as they happen.
+//! Rare events that a source reports as they happen.
 
 use async_trait::async_trait;
 
@@ -14,7 +14,7 @@ pub enum Event {
     /// A socket's buffer crossed the pressure threshold.
     Pressure(PressureEvent),
     /// Events before this one are missing: too many in a second, or this reader was too slow.
-    /// Counters of samples are exact all the same.
+    /// Counters in samples stay exact.
     Lost {
         /// How many.
         events: u64,
@@ -66,9 +66,9 @@ pub struct PressureEvent {
 /// One of a socket's two buffers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Buffer {
-    /// What waits to leave the host.
+    /// The send buffer.
     Send,
-    /// What waits to be read.
+    /// The receive buffer.
     Receive,
 }
 

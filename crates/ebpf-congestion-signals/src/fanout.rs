@@ -17,7 +17,7 @@ struct Numbered {
     total: u64,
 }
 
-/// How many events this one stands for.
+/// How many lost events this one reports.
 fn weight(event: &Event) -> u64 {
     match event {
         Event::Lost { events } => *events,
@@ -49,7 +49,7 @@ impl Fanout {
             event,
             total: *total,
         };
-        // The error says that nobody listens, which is no failure.
+        // The error says that there is no receiver, which is no failure.
         drop(self.sender.send(numbered));
     }
 
@@ -108,7 +108,7 @@ mod tests {
         for events in 0..KEPT_EVENTS as u64 + 10 {
             fanout.publish(Event::Lost { events });
         }
-        // Those of 0 to 9, each of which stands for as many.
+        // Those of 0 to 9, each of which reports as many.
         assert_eq!(reader.next().await, Some(Event::Lost { events: 45 }));
         assert_eq!(
             reader.next().await,

@@ -5,7 +5,7 @@
 pub struct FlowId(u64);
 
 impl FlowId {
-    /// The identifier of this number.
+    /// The identifier with this number.
     pub const fn from_u64(id: u64) -> Self {
         Self(id)
     }

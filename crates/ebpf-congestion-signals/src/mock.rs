@@ -22,8 +22,8 @@ use crate::sample::{
 use crate::source::{Capability, FlowReader, SignalSource, Watch, WatchTarget};
 use crate::version::{Change, Version};
 
-/// A source that reports what a test scripts, on a clock of its own: at once through a
-/// [`MockFlow`], or at a time through a script. Nothing moves unless the test moves it.
+/// A source that reports what a test scripts, on its own clock: changes are made at once, or at a time
+/// of that clock, through a [`MockFlow`]. Only the test moves the clock ([`advance`](Self::advance)).
 ///
 /// ```
 /// use std::time::Duration;
@@ -80,7 +80,7 @@ impl MockSource {
         }
     }
 
-    /// A flow without a socket, live from the start.
+    /// A new flow without a socket, live from the start.
     pub fn add_flow(&self) -> MockFlow {
         self.new_flow(&mut self.state.lock(), None)
     }
@@ -102,8 +102,8 @@ impl MockSource {
         }
     }
 
-    /// The flow behind a [`Watch`] of this source, for a test that let the code under test watch
-    /// a real socket.
+    /// The flow behind a [`Watch`] of this source, for a test in which the code under test watches a
+    /// real socket.
     pub fn flow(&self, id: FlowId) -> Option<MockFlow> {
         let state = self.state.lock();
         let flow = state.flows.iter().find(|flow| flow.id == id)?;
@@ -113,7 +113,7 @@ impl MockSource {
         })
     }
 
-    /// Moves the clock on and applies what the scripts say up to then, in the order of time.
+    /// Moves the clock on and applies the scripted changes up to then, in the order of time.
     pub fn advance(&self, by: Duration) {
         let mut state = self.state.lock();
         state.now += by;
@@ -137,12 +137,12 @@ impl MockSource {
         }
     }
 
-    /// Changes what [`SignalSource::host`] says.
+    /// Changes what [`SignalSource::host`] returns.
     pub fn set_host(&self, change: impl FnOnce(&mut HostSample)) {
         change(&mut self.state.lock().host);
     }
 
-    /// Hands an event to all readers.
+    /// Sends an event to all readers.
     pub fn emit(&self, event: Event) {
         self.events.publish(event);
     }
@@ -164,7 +164,7 @@ impl SignalSource for MockSource {
     }
 
     fn capabilities(&self) -> Vec<Capability> {
-        vec![Capability::new("script", "whatever the test says", None)]
+        vec![Capability::new("script", "whatever the test scripts", None)]
     }
 
     fn host(&self) -> HostSample {
@@ -189,7 +189,7 @@ impl SignalSource for MockSource {
     fn watch(&self, target: WatchTarget<'_>) -> Result<Watch, WatchError> {
         let target = MockTarget::of(&target);
         let mut state = self.state.lock();
-        // One reference is the source's own: without another, the flow was released.
+        // One reference is the source's own: if it is the only one, the flow was released.
         let known = state
             .flows
             .iter()
@@ -200,7 +200,7 @@ impl SignalSource for MockSource {
         }
     }
 
-    /// What is sent counts as seen, for the socket's flow and its peer's.
+    /// What is sent counts as observed, for the socket's flow and for its peer's.
     fn observe_socket(
         &self,
         socket: WatchTarget<'_>,
@@ -219,7 +219,7 @@ impl SignalSource for MockSource {
     }
 }
 
-/// What a flow is watched of.
+/// The socket, and the peer if any, of a watched flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct MockTarget {
     /// Device and inode, which all descriptors of a socket share.
@@ -284,7 +284,7 @@ struct MockState {
     /// `None` for a flow without a socket.
     target: Option<MockTarget>,
     sample: Mutex<FlowSample>,
-    /// Raised by drops and by what is no packet's coming and going.
+    /// Raised by every change but that of observed packets and of backlog.
     of_flow: AtomicU32,
     /// Raised by each change.
     changes: AtomicU64,
@@ -363,7 +363,7 @@ impl FlowReader for MockState {
     }
 }
 
-/// The test's end of a mocked flow.
+/// The test's handle of a mocked flow.
 #[derive(Clone, Debug)]
 pub struct MockFlow {
     flow: Arc<MockState>,
@@ -371,7 +371,7 @@ pub struct MockFlow {
 }
 
 impl MockFlow {
-    /// The reader's end.
+    /// A watch of the flow.
     pub fn watch(&self) -> Watch {
         Watch::new(Arc::clone(&self.flow) as Arc<dyn FlowReader>)
     }
@@ -391,20 +391,20 @@ impl MockFlow {
         self.source.lock().script.push(step);
     }
 
-    /// Scripts the backlog of the queue; `None`: no queue is known.
+    /// Sets the backlog of the queue; `None`: no queue is known.
     pub fn set_queue(&self, queue: Option<QueueSample>) {
         self.set(|sample| sample.congestion.queue = queue);
     }
 
-    /// Counts packets as seen on their way out: without this, a governor that sends takes the
-    /// source's signals for stale. A socket that reports to the source
-    /// ([`SignalSource::observe_socket`]) does so itself.
+    /// Counts egress packets as observed: without this, a governor that sends takes the source's signals
+    /// for stale. A socket that reports to the source ([`SignalSource::observe_socket`]) does this
+    /// itself.
     pub fn observe_sent(&self, packets: u64, bytes: u64) {
         self.flow.observe_sent(packets, bytes);
     }
 
-    /// Counts packets as dropped, of this flow and of the host; a full queue's drops on the way
-    /// out are congestion.
+    /// Counts packets as dropped, for this flow and for the host. Egress drops of a full queue count as
+    /// congestion, those of a firewall as policy drops.
     pub fn drop_packets(
         &self,
         direction: Direction,
@@ -473,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_rule_takes_on_its_way_out_was_seen() {
+    fn what_a_firewall_drops_at_egress_was_seen() {
         let source = MockSource::new();
         let flow = source.add_flow();
         let three = DropCounters {

@@ -4,33 +4,33 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
-/// What a program's own UDP socket reports to a source that learns from it: what it sends, and what
-/// the kernel answers. [`SignalSource::observe_socket`](crate::SignalSource::observe_socket) makes
+/// Takes reports of what a program's own UDP socket sends, and of the kernel's answers, for a source
+/// that learns from them. [`SignalSource::observe_socket`](crate::SignalSource::observe_socket) makes
 /// one for a socket; the code that sends and receives on the socket owns it, and drops it with the
 /// socket.
 ///
 /// Send through [`send`](trait.SocketObserver.html#method.send), which calls
-/// [`on_send`](Self::on_send) and follows its answer. Calls may come from several threads at once.
-/// They make at most a few short system calls, and never wait.
+/// [`on_send`](Self::on_send) and acts on its result. Several threads may call at the same time. A call
+/// makes at most a few short system calls, and never waits.
 pub trait SocketObserver: fmt::Debug + Send + Sync {
     /// Called after each attempt to send, with what the kernel answered.
     fn on_send(&self, send: SocketSend, outcome: SendOutcome<'_>) -> AfterSend;
 
     /// Called after each attempt to receive, whether or not something was there.
     ///
-    /// A source may ask the kernel to report errors of the network (ICMP) to the socket
-    /// (`IP_RECVERR`). The kernel then answers a receive with such an error instead of a datagram:
-    /// pass it here and receive again. It is no failure of the socket.
+    /// A source may let the kernel report ICMP errors to the socket (`IP_RECVERR`). A receive then
+    /// returns such an error instead of a datagram: pass it here and receive again. It is no failure of
+    /// the socket.
     fn on_receive(&self, error: Option<&io::Error>);
 }
 
 impl dyn SocketObserver + '_ {
-    /// Sends with `attempt`, reports the kernel's answer, and sends once more where the kernel
-    /// answered with an earlier datagram's error instead of sending this one.
+    /// Sends with `attempt` and reports the kernel's answer. Sends once more where the kernel returned
+    /// an earlier datagram's error instead of sending this one.
     ///
-    /// Gives the last attempt's result. [`WouldBlock`](io::ErrorKind::WouldBlock): try again when
-    /// the socket is writable. Any other error: the kernel dropped the datagrams, all of them or
-    /// some. A transport takes them for lost; the socket is as good as before.
+    /// Returns the last attempt's result. [`WouldBlock`](io::ErrorKind::WouldBlock): try again when the
+    /// socket is writable. Any other error: the kernel dropped some or all of the datagrams. A transport
+    /// treats them as lost; the socket remains usable.
     pub fn send(
         &self,
         send: SocketSend,
@@ -52,7 +52,7 @@ impl dyn SocketObserver + '_ {
 /// What was handed to the kernel in one call: a datagram, or a batch of datagrams (GSO).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketSend {
-    /// Where to.
+    /// The peer.
     pub destination: SocketAddr,
     /// Payload bytes of all datagrams.
     pub bytes: usize,
@@ -73,17 +73,17 @@ impl SocketSend {
 /// What the kernel answered to a send.
 #[derive(Clone, Copy, Debug)]
 pub enum SendOutcome<'a> {
-    /// It took the datagrams.
+    /// It accepted the datagrams.
     Sent,
     /// The send buffer is full: nothing was sent, nothing dropped.
     WouldBlock,
-    /// It refused, or dropped what it was given. `ENOBUFS` under `IP_RECVERR`: a queue of this host
-    /// was full.
+    /// It refused the datagrams, or dropped them. With `IP_RECVERR`, `ENOBUFS` means that a queue of
+    /// this host was full.
     Refused(&'a io::Error),
 }
 
 impl<'a> SendOutcome<'a> {
-    /// The outcome that a result stands for.
+    /// The outcome that a result means.
     pub fn of(result: &'a io::Result<()>) -> Self {
         match result {
             Ok(()) => Self::Sent,
@@ -97,9 +97,9 @@ impl<'a> SendOutcome<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum AfterSend {
-    /// Go on: the answer was this send's own.
+    /// Nothing: the result was this send's own.
     Done,
-    /// Send the same once more: the answer was an earlier datagram's error, and nothing was sent.
+    /// Send again: the result was an earlier datagram's error, and nothing was sent.
     Retry,
 }
 

@@ -15,21 +15,21 @@ use crate::version::{Change, Version};
 
 /// A source of signals about the host and about single flows.
 ///
-/// Object-safe and meant to be shared: `Arc<dyn SignalSource>`. Nothing here waits; what must be
-/// waited for (events) is a stream of its own.
+/// Object-safe and meant to be shared: `Arc<dyn SignalSource>`. No method waits; events, which must be
+/// waited for, come from a stream.
 pub trait SignalSource: fmt::Debug + Send + Sync {
     /// Which kind of source this is.
     fn kind(&self) -> SourceKind;
 
-    /// What this source reports here, and why not the rest: one entry for each signal it knows of.
+    /// What this source reports on this host, and why it does not report the rest: one entry a signal.
     fn capabilities(&self) -> Vec<Capability>;
 
-    /// The host's counters now. Reads memory and makes no system call but for the time; a source
-    /// without probes reads files of `/proc`. Not for a hot path.
+    /// The host's counters now. Reads mapped memory and the clock; a source without probes reads files
+    /// in `/proc`. Not for a hot path.
     fn host(&self) -> HostSample;
 
-    /// Drops by the running kernel's name of their reason (`SOCKET_RCVBUFF`), of the host, or of
-    /// one watched flow, in no particular order. Makes system calls: not for a hot path.
+    /// Drops by reason, under the running kernel's names (`SOCKET_RCVBUFF`), of one watched flow, or of
+    /// the host for `None`; in no particular order. Makes system calls: not for a hot path.
     fn drops_by_reason(&self, flow: Option<FlowId>) -> Vec<DropsByReason>;
 
     /// Time in network softirqs, one entry each possible CPU, in the order of their numbers. Reads
@@ -38,15 +38,15 @@ pub trait SignalSource: fmt::Debug + Send + Sync {
         Vec::new()
     }
 
-    /// Begins to observe a flow; it is observed until the last handle of it is gone. A flow that is
-    /// observed already is not observed twice: the answer is another handle of it, with the counters
-    /// as they are. Where `target` is [sharing](WatchTarget::sharing), the flow is from now on.
+    /// Begins to observe a flow, until the last handle of it is dropped. For a flow that is already
+    /// observed, returns another handle with the same counters. If `target` is
+    /// [sharing](WatchTarget::sharing), so is the flow from now on.
     ///
-    /// Makes system calls. The work does not grow with the number of flows.
+    /// Makes system calls. The cost does not depend on the number of flows.
     fn watch(&self, target: WatchTarget<'_>) -> Result<Watch, WatchError>;
 
-    /// The observer that a program's own UDP socket must notify of what it sends and receives, for a
-    /// source that learns from that; `None` from a source that does not need it. A peer in `socket` is ignored.
+    /// The observer to notify of what a program's own UDP socket sends and receives, for a source that
+    /// learns from that; `None` from a source that does not need it. A peer in `socket` is ignored.
     ///
     /// May change options of the socket: see [`SocketObserver`] for how it then has to be used.
     fn observe_socket(
@@ -57,8 +57,8 @@ pub trait SignalSource: fmt::Debug + Send + Sync {
         Ok(None)
     }
 
-    /// A new reader of the events from now on. Needs a tokio runtime to be current, with its I/O
-    /// and time drivers enabled.
+    /// A new reader of the events from now on. Must be called within a tokio runtime whose I/O and
+    /// time drivers are enabled.
     fn events(&self) -> Result<Box<dyn EventStream>, EventsError>;
 }
 
@@ -66,11 +66,11 @@ pub trait SignalSource: fmt::Debug + Send + Sync {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capability {
-    /// What gives it: the name of a probe or of an interface.
+    /// What provides it: the name of a probe or of an interface.
     pub name: String,
-    /// What it gives.
+    /// What it provides.
     pub gives: String,
-    /// `None` when it works here, else why it does not and what would change that.
+    /// `None` if it works on this host, else why not, and what would change that.
     pub missing: Option<String>,
 }
 
@@ -117,9 +117,9 @@ impl<'a> WatchTarget<'a> {
         }
     }
 
-    /// Only what goes to or comes from this remote address: one peer of a server's socket. It is the
-    /// address that packets have when they come to a network device: behind destination NAT another
-    /// than the one that the program sends to. A link-local address belongs to its scope's link.
+    /// Only traffic to and from this remote address: one peer of a server's socket. It is the address
+    /// that packets have at the network device: with destination NAT, not the one that the program
+    /// sends to. A link-local address belongs to the link of its scope.
     pub fn peer(self, remote: SocketAddr) -> Self {
         Self {
             peer: Some(remote),
@@ -128,9 +128,9 @@ impl<'a> WatchTarget<'a> {
     }
 
     /// Counts the flow among those whose backlog is
-    /// [`QueueSample::shared`](crate::QueueSample::shared). Governed flows are watched so: together
-    /// they hold back for one another. Not for a flow that fills the queue as it likes. A packet
-    /// counts once, also where a socket and its peer both share.
+    /// [`QueueSample::shared`](crate::QueueSample::shared). Governed flows are watched so: they share
+    /// one limit. Not for a flow that fills the queue without a limit. A packet counts once, also
+    /// where a socket and its peer are both sharing.
     pub fn sharing(self) -> Self {
         Self {
             sharing: true,
@@ -172,13 +172,13 @@ pub trait FlowReader: fmt::Debug + Send + Sync {
         (self.congestion(), Version::UNKNOWN)
     }
 
-    /// What has changed since a version; of one that is newer than this read, everything may have.
+    /// What has changed since a version. Returns [`Change::Any`] where the source keeps no versions.
     fn change_since(&self, version: &Version) -> Change {
         let _ = version;
         Change::Any
     }
 
-    /// As [`LocalCongestion::seen_packets`], where nothing else is asked for.
+    /// As [`LocalCongestion::seen_packets`], without reading the rest.
     fn seen_packets(&self) -> Option<u64> {
         self.congestion().seen_packets()
     }
@@ -221,7 +221,7 @@ impl Watch {
         self.reader.change_since(version)
     }
 
-    /// As [`LocalCongestion::seen_packets`], where nothing else is asked for.
+    /// As [`LocalCongestion::seen_packets`], without reading the rest.
     #[inline]
     pub fn seen_packets(&self) -> Option<u64> {
         self.reader.seen_packets()
@@ -233,7 +233,7 @@ impl Watch {
     }
 }
 
-/// A flow's congestion state that is read again only where it has changed.
+/// A flow's congestion state, read again only when it has changed.
 #[derive(Clone, Debug)]
 pub struct CongestionReader {
     watch: Watch,
@@ -242,7 +242,7 @@ pub struct CongestionReader {
 }
 
 impl CongestionReader {
-    /// Of this flow.
+    /// A reader of this flow.
     pub fn new(watch: Watch) -> Self {
         let (congestion, version) = watch.versioned();
         Self {

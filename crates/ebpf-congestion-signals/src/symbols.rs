@@ -1,4 +1,4 @@
-//! Names of places in the kernel's code.
+//! Names of addresses in the kernel's code.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -11,25 +11,24 @@ use parking_lot::Mutex;
 /// (`kernel.kptr_restrict`).
 const KALLSYMS: &str = "/proc/kallsyms";
 
-/// Names of places in the running kernel's code, such as [`DropEvent::location`](crate::DropEvent)
-/// tells.
+/// Names of addresses in the running kernel's code, such as [`DropEvent::location`](crate::DropEvent).
 ///
-/// Names that were looked up once are kept. The list is read again for those that are new, and not kept: it
-/// has hundreds of thousands of lines.
+/// Names are kept once they were looked up. The kernel's list, with hundreds of thousands of lines, is
+/// read again for each call with new addresses, and is not kept.
 #[derive(Debug, Default)]
 pub struct KernelSymbols {
     known: Mutex<HashMap<u64, Arc<str>>>,
 }
 
 impl KernelSymbols {
-    /// Knows no name yet.
+    /// An empty table.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The names of these addresses, in their order: symbol and offset, as in a stack trace; the
-    /// address itself where there is no symbol. Reads a file of the kernel's for names that are
-    /// new: takes some tens of milliseconds then.
+    /// The names of these addresses, in their order: symbol and offset, as in a stack trace; the address
+    /// itself where there is no symbol. Reads `/proc/kallsyms` for new addresses, which takes some tens
+    /// of milliseconds.
     pub fn names(&self, addresses: &[u64]) -> Vec<Arc<str>> {
         let mut known = self.known.lock();
         let new: Vec<u64> = addresses

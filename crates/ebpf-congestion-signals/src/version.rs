@@ -1,8 +1,8 @@
 //! Whether what was read of a flow still holds.
 
 /// The version of a flow's [`LocalCongestion`](crate::LocalCongestion), as
-/// [`Watch::versioned`](crate::Watch::versioned) gives it: compares what was read with what there is,
-/// for less than to read it again.
+/// [`Watch::versioned`](crate::Watch::versioned) gives it. To compare it costs less than to read the
+/// flow again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Version {
     sent: u64,
@@ -12,21 +12,14 @@ pub struct Version {
     queue: u32,
 }
 
-/// There is no queue.
-#[cfg_attr(
-    not(all(feature = "ebpf", target_os = "linux")),
-    allow(dead_code, reason = "only probes tell where a flow's packets are")
-)]
+/// There is no queue. Only probes report which queue a flow is in, if any.
+#[cfg(all(feature = "ebpf", target_os = "linux"))]
 const NO_QUEUE: u32 = u32::MAX - 1;
 /// What was read cannot be compared.
 const UNKNOWN: u32 = u32::MAX;
 
-#[cfg_attr(
-    not(all(feature = "ebpf", target_os = "linux")),
-    allow(dead_code, reason = "only probes tell where a flow's packets are")
-)]
 impl Version {
-    /// Of what is always to be read again: there is nothing to compare.
+    /// Never holds: what has this version is always read again.
     pub const UNKNOWN: Self = Self {
         sent: 0,
         of_queue: 0,
@@ -44,28 +37,11 @@ impl Version {
         }
     }
 
-    /// Of a flow that is in no queue.
-    pub(crate) const fn without_queue(of_flow: u32, sent: u64) -> Self {
-        Self::in_queue(of_flow, sent, 0, NO_QUEUE)
-    }
-
-    pub(crate) const fn is_unknown(&self) -> bool {
-        self.queue == UNKNOWN
-    }
-
     pub(crate) const fn of_flow(&self) -> u32 {
         self.of_flow
     }
 
-    pub(crate) const fn sent(&self) -> u64 {
-        self.sent
-    }
-
-    pub(crate) const fn of_queue(&self) -> u64 {
-        self.of_queue
-    }
-
-    /// As numbers, to be kept where only numbers can be.
+    /// As numbers, for storage in atomics.
     pub const fn to_words(self) -> [u64; 3] {
         let (queue, of_flow) = (self.queue as u64, self.of_flow as u64);
         [self.sent, self.of_queue, queue << 32 | of_flow]
@@ -84,6 +60,27 @@ impl Version {
             queue: (last >> 32) as u32,
         }
     }
+}
+
+/// What only the source with probes asks.
+#[cfg(all(feature = "ebpf", target_os = "linux"))]
+impl Version {
+    /// Of a flow that is in no queue.
+    pub(crate) const fn without_queue(of_flow: u32, sent: u64) -> Self {
+        Self::in_queue(of_flow, sent, 0, NO_QUEUE)
+    }
+
+    pub(crate) const fn is_unknown(&self) -> bool {
+        self.queue == UNKNOWN
+    }
+
+    pub(crate) const fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    pub(crate) const fn of_queue(&self) -> u64 {
+        self.of_queue
+    }
 
     /// Index of the queue.
     pub(crate) const fn queue(&self) -> Option<u32> {
@@ -101,9 +98,9 @@ impl Version {
 pub enum Change {
     /// Nothing.
     Nothing,
-    /// Packets came or went: the queue, or what was observed, is another. None was dropped.
+    /// Packets entered or left the queue, or were observed. None was dropped.
     Traffic,
-    /// Anything: packets of the flow may have been dropped, its queue may be another, or the source
-    /// cannot tell.
+    /// Anything: packets of the flow may have been dropped, it may be in another queue, or the source
+    /// does not know.
     Any,
 }

@@ -51,7 +51,7 @@ fn redirect(stdout: impl AsFd, stderr: impl AsFd) {
 
 /// Into wherever standard output leads now.
 fn flush() {
-    // Where nobody reads it any more, nothing is lost.
+    // If standard output is closed, nothing is lost.
     let _ = io::stdout().flush();
 }
 

@@ -36,8 +36,8 @@ impl BusyProcessors {
             let thread = thread::Builder::new()
                 .name("netlab-busy".to_owned())
                 .spawn(move || {
-                    // SAFETY: takes no pointer, and 0 is the calling thread. Nobody needs the
-                    // privilege to be nicer, so it does not fail.
+                    // SAFETY: takes no pointer, and 0 is the calling thread. To raise the niceness
+                    // needs no privilege, so it does not fail.
                     let _ = unsafe {
                         libc::setpriority(libc::PRIO_PROCESS, 0, libc::c_int::from(niceness))
                     };

@@ -28,7 +28,7 @@ const SEND_BUFFER: usize = 8 << 20;
 const INTERVAL: Duration = Duration::from_millis(1);
 
 /// A thread that sends UDP at a constant rate over a [`Path`], whatever is lost, until this is
-/// dropped or its time is over. Nobody reads what arrives.
+/// dropped or its time is over. What arrives is not read.
 #[derive(Debug)]
 pub struct UdpFlood {
     stop: Arc<AtomicBool>,

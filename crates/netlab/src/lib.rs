@@ -31,7 +31,7 @@
 //! ```
 //!
 //! Everything needs the capabilities CAP_SYS_ADMIN and CAP_NET_ADMIN, and no program. Where user
-//! namespaces are allowed, anybody has these after [`acquire_privilege`].
+//! namespaces are allowed, any process has these after [`acquire_privilege`].
 //! [`missing_privilege`] says what is missing. Nothing is left behind: namespaces, devices and threads
 //! go with the values that own them, and with the process if it is killed.
 //!

@@ -92,8 +92,8 @@ impl Namespace {
 
     /// A command that will run inside this namespace.
     ///
-    /// Only the network is another one: file systems are the caller's, so what stands under
-    /// /sys/class/net is the caller's too. The command holds the namespace open until dropped.
+    /// Only the network namespace differs: mounts are the caller's, so /sys/class/net shows the
+    /// caller's devices. The command holds the namespace open until dropped.
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
         let fd = Arc::clone(&self.fd);

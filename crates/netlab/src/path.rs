@@ -379,7 +379,7 @@ impl Path {
         self.introduce(namespace, device, end.opposite())
     }
 
-    /// Tells a namespace the link-layer address behind which `end` stands, at its cable.
+    /// Adds a neighbour entry to a namespace: the link-layer address by which it reaches `end`.
     fn introduce(&self, namespace: &Namespace, device: &str, end: End) -> Result<(), Error> {
         let mac = if device == EGRESS {
             INGRESS_MAC

@@ -160,7 +160,7 @@ impl Drop for Process {
         drop(self.keep.take());
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let State::Kept(keeper) = std::mem::replace(state, State::Lost) {
-            // How a child that nobody wants any more ended does not matter.
+            // The exit status of a child that was dropped does not matter.
             let _ = keeper.join();
         }
     }

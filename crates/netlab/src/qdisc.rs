@@ -54,8 +54,8 @@ impl TokenBucket {
 
         let bytes_per_second = self.rate / 8;
         let rate = u32::try_from(bytes_per_second).unwrap_or(u32::MAX);
-        // struct tc_tbf_qopt: two tc_ratespec, limit, buffer and mtu. The burst in bytes stands in
-        // an attribute of its own, so the buffer in clock ticks stays zero; there is no peak rate.
+        // struct tc_tbf_qopt: two tc_ratespec, limit, buffer and mtu. The burst in bytes has an
+        // attribute of its own, so the buffer in clock ticks stays zero; there is no peak rate.
         let mut parameters = vec![0, TC_LINKLAYER_ETHERNET, 0, 0, 0, 0, 0, 0];
         parameters.extend(rate.to_ne_bytes());
         parameters.extend([0; 12]);

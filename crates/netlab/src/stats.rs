@@ -29,7 +29,7 @@ pub struct UdpSocketStats {
 pub struct UdpCounters {
     /// Delivered to a socket.
     pub in_datagrams: u64,
-    /// Arrived for a port that nobody has bound.
+    /// Arrived for a port that no socket is bound to.
     pub no_ports: u64,
     /// Arrived and not delivered; includes the two below.
     pub in_errors: u64,

@@ -33,7 +33,7 @@ pub enum Privilege {
 ///
 /// # Errors
 ///
-/// [`Error::System`] where the system lets nobody but root do so, with what would change that.
+/// [`Error::System`] where only root may do so, with what would change that.
 pub fn acquire_privilege() -> Result<Privilege, Error> {
     if has_capabilities() {
         return Ok(Privilege::Own);

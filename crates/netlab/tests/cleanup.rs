@@ -22,7 +22,7 @@ use netlab::{Bottleneck, Iperf3, Iperf3Config, Path, PathConfig, RelayConfig, To
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
-    // As anybody it runs in a user namespace; where that is refused, it is skipped.
+    // Without privilege it runs in a user namespace; where that is refused, it is skipped.
     let _ = netlab::acquire_privilege();
     live_test::main()
 }

@@ -6,7 +6,7 @@ use quinn_proto::congestion::{Bbr, Controller};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BaseKind {
-    /// It grows until it hears of congestion, then reduces: Cubic, NewReno and their like. While
+    /// It grows until congestion is reported, then reduces: Cubic, NewReno and their like. While
     /// the cap binds it is called as if the application limited sending, so that it does not grow
     /// behind the cap; a local drop is passed on as a congestion event.
     #[default]

@@ -1,20 +1,20 @@
-//! A clock that stands still while the wrapped controller is not let grow.
+//! A clock that stops while the wrapped controller must not grow.
 
 use std::time::{Duration, Instant};
 
-/// Tells a wrapped controller the time.
+/// The wrapped controller's time.
 ///
-/// Cubic's window is a function of the time since its last reduction. Time in which it was not let
-/// grow must not count (RFC 9438 section 5.8), or it makes up for it at once when it is.
+/// Cubic's window is a function of the time since its last reduction. Time in which it must not grow
+/// must not count (RFC 9438 section 5.8), or Cubic makes up for it at once afterwards.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct BaseClock {
     paused: Duration,
-    /// Since when it stands still.
+    /// When it was stopped.
     stopped: Option<Instant>,
 }
 
-/// What a clock that stands still goes on at a reduction: controllers ignore one that is not later
-/// than the last.
+/// How much a stopped clock advances at a reduction: controllers ignore a reduction that is not
+/// later than the one before.
 const TICK: Duration = Duration::from_micros(1);
 
 impl BaseClock {

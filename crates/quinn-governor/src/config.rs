@@ -88,9 +88,9 @@ impl GovernorConfig {
         self
     }
 
-    /// The most that all governed connections together may keep in a queue that nobody else uses,
-    /// in bytes: the bound up to which the limit may grow to keep the link busy. 1 MiB by default;
-    /// from 16 KiB to 64 MiB.
+    /// The most bytes that all governed connections together may keep in a queue without competing
+    /// traffic: the upper bound of the limit that keeps the link busy. 1 MiB by default; from 16 KiB
+    /// to 64 MiB.
     pub fn max_backlog(&mut self, bytes: u64) -> &mut Self {
         self.max_backlog = bytes;
         self

@@ -18,8 +18,8 @@ use crate::poller::{Poller, on_full_buffer};
 use crate::shared::Shared;
 use crate::sockets::SocketFlows;
 
-/// A UDP socket for quinn that knows to whom each datagram goes and what the kernel answers, and
-/// informs the governed connections.
+/// A UDP socket for quinn. It knows the destination of each datagram and the kernel's answer, and
+/// reports them to the governed connections.
 ///
 /// It sends through quinn-udp (GSO, ECN) and leaves waiting and receiving (GRO, ECN) to the socket
 /// that the endpoint's runtime makes: with connections that are not governed it does what that

@@ -39,7 +39,7 @@ fn drop_one(flow: &MockFlow) {
     flow.drop_packets(Direction::Egress, DropClass::QueueFull, "QDISC_DROP", one);
 }
 
-/// A queue that nobody else uses.
+/// A queue without competing traffic.
 fn queue(own: u64, drained: u64) -> Option<QueueSample> {
     let id = QueueId::new(0)?;
     Some(
@@ -93,7 +93,7 @@ fn a_local_drop_reduces_at_once_and_is_told() {
     drop_one(&flow);
     controller.on_sent(start + RTT, 1200, 10);
     assert!(controller.window() < before);
-    // The same loss, told by acknowledgements.
+    // The same loss, found by acknowledgements.
     let reduced = controller.window();
     controller.on_congestion_event(start + 2 * RTT, start, false, 1200);
     assert_eq!(controller.window(), reduced);
@@ -211,7 +211,7 @@ fn a_standing_queue_caps_the_window_until_the_source_dies() {
     assert_eq!(controller.metrics().congestion_window, 48_000);
     assert!(
         governor.report().capped.is_zero(),
-        "told with the next call"
+        "reported with the next call"
     );
 
     flow.set(|sample| sample.congestion.live = false);

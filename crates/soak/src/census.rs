@@ -1,4 +1,4 @@
-//! What a process has, as the kernel counts it.
+//! Memory, descriptors, threads and BPF objects of this process, as the kernel counts them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,7 +13,7 @@ use procfs::process::Process;
 
 use crate::heap;
 
-/// What this process has.
+/// What this process holds, at one time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Census {
     pub(crate) resident_kb: u64,
@@ -21,7 +21,7 @@ pub(crate) struct Census {
     pub(crate) descriptors: u64,
     pub(crate) threads: u64,
     pub(crate) mappings: u64,
-    /// Maps and programs that this process has descriptors of.
+    /// Maps and programs for which this process has descriptors.
     pub(crate) bpf_objects: u64,
 }
 
@@ -29,8 +29,8 @@ pub(crate) struct Census {
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Census {
-    /// After something that began with `before`: as soon as threads and descriptors are no more than
-    /// they were then, or after some seconds. Threads of a source end by themselves when it is gone.
+    /// Waits until there are no more threads and descriptors than `before`, at most [`PATIENCE`], and
+    /// counts. The threads of a source end in the background after it is dropped.
     pub(crate) fn settled(before: &Self) -> Result<Self> {
         let end = Instant::now() + PATIENCE;
         loop {
@@ -43,7 +43,7 @@ impl Census {
         }
     }
 
-    /// Now.
+    /// Counts now.
     pub(crate) fn take() -> Result<Self> {
         let own = Process::myself().context("/proc cannot be read")?;
         let status = own.status()?;
@@ -51,7 +51,7 @@ impl Census {
         Ok(Self {
             resident_kb: status.vmrss.unwrap_or_default(),
             heap_bytes: heap::live_bytes(),
-            // Without the one that reads the list.
+            // Not counting the descriptor that reads the list.
             descriptors: (own.fd_count()? as u64).saturating_sub(1),
             threads: status.threads,
             mappings: own.maps()?.len() as u64,
@@ -60,11 +60,11 @@ impl Census {
     }
 }
 
-/// Numbers of the BPF maps and programs that this process has descriptors of.
+/// Ids of the BPF maps and programs for which this process has descriptors.
 fn own_objects() -> Result<(BTreeSet<u32>, BTreeSet<u32>)> {
     let (mut maps, mut programs) = (BTreeSet::new(), BTreeSet::new());
     for entry in fs::read_dir("/proc/self/fdinfo").context("/proc cannot be read")? {
-        // A descriptor may be closed meanwhile.
+        // A descriptor may have been closed since.
         let Ok(text) = fs::read_to_string(entry?.path()) else {
             continue;
         };
@@ -82,20 +82,19 @@ fn own_objects() -> Result<(BTreeSet<u32>, BTreeSet<u32>)> {
     Ok((maps, programs))
 }
 
-/// The probes' maps, read through descriptors of their own: what the kernel has, not what the source
-/// says it has.
+/// The probes' maps and programs, found by id: what the kernel has, not what the source reports.
 pub(crate) struct KernelObjects {
     maps: BTreeSet<u32>,
     programs: BTreeSet<u32>,
 }
 
-/// Entries in the maps of what is watched.
+/// Entries in the probes' maps of watched flows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Entries {
     pub(crate) sockets: u64,
     pub(crate) peers: u64,
     pub(crate) locals: u64,
-    /// Sum of the counters of watched sockets.
+    /// Sum of the counters in `WATCHED`.
     pub(crate) watched: u64,
 }
 
@@ -106,17 +105,17 @@ impl Entries {
 }
 
 impl KernelObjects {
-    /// Those that this process has now.
+    /// Those for which this process has descriptors now.
     pub(crate) fn own() -> Result<Self> {
         let (maps, programs) = own_objects()?;
         Ok(Self { maps, programs })
     }
 
-    /// What is in the maps.
+    /// Counts the entries of the maps.
     pub(crate) fn entries(&self) -> Result<Entries> {
         let mut entries = Entries::default();
         for map in loaded_maps() {
-            // Another process's may be gone by now.
+            // A map of another process may have been freed since.
             let Ok(map) = map else { continue };
             if !self.maps.contains(&map.id()) {
                 continue;

@@ -1,4 +1,4 @@
-//! One cycle: a source is made, endpoints are governed by it under load, and all of it is released.
+//! One cycle: creates a source, runs governed endpoints under load, and releases all of it.
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -22,31 +22,32 @@ use crate::census::{Entries, KernelObjects};
 use crate::peers::{Tally, come_and_go};
 use crate::{queue, served};
 
-/// The queue is replaced in this interval.
+/// Interval between replacements of the queue.
 const QUEUE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Governed clients at a time.
 const CLIENTS: usize = 4;
 
-/// How often it is checked whether an end was asked for.
+/// How often to check whether the cycle should end.
 const POLL: Duration = Duration::from_millis(50);
 
-/// Longest wait for connections to end, for threads to end, and for the kernel to free what nobody
-/// refers to.
+/// Longest wait for connections to end, for threads to end, and for the kernel to free unreferenced
+/// BPF objects.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What a cycle did, and what was left before its source was dropped.
+/// What a cycle did, and what it left behind.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) kind: SourceKind,
     pub(crate) tally: Arc<Tally>,
     pub(crate) report: GovernorReport,
-    /// Largest number of entries that were seen in the maps, and those at the end.
+    /// Largest number of map entries seen.
     pub(crate) most_entries: u64,
+    /// Map entries at the end, while the source still exists.
     pub(crate) entries: Entries,
-    /// Slots that nobody could have, though no flow was watched.
+    /// Flow slots that could not be taken although no flow was watched.
     pub(crate) lost_slots: u64,
-    /// BPF maps and programs that the kernel still had when nobody referred to them.
+    /// BPF maps and programs that the kernel still had after the source was dropped.
     pub(crate) kernel_objects: u64,
 }
 
@@ -107,8 +108,8 @@ pub(crate) fn run(
     })
 }
 
-/// Endpoints under load; everything of it is gone when this returns. Detaches the probes when two
-/// thirds of the time are over. Returns the largest number of entries in the maps.
+/// Runs endpoints under load, and closes them before it returns. Detaches the probes after two
+/// thirds of the time. Returns the largest number of map entries.
 fn load(
     path: &Arc<Path>,
     governors: &Governors,
@@ -187,7 +188,7 @@ fn runtime(path: &Arc<Path>, end: fn(&Path) -> &Namespace) -> Result<Runtime> {
         .enable_all()
         .on_thread_start(move || {
             if let Err(error) = end(&path).enter() {
-                // Nothing that follows would reach its peer.
+                // In the wrong namespace no packet reaches its peer.
                 eprintln!("error: {error}");
             }
         })
@@ -203,7 +204,7 @@ fn inside<T: Send + 'static>(
     Ok(runtime.block_on(runtime.spawn(future))?)
 }
 
-/// How many of the slots cannot be taken.
+/// Number of flow slots that cannot be taken.
 fn lost_slots(source: &EbpfSource, flows: u32) -> Result<u64> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let target = WatchTarget::socket(&socket);
@@ -222,7 +223,7 @@ fn lost_slots(source: &EbpfSource, flows: u32) -> Result<u64> {
     Ok(u64::from(flows) - held.len() as u64)
 }
 
-/// Waits a while for the kernel, which frees maps and programs in the background.
+/// Waits until the count is zero: the kernel frees maps and programs in the background.
 fn wait_for_zero(mut count: impl FnMut() -> u64) -> u64 {
     let end = Instant::now() + PATIENCE;
     loop {

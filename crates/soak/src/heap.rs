@@ -1,10 +1,9 @@
-//! Counts what is allocated, so that a leak shows after minutes: resident memory alone is too coarse
-//! for that.
+//! Counts allocated bytes, so that a leak shows after minutes: resident memory alone is too coarse.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicI64, Ordering};
 
-/// Bytes that are allocated and not freed.
+/// Bytes allocated and not yet freed.
 static LIVE: AtomicI64 = AtomicI64::new(0);
 
 /// The system's allocator, with a count of bytes.
@@ -13,7 +12,7 @@ struct Counting;
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Bytes that this process has allocated and not freed.
+/// Bytes that this process has allocated and not yet freed.
 pub(crate) fn live_bytes() -> i64 {
     LIVE.load(Ordering::Relaxed)
 }

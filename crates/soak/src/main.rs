@@ -1,9 +1,9 @@
-//! Runs governed endpoints for a long time, and counts what they leave behind.
+//! Runs governed endpoints for a long time and checks that they leak nothing.
 //!
-//! Peers connect, transfer, change their address and go, while queues are replaced under them and
-//! probes are detached and attached again. After each cycle everything that was made is released:
-//! memory, file descriptors, threads, mappings, entries of BPF maps, flow slots and the BPF objects
-//! themselves must be what they were before.
+//! Peers connect, transfer, change their address and disconnect, while queues are replaced and
+//! probes are detached and attached again. After each cycle everything is released; then memory,
+//! file descriptors, threads, mappings, BPF map entries, flow slots and BPF objects must be back to
+//! what they were before.
 
 #[cfg(target_os = "linux")]
 mod census;
@@ -26,26 +26,26 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 
-/// Runs governed endpoints for a long time, and fails if they leave anything behind.
+/// Runs governed endpoints for a long time; fails if they leak anything.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "cargo xtask soak", bin_name = "cargo xtask soak")]
 struct Options {
-    /// How long, in minutes; the cycle that has begun by then is ended.
+    /// Duration in minutes; the last cycle is completed.
     #[arg(long, default_value_t = 30.0)]
     minutes: f64,
-    /// Peers that are connected at a time, at most. Each has a socket of its own.
+    /// Peers connected at the same time, at most; each has its own socket.
     #[arg(long, default_value_t = 2000)]
     peers: usize,
-    /// Length of a cycle in seconds, from loading the probes to releasing everything.
+    /// Duration of the load in a cycle, in seconds.
     #[arg(long, default_value_t = 60.0)]
     cycle: f64,
-    /// Slots for flows that the probes are loaded with: fewer than peers, so that some get none.
+    /// Flow slots of the probes; with fewer slots than peers, some peers get none.
     #[arg(long, default_value_t = 1024)]
     flows: u32,
-    /// Where signals come from; `both`: one cycle each in turn.
+    /// Where signals come from.
     #[arg(long, value_enum, default_value_t = Source::Both)]
     source: Source,
-    /// Of the random choices.
+    /// Seed of the random choices.
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
@@ -57,7 +57,7 @@ enum Source {
     Ebpf,
     /// The program's own sockets.
     Socket,
-    /// Each in turn.
+    /// One cycle of each in turn.
     Both,
 }
 
@@ -79,5 +79,5 @@ fn run(options: &Options) -> anyhow::Result<ExitCode> {
 
 #[cfg(not(target_os = "linux"))]
 fn run(_: &Options) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("the soak test needs Linux: it is made of network namespaces and probes")
+    anyhow::bail!("the soak test needs Linux: it uses network namespaces and probes")
 }

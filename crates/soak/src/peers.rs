@@ -1,4 +1,4 @@
-//! Peers of the server that come, change their address, and go.
+//! Clients of the server that connect, change their address, and disconnect.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,16 +10,16 @@ use quinn::{ClientConfig, Endpoint, VarInt};
 use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-/// How long a peer stays on average.
+/// Mean lifetime of a peer.
 const LIFE: Duration = Duration::from_secs(15);
 
-/// A new peer comes in this time, if there is room: 125 a second.
+/// Interval between new peers, as long as fewer than the maximum are connected: 125 a second.
 const ARRIVAL: Duration = Duration::from_millis(8);
 
 /// Longest wait for a download, and for the end of a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What happened.
+/// Counts of events.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     connected: AtomicU64,
@@ -28,7 +28,7 @@ pub(crate) struct Tally {
     failed: AtomicU64,
     /// The first failure.
     failure: Mutex<Option<String>>,
-    /// Connections are closed from here on: no failure.
+    /// The cycle is ending: errors of connections no longer count as failures.
     ending: AtomicBool,
 }
 
@@ -67,12 +67,12 @@ impl Tally {
     }
 }
 
-/// Up to twice the mean.
+/// A random time from zero to twice the mean.
 pub(crate) fn random_time(mean: Duration) -> Duration {
     mean.mul_f64(2.0 * fastrand::f64())
 }
 
-/// Keeps as many peers connected as said, until it is dropped.
+/// Keeps up to `most` peers connected, until it is dropped.
 pub(crate) async fn come_and_go(
     config: ClientConfig,
     server: SocketAddr,
@@ -112,13 +112,13 @@ async fn live(config: ClientConfig, server: SocketAddr, tally: &Tally) -> Result
     let life = random_time(LIFE);
     sleep(life / 2).await;
     match fastrand::usize(..20) {
-        // Its address changes, as behind NAT.
+        // The peer's address changes, as behind a NAT.
         0..4 => {
             endpoint.rebind(UdpSocket::bind(any)?)?;
             tally.rebound();
             sleep(life / 2).await;
         }
-        // Nobody hears of it again: from there nothing reaches the server.
+        // The peer vanishes: from a loopback address nothing reaches the server.
         4 => {
             endpoint.rebind(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?)?;
             tally.vanished.fetch_add(1, Ordering::Relaxed);

@@ -3,8 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use netlab::Path;
 
-/// Trees of queue disciplines, in the order in which each replaces the one before it. All hold to
-/// the rate of the path that is laid.
+/// Trees of queue disciplines; each replaces the one before it. All have the rate of the path.
 const TREES: [&[&str]; 4] = [
     &["qdisc replace dev {device} root handle 8: tbf rate 50mbit burst 20000 limit 150000"],
     &[
@@ -20,7 +19,7 @@ const TREES: [&[&str]; 4] = [
     ],
 ];
 
-/// Puts the next tree in the place of the one before: `turn` counts the calls.
+/// Replaces the root by the next tree; `turn` counts the calls.
 pub(crate) fn replace(path: &Path, turn: usize) -> Result<()> {
     let tree = TREES[turn % TREES.len()];
     for line in tree {

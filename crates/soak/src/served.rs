@@ -1,4 +1,4 @@
-//! The server, whose sends are governed, and governed clients beside it.
+//! The governed server, governed clients that upload, and the server that they upload to.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,18 +11,19 @@ use tokio::time::{sleep, timeout};
 
 use crate::peers::{Tally, random_time};
 
-/// A peer that vanished is forgotten after this time: four probe timeouts before the first answer do
-/// not end a connection.
+/// Idle timeout: when the server gives up a peer that vanished. Long enough for the handshake to
+/// survive four probe timeouts.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// Bytes of a usual download, and of a large one that fills the queue.
+/// Bytes of a usual download, at most.
 const USUAL: usize = 40_000;
+/// Bytes of a large download, which fills the queue.
 const LARGE: usize = 1_500_000;
 
-/// One in so many downloads is a large one.
+/// One download in this many is large.
 const LARGE_EVERY: usize = 100;
 
-/// A governed client lives for so long on average.
+/// Mean lifetime of a governed client.
 const CLIENT_LIFE: Duration = Duration::from_secs(5);
 
 /// Configurations of both ends, with a short idle timeout.
@@ -37,18 +38,18 @@ fn transport() -> TransportConfig {
     let mut transport = TransportConfig::default();
     let idle = u32::try_from(IDLE.as_millis()).unwrap_or(u32::MAX);
     transport.max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(idle))));
-    // Peers that only wait stay connected.
+    // Idle peers stay connected.
     transport.keep_alive_interval(Some(IDLE / 3));
     transport
 }
 
-/// A governed server. Each connection gets one download, and is left alone then.
+/// A governed server. Each connection gets one download, then stays idle until the peer closes it.
 pub(crate) fn serve(
     governors: &Governors,
     config: ServerConfig,
     address: SocketAddr,
 ) -> Result<Endpoint> {
-    // Before the configuration is shared, so that the governor can be set in it.
+    // A transport configuration of its own: the one in `config` is shared, and cannot be changed.
     let mut config = config;
     let mut transport = transport();
     governors.govern(&mut transport);
@@ -77,7 +78,7 @@ pub(crate) fn serve(
     Ok(endpoint)
 }
 
-/// A server that reads what it gets, and is not governed.
+/// A stock server that reads and discards all streams.
 pub(crate) fn drain(config: ServerConfig, address: SocketAddr) -> Result<Endpoint> {
     let endpoint = Endpoint::server(config, SocketAddr::new(address.ip(), 0))?;
     let accepting = endpoint.clone();
@@ -95,7 +96,7 @@ pub(crate) fn drain(config: ServerConfig, address: SocketAddr) -> Result<Endpoin
     Ok(endpoint)
 }
 
-/// Governed clients that come and go one after the other, and go on from new sockets.
+/// Governed clients, one after the other, that upload and rebind to new sockets.
 pub(crate) async fn upload(
     governors: Governors,
     config: ClientConfig,

@@ -1,4 +1,4 @@
-//! Cycle after cycle, and what each left behind.
+//! Runs cycles, and prints what each left behind.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use crate::cycle::{self, Outcome};
 use crate::verdict::{Verdict, check};
 use crate::{Options, Source};
 
-/// Cycles of each kind until caches, pools and tables have their size.
+/// Cycles of each source until caches, pools and tables have reached their size.
 const WARM_UP: usize = 2;
 
-/// Runs all of it.
+/// Runs the soak test.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     tracing_subscriber::fmt()
         .with_max_level(tracing_subscriber::filter::LevelFilter::ERROR)
@@ -67,8 +67,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     if verdict.growth.is_none() {
         println!(
-            "too short to compare: {} cycles warm up, one more is compared with them; give it more \
-             --minutes, or a shorter --cycle",
+            "too short: memory is compared with that after {} warm-up cycles; give more --minutes, or \
+            a shorter --cycle",
             WARM_UP * kinds.len()
         );
         return Ok(ExitCode::from(2));
@@ -81,7 +81,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     })
 }
 
-/// A socket for each peer, and some more.
+/// Each peer needs a socket.
 fn raise_descriptors() -> Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("cannot raise the limit of descriptors")

@@ -1,17 +1,17 @@
-//! Whether something was left behind.
+//! Whether a cycle, or all together, left something behind.
 
 use std::fmt;
 
 use crate::census::Census;
 use crate::cycle::Outcome;
 
-/// Heap that may grow in a cycle: tables that are resized, and buffers of who happens to run last.
+/// Heap growth allowed once: hash tables that are resized, and buffers still in use at the end.
 const HEAP_BYTES: i64 = 65_536;
 
-/// The same for all cycles together.
+/// Heap growth allowed for each cycle.
 const HEAP_BYTES_A_CYCLE: i64 = 4_096;
 
-/// Resident memory that may grow: the allocator keeps what was freed, in pieces.
+/// Growth of resident memory allowed: the allocator keeps freed memory, in fragments.
 const RESIDENT_KB: u64 = 65_536;
 
 /// What was left behind.
@@ -19,16 +19,16 @@ const RESIDENT_KB: u64 = 65_536;
 pub(crate) struct Verdict {
     cycles: usize,
     connections: u64,
-    /// Of single cycles.
+    /// Leaks of single cycles.
     left: Vec<String>,
-    /// Of all; `None` before there was enough to compare.
+    /// Growth over all cycles; `None` before there were enough to compare.
     pub(crate) growth: Option<Vec<String>>,
 }
 
-/// What has grown since the warm-up, `cycles` cycles ago.
+/// What has grown since the warm-up ended, `cycles` cycles ago.
 #[expect(
     clippy::unnecessary_wraps,
-    reason = "an empty list is another answer than none"
+    reason = "an empty list says that nothing has grown, none that it is not known"
 )]
 pub(crate) fn check(base: &Census, now: &Census, cycles: usize) -> Option<Vec<String>> {
     let mut grown = Vec::new();
@@ -76,7 +76,7 @@ impl Verdict {
             ("entries in PEERS", entries.peers),
             ("entries in LOCALS", entries.locals),
             ("sockets counted in WATCHED", entries.watched),
-            ("flow slots cannot be taken", outcome.lost_slots),
+            ("flow slots that cannot be taken", outcome.lost_slots),
             (
                 "BPF maps and programs in the kernel",
                 outcome.kernel_objects,

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::readme;
 
-/// The lines of the document between which the table stands.
+/// The lines of the document that enclose the table.
 const MARKS: [&str; 2] = [
     "<!-- written by cargo xtask ablation --docs -->",
     "<!-- up to here -->",
@@ -116,7 +116,7 @@ fn parse(rows: &str) -> Result<Figures> {
         };
         figures.insert((name.into(), what.into()), figure);
     }
-    ensure!(!figures.is_empty(), "the scenarios told no figures");
+    ensure!(!figures.is_empty(), "the scenarios printed no figures");
     Ok(figures)
 }
 

@@ -311,7 +311,7 @@ fn in_probes(mut command: Command, workspace: &Path, tools: &Toolchain) -> Comma
         // Debian's compiler is a stable one; BPF needs unstable features of `core`.
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_INCREMENTAL", "0")
-        // aya-ebpf compiles for the building machine's architecture unless told. The probes use
+        // By default aya-ebpf compiles for the building machine's architecture. The probes use
         // nothing that differs, but its name would be in the object.
         .env("AYA_BPF_TARGET_ARCH", "x86_64");
     command

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::readme;
 
-/// The lines of README.md between which the output stands.
+/// The lines of README.md that enclose the output.
 const MARKS: [&str; 2] = [
     "<!-- written by cargo xtask first-command --readme -->",
     "<!-- up to here -->",

@@ -39,7 +39,7 @@ pub(crate) fn run(workspace: &Path, bless: bool) -> Result<()> {
     let (made_with, committed) = read(&text)?;
     ensure!(
         made_with == compiler,
-        "the figures in {FIGURES} are those of {made_with}, and this is {compiler}: look at what \
+        "the figures in {FIGURES} are those of {made_with}, and this is {compiler}: check what \
          differs, then replace them with cargo xtask instructions --bless"
     );
     let (table, dearer) = compare(&committed, &counts);

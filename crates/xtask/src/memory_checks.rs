@@ -22,12 +22,12 @@ pub(crate) struct Options {
 /// What memcheck runs by default.
 const UNDER_MEMCHECK: [&str; 3] = ["ebpf::", "socket::", "recording::"];
 
-/// `procfs` finds the number of ticks a second by way of the auxiliary vector, which is not that of
+/// `procfs` reads the number of clock ticks a second from the auxiliary vector, which differs under
 /// valgrind.
 const NOT_UNDER_MEMCHECK: &str = "the_running_kernel_tells_its_host";
 
-/// Runs the unit tests of a test build under memcheck; fails for an access to memory that is not there
-/// or was not written, also in what is passed to the kernel, and for memory that nobody can free.
+/// Runs unit tests under memcheck. Fails for an invalid access, for a use of uninitialised memory
+/// (also in arguments of system calls), and for leaked memory.
 pub(crate) fn memcheck(workspace: &Path, options: &Options) -> Result<()> {
     let program = unit_tests(workspace)?;
     let status = Command::new("valgrind")
@@ -43,7 +43,7 @@ pub(crate) fn memcheck(workspace: &Path, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// What Miri runs by default: what reaches `unsafe` code and makes no system call that it does not know.
+/// What Miri runs by default: tests that reach `unsafe` code without a system call that Miri lacks.
 const UNDER_MIRI: [&str; 4] = [
     "ebpf::memory_tests",
     "ebpf::mapped",
@@ -54,7 +54,7 @@ const UNDER_MIRI: [&str; 4] = [
 /// Miri has no sockets.
 const NOT_UNDER_MIRI: &str = "every_slot_is_inside";
 
-/// Runs them in Miri, where a toolchain has it.
+/// Runs unit tests in Miri, if a toolchain has it.
 pub(crate) fn miri(workspace: &Path, options: &Options) -> Result<()> {
     if !has_miri() {
         println!(
@@ -70,7 +70,7 @@ pub(crate) fn miri(workspace: &Path, options: &Options) -> Result<()> {
         .arg(workspace.join("Cargo.toml"))
         .args(["--", "--skip", NOT_UNDER_MIRI])
         .args(chosen(&options.tests, &UNDER_MIRI))
-        // The clock is the host's.
+        // Tests read the host's clock.
         .env("MIRIFLAGS", "-Zmiri-disable-isolation")
         .status()
         .context("cannot start cargo")?;
@@ -81,7 +81,7 @@ pub(crate) fn miri(workspace: &Path, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Whether nothing has to be downloaded.
+/// Whether the nightly toolchain has Miri and the standard library's sources.
 fn has_miri() -> bool {
     let nightly = |program: &str, arguments: &[&str]| {
         let output = Command::new(program)

@@ -1,4 +1,4 @@
-//! The soak test, a program of its own: it is built on the crate that embeds the probes.
+//! The soak test: a program of its own, because it depends on the crate that embeds the probes.
 
 use std::path::Path;
 
@@ -7,16 +7,16 @@ use clap::Args;
 
 use crate::program::become_program;
 
-/// What to tell the soak test; it understands it by itself.
+/// Arguments of the soak test, which parses them itself.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
 
-/// Large buffers are given back to the kernel when they are freed (`mallopt(3)`): by default, glibc
-/// raises the threshold as they come and go, and keeps hundreds of megabytes that nobody uses, so
-/// that resident memory says nothing.
+/// Makes glibc return large buffers to the kernel when they are freed (`mallopt(3)`). By default it
+/// raises the threshold with each large buffer freed and keeps hundreds of megabytes, so that
+/// resident memory would show no leak.
 const ALLOCATOR: [(&str, &str); 2] = [
     ("MALLOC_MMAP_THRESHOLD_", "131072"),
     ("MALLOC_ARENA_MAX", "2"),

@@ -183,7 +183,7 @@ fn an_interrupted_lab_leaves_nothing() -> TestResult {
         assert!(began.elapsed() < Duration::from_secs(20), "{signal}");
         let code = (signal != Signal::SIGKILL).then_some(130);
         assert_eq!(status.code(), code, "{signal}: {said}");
-        // Nobody can tidy files up who is killed.
+        // A killed process cannot remove its files.
         assert!(code.is_none() || lab.scratch_is_empty(), "{signal}");
     }
     Ok(())

@@ -86,7 +86,7 @@ fn columns(samples: &[Sample], value: impl Fn(&Sample) -> Option<u64>) -> Vec<u6
     columns
 }
 
-/// What stands in a column at a line, counted from below.
+/// The character of a column in a line; lines are counted from below.
 fn cell(value: u64, most: u64, line: usize, unicode: bool) -> char {
     let steps = if unicode { 8 } else { 1 };
     let full = (LINES * steps) as u64;

@@ -86,7 +86,7 @@ pub(super) struct Drops {
     pub(super) queue: Option<u64>,
     /// Since the receiver's buffer was full.
     pub(super) receiver: u64,
-    /// By the relay that stands for the network, because the processor was busy.
+    /// By the relay that emulates the network, because the processor was busy.
     pub(super) relay: u64,
 }
 

@@ -41,7 +41,7 @@ pub(super) struct Summary {
     pub(super) dropped_by_queue: Option<u64>,
     /// Datagrams for which the receiver's buffer had no room.
     pub(super) dropped_by_receiver: u64,
-    /// Datagrams that were dropped by what stands for the network, because the processor was busy.
+    /// Datagrams dropped by the relay that emulates the network, because the processor was busy.
     pub(super) dropped_by_relay: u64,
     pub(super) lost_packets: u64,
     /// Median of the round trip, over the idle path's.

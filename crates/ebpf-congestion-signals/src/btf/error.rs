@@ -88,7 +88,7 @@ pub enum BtfError {
     /// The data contradicts itself.
     #[error(
         "BTF is damaged at type {type_id}, {problem}: read or copy the file again, or report it to \
-         whoever built the kernel"
+         the kernel's vendor"
     )]
     Malformed {
         /// The type at fault; 0 for the data as a whole.

@@ -336,7 +336,7 @@ impl Raw {
         matches && !name.contains(&0)
     }
 
-    /// The name at `offset` of the string section, as text; `type_id` is whom to blame.
+    /// The name at `offset` of the string section, as text; an error names `type_id`.
     pub(super) fn name(&self, offset: u32, type_id: u32) -> Result<&str, BtfError> {
         let tail = self.strings().get(offset as usize..).unwrap_or_default();
         let near = &tail[..tail.len().min(NAME_LIMIT)];

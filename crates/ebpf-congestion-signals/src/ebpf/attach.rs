@@ -17,8 +17,8 @@ use crate::error::with_causes;
 use crate::shortage::{of_system, remedy};
 use crate::source::Capability;
 
-/// Attaches every probe that the options ask for and this kernel can have; one capability each,
-/// but for those that stand in for another that works.
+/// Attaches every probe that the options ask for and this kernel supports. Returns a capability for
+/// each, except for fallbacks of a probe that is attached.
 pub(super) fn attach(
     ebpf: &mut Ebpf,
     btf: &Btf,
@@ -131,7 +131,7 @@ fn hookable(
                 Ok(Err(format!("this kernel has no function {name}")))
             }
             Err(damage) => Err(damage),
-            // A receive's result is not read, so only what comes first must stand.
+            // A receive's result is not read, so only the leading arguments must be known.
             Ok(found) if found.len() >= args && (args == 1 || found.len() == args) => Ok(Ok(())),
             Ok(found) => Ok(Err(format!(
                 "this kernel's function {name} has {} arguments, not {args}",

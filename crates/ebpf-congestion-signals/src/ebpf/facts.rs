@@ -4,7 +4,7 @@ use ebpf_congestion_signals_common::{ABSENT, KernelOffsets};
 
 use crate::btf::{Btf, BtfError};
 
-/// What BTF told, and what it could not tell.
+/// What was found in BTF, and what was not.
 pub(super) struct Facts {
     pub(super) kernel: KernelOffsets,
     /// Members that this kernel lacks; a probe that needs one of them will be rejected.

@@ -159,7 +159,7 @@ impl Registry {
             slots: self.layout.flows,
         })?;
         let generation = &mut self.generations[index.slot() as usize];
-        // Generation 0 is that of a slot that nobody has had.
+        // Generation 0 is that of a slot that was never in use.
         *generation = generation.wrapping_add(1).max(1);
         let flow = Flow {
             index,

@@ -41,7 +41,7 @@ static INLINED_OBJECT: &[u8] = aya::include_bytes_aligned!("../../probes-inlined
 /// does not say.
 const FIRST_WITH_CALLS: KernelVersion = KernelVersion::new(6, 5, 0);
 
-/// A record of the ABI, as the loader wants it.
+/// A record of the ABI, as the loader needs it.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub(super) struct Plain<T>(pub(super) T);
@@ -190,7 +190,7 @@ fn object(version: Option<KernelVersion>) -> &'static [u8] {
     }
 }
 
-/// Gives the probes what they look up from the start.
+/// Fills the maps that the probes look up from the start.
 fn fill(ebpf: &mut Ebpf, reasons: &Reasons) -> Result<(), LoadError> {
     // Borrowed, not taken: a map that is closed before the programs are loaded is gone.
     let mut core: Array<&mut MapData, u32> = borrowed(ebpf, "CORE_CLASSES")?;

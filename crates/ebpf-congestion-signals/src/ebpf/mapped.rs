@@ -125,7 +125,7 @@ impl Slots {
         Ok(Self { base, layout })
     }
 
-    /// Over memory that somebody else frees, later: Miri maps no files.
+    /// Over memory that the caller frees later: Miri maps no files.
     #[cfg(all(miri, feature = "testing"))]
     pub(super) fn over(base: NonNull<u8>, layout: Layout) -> Self {
         Self { base, layout }

@@ -108,7 +108,7 @@ impl MemorySource {
         Ok((Slots::over(written, layout), written))
     }
 
-    /// The next flow that nobody has been given yet; `None` when there is none.
+    /// The next unused flow; `None` when there is none.
     pub fn add_flow(&self) -> Option<MemoryFlow> {
         let given = self.memory.given.fetch_add(1, Ordering::Relaxed);
         let index = FlowIndex::all(self.memory.slots.layout()).nth(given as usize)?;
@@ -135,7 +135,7 @@ macro_rules! store {
 }
 
 fn put(field: *mut u64, value: u64) {
-    // SAFETY: callers pass an aligned field inside of the mapping, which nobody accesses but
+    // SAFETY: callers pass an aligned field inside of the mapping, which is accessed only
     // atomically.
     unsafe { AtomicU64::from_ptr(field) }.store(value, Ordering::Relaxed);
 }

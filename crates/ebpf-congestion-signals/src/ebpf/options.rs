@@ -74,14 +74,13 @@ impl Default for EbpfOptions {
 }
 
 impl EbpfOptions {
-    /// How many flows can be watched at a time, 1 to 65,536; a kilobyte of locked memory each.
+    /// How many flows can be watched at the same time, 1 to 65,536; each takes a kilobyte of locked memory.
     pub fn flows(mut self, flows: u32) -> Self {
         self.flows = flows;
         self
     }
 
-    /// How many events each CPU may write in a second; 0 writes none. Counters are exact all the
-    /// same.
+    /// How many events each CPU may write in a second; 0 writes none. Counters stay exact.
     pub fn events_per_second(mut self, events: u32) -> Self {
         self.events_per_second = events;
         self
@@ -93,16 +92,15 @@ impl EbpfOptions {
         self
     }
 
-    /// Does without a signal: what only that one needs is not attached, and its figures are
-    /// absent.
+    /// Leaves out a signal: probes that only it needs are not attached, and its figures are absent.
     pub fn without(mut self, signal: Signal) -> Self {
         self.off.push(signal);
         self
     }
 
-    /// Only what governors read: drops, queues and packets seen, without the probes that run with
-    /// every call of a socket and every softirq. Of a socket's buffers a sample has what was so when
-    /// a packet of it last left a queue, or was dropped for a full receive buffer.
+    /// Only what governors read: drops, queues and packets, without the probes that run at every call of
+    /// a socket and every softirq. The occupancy of a socket's buffers is then that of the time when one
+    /// of its packets last left a queue, or was dropped for a full receive buffer.
     pub fn governing(mut self) -> Self {
         self.governing = true;
         self.without(Signal::Sends)
@@ -110,25 +108,24 @@ impl EbpfOptions {
             .without(Signal::Softirqs)
     }
 
-    /// Samples one in so many sends, at random, and counts it for all of them: for hosts
-    /// where a few tens of nanoseconds a call matter. 1, the default, counts exactly. It can be
-    /// changed later: [`EbpfSource::sample_sends`](crate::EbpfSource::sample_sends).
+    /// Counts one in `one_in` sends, chosen at random, and scales the counts: for hosts where some tens
+    /// of nanoseconds a call matter. 1, the default, counts exactly. Can be changed later:
+    /// [`EbpfSource::sample_sends`](crate::EbpfSource::sample_sends).
     pub fn sample_sends(mut self, one_in: NonZeroU32) -> Self {
         self.send_sampling = one_in.get();
         self
     }
 
-    /// Counts sends and receives with probes on the protocols' functions (`udp_sendmsg`) even where
-    /// the kernel has tracepoints for them. They are what kernels before 6.3 are left with; this is
-    /// to try them on others.
+    /// Counts sends and receives with probes on the protocols' functions (`udp_sendmsg`) even where the
+    /// kernel has tracepoints for them. Kernels before 6.3 have no such tracepoints; this is to test the
+    /// function probes on others.
     pub fn function_probes(mut self, function_probes: bool) -> Self {
         self.function_probes = function_probes;
         self
     }
 
-    /// Attaches a program that does nothing too, which [`EbpfSource::costs`] lists as `nothing`:
-    /// what the kernel accounts to it is the cost of accounting, which every other program's figure
-    /// includes.
+    /// Also attaches a program that does nothing, which [`EbpfSource::costs`] lists as `nothing`: its
+    /// cost is the cost of accounting, which every other program's figure includes.
     ///
     /// [`EbpfSource::costs`]: crate::EbpfSource::costs
     pub fn calibration(mut self, calibration: bool) -> Self {

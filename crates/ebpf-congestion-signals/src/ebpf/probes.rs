@@ -79,7 +79,7 @@ const fn receive_function(name: &'static str, args: usize, gives: &'static str) 
     }
 }
 
-/// Every probe. A function's stands behind the tracepoint that it is for.
+/// Every probe. One on a function comes after the tracepoint that it replaces.
 pub(super) const PROBES: [Probe; 21] = [
     tracepoint(
         "kfree_skb",

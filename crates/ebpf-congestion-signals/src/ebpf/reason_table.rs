@@ -1,8 +1,8 @@
 //! Drops by reason, as the probes count them in a table of the kernel's.
 //!
-//! An entry belongs to a slot in one generation, so what an earlier flow of a slot has left is
-//! nobody's. To find it the table is walked, a few entries at a time: each flow that is released does
-//! one step, so that no call takes long.
+//! An entry belongs to one generation of a slot, so entries of an earlier flow are garbage. To find
+//! them the table is walked a few entries at a time: each release of a flow does one step, so that
+//! no call takes long.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};

@@ -51,7 +51,7 @@ impl Pump {
         // SAFETY: an `OwnedFd` is open, and the same descriptor, for as long as it is owned.
         let fd = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }
             .map_err(|error| EventsError::Register(error.into()))?;
-        // Events that were lost before anybody listened are nobody's loss.
+        // Events lost before the first subscriber are not reported.
         let lost = shared.events_lost();
         let task = pump(fd, Arc::clone(&self.ring), Arc::downgrade(shared), lost);
         self.task = Some(runtime.spawn(task));
@@ -67,7 +67,7 @@ impl Drop for Pump {
     }
 }
 
-/// How soon a loss is reported that no event follows: those that come over the limit wake nobody.
+/// How soon lost events are reported if no event follows: an event over the limit wakes no reader.
 const LOSS_DELAY: Duration = Duration::from_millis(250);
 
 async fn pump(

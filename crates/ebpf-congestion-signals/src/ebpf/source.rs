@@ -28,9 +28,9 @@ use crate::symbols::KernelSymbols;
 
 /// Probes in the running kernel.
 ///
-/// Loading needs CAP_BPF and CAP_PERFMON (from Linux 5.8; root has them) and takes some
-/// tenths of a second; nothing afterwards needs a privilege. The probes work until the source and every
-/// [`Watch`] of it are gone, or [`detach`](Self::detach) is called.
+/// Loading needs CAP_BPF and CAP_PERFMON (root has them) and takes some tenths of a second; nothing
+/// afterwards needs a privilege. The probes run until the source and every [`Watch`] of it are dropped,
+/// or [`detach`](Self::detach) is called.
 pub struct EbpfSource {
     shared: Arc<Shared>,
     /// Not in `Shared`: ends with the source, though watches live on.
@@ -80,15 +80,15 @@ impl EbpfSource {
         })
     }
 
-    /// Takes the probes out of the kernel. Counters stay readable and no longer grow; samples say
-    /// that they are no longer live. Detaching again does nothing.
+    /// Removes the probes from the kernel. Counters stay readable and no longer grow; samples are no
+    /// longer live. Detaching again does nothing.
     pub fn detach(&self) {
         self.shared.attached.store(false, Ordering::Relaxed);
         drop(self.shared.ebpf.lock().take());
     }
 
-    /// From now on, samples one in so many sends and counts it for all of them; 1 counts
-    /// each. See [`EbpfOptions::sample_sends`]. Such an estimate is marked by
+    /// From now on counts one in `one_in` sends and scales the counts; 1 counts each. See
+    /// [`EbpfOptions::sample_sends`]. An estimate is marked by
     /// [`SendCounters::estimated`](crate::SendCounters::estimated).
     pub fn sample_sends(&self, one_in: NonZeroU32) -> io::Result<()> {
         let mut sample_every = self.shared.sample_every.lock();
@@ -97,16 +97,15 @@ impl EbpfSource {
             .map_err(|error| io::Error::other(crate::error::with_causes(&error)))
     }
 
-    /// Other sets of these probes that are loaded on this host: each process that loads its own adds
-    /// its probes' cost to every packet of the host. `None` where this process may not ask
-    /// (CAP_SYS_ADMIN).
+    /// Number of other sets of these probes on this host: each process that loads its own adds their
+    /// cost to every packet of the host. `None` without CAP_SYS_ADMIN.
     pub fn other_sets(&self) -> Option<usize> {
         let own = usize::from(self.shared.is_attached());
         load::sets().map(|sets| sets.saturating_sub(own))
     }
 
-    /// Lets the kernel account what every BPF program of the host costs, for as long as the answer
-    /// lives. Needs CAP_SYS_ADMIN; takes 20 to 50 ns of every run, which
+    /// Makes the kernel account the run time of every BPF program of the host until the returned value
+    /// is dropped. Needs CAP_SYS_ADMIN; adds 20 to 50 ns to every run, which
     /// [`EbpfOptions::calibration`] measures.
     pub fn account_costs(&self) -> io::Result<CostAccounting> {
         match aya::sys::enable_stats(aya::sys::Stats::RunTime) {
@@ -115,7 +114,7 @@ impl EbpfSource {
         }
     }
 
-    /// What each probe has cost while that was accounted; see [`ProbeCost`]. Empty once detached.
+    /// What each probe cost while that was accounted; see [`ProbeCost`]. Empty once detached.
     pub fn costs(&self) -> io::Result<Vec<ProbeCost>> {
         self.shared
             .ebpf

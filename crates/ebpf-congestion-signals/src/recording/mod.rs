@@ -1,15 +1,15 @@
-//! Samples written to a file, and a source that says again what is in one.
+//! Writes samples to a file, and a source that replays them.
 //!
-//! A recording is text, one JSON object a line. The first says what it is:
+//! A recording is text, one JSON object a line. The first line names the format:
 //!
 //! ```json
 //! {"format":"congestion-signals","version":1}
 //! ```
 //!
-//! Each line behind it is what one watched flow's sample was at a time, or the host's, in the order
-//! of time: see [`FlowLine`](line::FlowLine) and [`HostLine`](line::HostLine) for the fields, which
-//! are those of [`FlowSample`](crate::FlowSample) and [`HostSample`](crate::HostSample). What a
-//! sample does not know is absent. Events are not recorded; counters hold what they would report.
+//! Each further line is a sample of one watched flow, or of the host, in the order of time: see
+//! [`FlowLine`](line::FlowLine) and [`HostLine`](line::HostLine) for the fields, which are those of
+//! [`FlowSample`](crate::FlowSample) and [`HostSample`](crate::HostSample). Fields that are `None` are
+//! absent. Events are not recorded.
 
 mod line;
 mod record;

@@ -7,10 +7,10 @@ use super::line::{FORMAT, FlowLine, Header, HostLine, Line, VERSION};
 use crate::sample::KernelTime;
 use crate::source::{SignalSource, Watch};
 
-/// Writes samples of a source to a file, one at each call: for a
-/// [`ReplaySource`](super::ReplaySource) to say again, or to look at.
+/// Writes samples of a source to a file, one at each call, for analysis or for a
+/// [`ReplaySource`](super::ReplaySource) to replay.
 ///
-/// Writing makes system calls, and is for a task of its own, not for a controller's path. Hand it a
+/// Writing makes system calls: do it in a separate task, not in a controller's callbacks. Pass a
 /// [`BufWriter`](std::io::BufWriter).
 #[derive(Debug)]
 pub struct Recorder<W> {
@@ -41,12 +41,13 @@ impl<W: Write> Recorder<W> {
         })
     }
 
-    /// Records this flow too, from the next time on. A replay hands flows out in this order.
+    /// Records this flow too, from the next call of [`record`](Self::record) on. A replay hands flows
+    /// out in this order.
     pub fn add(&mut self, flow: Watch) {
         self.flows.push(flow);
     }
 
-    /// Writes what the host and every flow are like now.
+    /// Writes a sample of the host and of every flow.
     ///
     /// # Errors
     ///
@@ -64,7 +65,7 @@ impl<W: Write> Recorder<W> {
         Ok(())
     }
 
-    /// Writes out what is buffered and gives the writer back.
+    /// Flushes and returns the writer.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! A source that says what a recording says.
+//! A source that replays a recording.
 
 use std::io::{self, BufRead};
 use std::sync::Arc;
@@ -31,29 +31,29 @@ pub enum ReplayError {
          {{\"format\":\"congestion-signals\",\"version\":1}}"
     )]
     NoRecording,
-    /// It is of another version.
+    /// It has another version.
     #[error("the recording is of version {found}, and this program reads version {VERSION}")]
     Version {
-        /// The version it says it is of.
+        /// Its version.
         found: u32,
     },
-    /// A line is not what it should be. Nothing of the recording is used.
+    /// A line is malformed. Nothing of the recording is used.
     #[error("line {line} of the recording: {problem}")]
     Line {
-        /// Its number, from 1 on.
+        /// Its number, counted from 1.
         line: usize,
         /// What is wrong with it.
         problem: String,
     },
 }
 
-/// A source that says what a recording says, at the time at which it was said: nothing moves unless
-/// [`advance`](Self::advance) moves it, so that a test that plays a recording again sees the same
-/// each time.
+/// A source that replays a recording. Its clock moves only by [`advance`](Self::advance), so a test
+/// sees the same each time.
 ///
-/// Flows are handed out by [`watch`](SignalSource::watch) in the order in which they were recorded,
-/// whatever socket is asked for; the same again while it is watched. Reading takes a lock that is held for a copy, as with
-/// [`MockSource`](crate::MockSource). Events are not recorded: their stream is silent.
+/// [`watch`](SignalSource::watch) hands flows out in the order in which they were recorded, whatever
+/// the socket; for a socket that is being watched, the same flow again. Reading takes a lock that is
+/// held for a copy, as with [`MockSource`](crate::MockSource). Events are not recorded: their stream
+/// is silent.
 #[derive(Debug)]
 pub struct ReplaySource {
     now: Arc<Mutex<Duration>>,
@@ -74,11 +74,11 @@ struct Track {
 }
 
 impl ReplaySource {
-    /// Reads a recording whole.
+    /// Reads a whole recording.
     ///
     /// # Errors
     ///
-    /// When it cannot be read, is none, or has a line that is not what it should be.
+    /// When it cannot be read, is no recording, or has a malformed line.
     pub fn read(recording: impl BufRead) -> Result<Self, ReplayError> {
         let mut lines = recording.lines();
         let header = lines.next().ok_or(ReplayError::NoRecording)??;
@@ -142,13 +142,13 @@ impl ReplaySource {
         })
     }
 
-    /// Moves the clock on, from zero at the start.
+    /// Moves the clock on; it starts at zero.
     pub fn advance(&self, by: Duration) {
         let mut now = self.now.lock();
         *now = now.saturating_add(by);
     }
 
-    /// When the last sample was taken.
+    /// Time of the last sample, from the first.
     pub fn length(&self) -> Duration {
         let of_flows = self
             .flows
@@ -159,7 +159,7 @@ impl ReplaySource {
         Duration::from_nanos(last.as_nanos())
     }
 
-    /// Flows that were recorded.
+    /// Number of recorded flows.
     pub fn flows(&self) -> usize {
         self.flows.len()
     }

@@ -19,7 +19,7 @@ impl QueueId {
         Self::with_generation(index, 0)
     }
 
-    /// The queue that has this index after so many others have had it; `None` from
+    /// The queue that has this index after `generation` others have had it; `None` from
     /// [`QueueId::COUNT`] on.
     pub const fn with_generation(index: usize, generation: u32) -> Option<Self> {
         if index < Self::COUNT {
@@ -34,8 +34,8 @@ impl QueueId {
         }
     }
 
-    /// A number below [`QueueId::COUNT`] that no other queue of the source has at the same time, for
-    /// tables. A later queue can have it again: compare the whole identifier to know.
+    /// A number below [`QueueId::COUNT`] that no other queue of the source has at the same time, for use
+    /// as a table index. A later queue can get the same index: compare the whole identifier.
     #[inline]
     pub const fn index(self) -> usize {
         self.index as usize
@@ -48,29 +48,28 @@ impl QueueId {
     }
 }
 
-/// The queue that a flow's packets leave the host by, in bytes as the queue discipline counts them:
-/// on-wire length, with what a size table adds. `None` where the source does not know a figure, or
-/// knows that it would be wrong.
+/// The egress queue of a flow, in bytes as the queue discipline counts them: on-wire length, with what
+/// a size table adds. `None` where the source does not know a figure, or knows that it would be wrong.
 ///
-/// The figures are read one after the other while the kernel goes on counting: a packet on its way
-/// may be in one and not in another.
+/// The figures are read one after the other while the kernel continues to count: a packet may be in
+/// one and not in another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueSample {
-    /// Which queue: of several that the flow is in, the one that holds most of it.
+    /// Which queue; if the flow is in several, the one that holds most of it.
     pub id: QueueId,
-    /// Bytes of this flow that are queued: in this queue, and in others that it is in at the same
-    /// time (`mq`, one shaper above another). Gauge.
+    /// Queued bytes of this flow: in this queue, and in others that it is in at the same time (`mq`, a
+    /// shaper above another). Gauge.
     pub own: Option<u64>,
     /// Bytes of all flows watched as [sharing](crate::WatchTarget::sharing) in this queue, this flow
     /// included as in `own` when it is one of them. Gauge.
     pub shared: Option<u64>,
-    /// Bytes of everybody in this queue, this flow included as in `own`. Gauge.
+    /// Bytes of all senders in this queue, this flow included as in `own`. Gauge.
     pub total: Option<u64>,
     /// Times the queue ran empty. Counter.
     pub drained: Option<u64>,
-    /// Bytes that the queue holds before it drops; `None` where that is not known, or is not
-    /// counted in bytes.
+    /// Bytes that the queue holds before it drops; `None` where that is not known or not counted in
+    /// bytes.
     pub limit: Option<u64>,
 }
 
@@ -99,19 +98,19 @@ impl QueueSample {
         self
     }
 
-    /// With this many bytes of everybody.
+    /// With this many bytes of all senders.
     pub const fn with_total(mut self, bytes: u64) -> Self {
         self.total = Some(bytes);
         self
     }
 
-    /// Having run empty so many times.
+    /// Having run empty this many times.
     pub const fn with_drained(mut self, times: u64) -> Self {
         self.drained = Some(times);
         self
     }
 
-    /// With room for so many bytes.
+    /// With this limit in bytes.
     pub const fn with_limit(mut self, bytes: Option<u64>) -> Self {
         self.limit = bytes;
         self
@@ -123,23 +122,23 @@ impl QueueSample {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LocalCongestion {
-    /// Whether the source still observes this flow, as far as it knows. `false` means that
-    /// everything else here is of the past. A source can stop to observe without knowing: compare
+    /// Whether the source still observes this flow, as far as it knows. If `false`, all other fields
+    /// are outdated. A source can stop observing without knowing: compare
     /// [`LocalCongestion::seen_packets`] with what was sent.
     pub live: bool,
-    /// When these figures were taken; `None` where they are those of the moment of the call.
+    /// When these figures were taken; `None` where they are those at the time of the call.
     pub taken: Option<KernelTime>,
-    /// Packets that the source saw come to a network device. Counter.
+    /// Packets that the source saw at a network device. Counter.
     pub observed_packets: Option<u64>,
-    /// The queue the flow leaves by; `None` while no queue is known (loopback has none).
+    /// The flow's egress queue; `None` while no queue is known (loopback has none).
     pub queue: Option<QueueSample>,
-    /// Packets of this flow that a full queue of this host dropped on their way out
+    /// Egress packets of this flow that a full queue of this host dropped
     /// ([`Direction::Egress`](super::Direction::Egress),
     /// [`DropClass::QueueFull`](super::DropClass::QueueFull)), segments counted. Counter.
     pub queue_drops: Option<u64>,
-    /// Packets of this flow that a firewall or a BPF program of this host dropped on their way out
-    /// before they came to a device ([`DropClass::Policy`](super::DropClass::Policy)), segments
-    /// counted. `None` on kernels that report no reasons (before 5.17). Counter.
+    /// Egress packets of this flow that a firewall or a BPF program of this host dropped before they
+    /// reached a device ([`DropClass::Policy`](super::DropClass::Policy)), segments counted. `None` on
+    /// kernels that report no reasons (before 5.17). Counter.
     pub policy_drops: Option<u64>,
 }
 
@@ -152,7 +151,7 @@ impl LocalCongestion {
         }
     }
 
-    /// With so many packets seen.
+    /// With this many packets observed.
     pub const fn with_observed(mut self, packets: u64) -> Self {
         self.observed_packets = Some(packets);
         self
@@ -164,27 +163,27 @@ impl LocalCongestion {
         self
     }
 
-    /// With so many packets dropped by full queues.
+    /// With this many packets dropped by full queues.
     pub const fn with_queue_drops(mut self, packets: u64) -> Self {
         self.queue_drops = Some(packets);
         self
     }
 
-    /// With so many packets dropped by rules.
+    /// With this many packets dropped by a firewall.
     pub const fn with_policy_drops(mut self, packets: u64) -> Self {
         self.policy_drops = Some(packets);
         self
     }
 
-    /// As it was at this time.
+    /// Taken at this time.
     pub const fn with_taken(mut self, taken: KernelTime) -> Self {
         self.taken = Some(taken);
         self
     }
 
-    /// Packets that the source saw leave the socket, wherever they got to; `None` from a source that
-    /// does not see packets. Counter: while the flow sends and this does not grow, the signals
-    /// are stale.
+    /// Packets that the source saw leave the socket, including those that a firewall dropped; `None`
+    /// from a source that does not see packets. Counter: if it does not grow while the flow sends, the
+    /// signals are stale.
     #[inline]
     pub const fn seen_packets(&self) -> Option<u64> {
         let Some(observed) = self.observed_packets else {

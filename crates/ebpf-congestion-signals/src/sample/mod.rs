@@ -57,7 +57,7 @@ impl KernelTime {
 pub enum SourceKind {
     /// Probes in the running kernel.
     Ebpf,
-    /// What a program may know of its own sockets, without privilege (`SocketSource`, Linux).
+    /// The state of the program's own sockets, without privilege (`SocketSource`, Linux).
     Socket,
     /// A script of the program's own ([`MockSource`](crate::MockSource)).
     Mock,
@@ -66,7 +66,7 @@ pub enum SourceKind {
 }
 
 impl SourceKind {
-    /// The name that examples and logs print.
+    /// Its name, as examples and logs print it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ebpf => "ebpf",
@@ -136,16 +136,15 @@ pub struct DropsByReason {
     pub reason: Arc<str>,
     /// The part of the kernel that the reason belongs to (its high 16 bits): 0 for the core's.
     pub subsystem: u16,
-    /// Where in the kernel the packets were dropped, for a reason that says nothing
-    /// (`NOT_SPECIFIED`): the symbol and the offset of the code, as in a stack trace; the plain
-    /// address where this process may not read `/proc/kallsyms`.
+    /// Where in the kernel the packets were dropped, for the reason `NOT_SPECIFIED`: symbol and offset,
+    /// as in a stack trace; the plain address where this process may not read `/proc/kallsyms`.
     pub location: Option<Arc<str>>,
     /// How much was dropped.
     pub drops: DropCounters,
 }
 
 impl DropsByReason {
-    /// Drops for a reason of the core that speaks for itself.
+    /// Drops for a reason of the kernel's core, without a location.
     pub fn new(reason: impl Into<Arc<str>>, drops: DropCounters) -> Self {
         Self {
             reason: reason.into(),
@@ -156,8 +155,7 @@ impl DropsByReason {
     }
 }
 
-/// Everything a source knows of a watched flow. `None` where this source, or this kernel, does not
-/// know.
+/// Everything a source knows of a watched flow. `None` where this source or this kernel does not know.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct FlowSample {
@@ -165,31 +163,31 @@ pub struct FlowSample {
     pub source: SourceKind,
     /// When the sample was taken.
     pub taken: KernelTime,
-    /// When the kernel last saw a packet of the flow, to a tick of it (1 to 10 ms); `None` before
-    /// the first time.
+    /// When the kernel last saw a packet of the flow, to the resolution of a kernel tick (1 to 10 ms);
+    /// `None` before the first.
     pub updated: Option<KernelTime>,
     /// Backlog and congestion drops.
     pub congestion: LocalCongestion,
-    /// The backlog in [`congestion`](Self::congestion) is estimated: of what the socket has in the
-    /// queue, the part of a single peer, from the order in which its datagrams were sent.
+    /// Whether the backlog in [`congestion`](Self::congestion) is estimated: a single peer's part of
+    /// the socket's backlog, from the order in which datagrams were sent.
     pub is_backlog_estimated: bool,
     /// Payload bytes handed to a network device's queue, retransmissions of the transport
     /// included. Counter.
     pub sent_bytes: Option<u64>,
-    /// Packets handed to it, segments of a batch counted. Counter.
+    /// Packets handed to it, segments of a GSO batch counted. Counter.
     pub sent_packets: Option<u64>,
     /// What the socket accepted from the program. `None` for a single peer's flow, and on
     /// kernels that do not report it.
     pub send: Option<SendCounters>,
-    /// The queue that the flow's packets leave by, in more detail; `None` while none is known.
+    /// Details of the flow's egress queue; `None` while none is known.
     pub queue: Option<QueueState>,
     /// Time that packets spend in it.
     pub sojourn: Option<SojournSample>,
     /// Occupancy of the socket's buffers when last seen; `None` before the first time.
     pub buffers: Option<BufferSample>,
-    /// The send buffer at each send of the socket. Stands still for a single peer's flow.
+    /// The send buffer at each send of the socket. Not updated for a single peer's flow.
     pub send_pressure: PressureSample,
-    /// The receive buffer at each receive of the socket. Stands still for a single peer's flow.
+    /// The receive buffer at each receive of the socket. Not updated for a single peer's flow.
     pub receive_pressure: PressureSample,
     /// Drops of this flow's packets.
     pub drops: Option<DropTable>,
@@ -217,7 +215,7 @@ impl FlowSample {
     }
 }
 
-/// Time in the network's softirqs, of one CPU or summed over all. Counters.
+/// Time in network softirqs, of one CPU or summed over all. Counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SoftirqSample {
     /// Wall time in NET_RX.
@@ -231,8 +229,8 @@ pub struct SoftirqSample {
     pub wait: Duration,
     /// Raises that were followed.
     pub waits: u64,
-    /// Polls of network devices outside of softirqs: threaded NAPI, busy polling. Their time is
-    /// not part of this sample's.
+    /// Polls of network devices outside of softirqs: threaded NAPI, busy polling. Their time is not
+    /// part of this sample.
     pub polls_elsewhere: u64,
 }
 
@@ -260,8 +258,8 @@ impl SoftirqSample {
     }
 }
 
-/// What a source knows of the whole host: the sums over its CPUs. `None` where this source, or
-/// this kernel, does not know.
+/// What a source knows of the whole host: sums over its CPUs. `None` where this source or this kernel
+/// does not know.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct HostSample {
@@ -271,13 +269,13 @@ pub struct HostSample {
     pub udp_send: Option<SendCounters>,
     /// Sends of TCP sockets, over IPv4 and IPv6.
     pub tcp_send: Option<SendCounters>,
-    /// Drops of IP packets, of every owner and none.
+    /// Drops of IP packets, with or without a socket.
     pub drops: Option<DropTable>,
     /// Time in network softirqs; in all softirqs, as NET_RX, where the source does not separate the
     /// network's (`SocketSource`).
     pub softirq: Option<SoftirqSample>,
-    /// Packets of UDP sockets handed to devices, segments of a GSO batch counted. An
-    /// upper device (VLAN, bond, bridge) does not count.
+    /// Packets of UDP sockets handed to devices, segments of a GSO batch counted. A packet that an upper
+    /// device (VLAN, bond, bridge) hands on counts once.
     pub udp_packets: Option<u64>,
     /// The same of TCP sockets, acknowledgements and retransmissions included.
     pub tcp_packets: Option<u64>,
@@ -288,11 +286,10 @@ pub struct HostSample {
     /// Events written for readers of [`SignalSource::events`](crate::SignalSource::events).
     /// Counter.
     pub events: u64,
-    /// Events that were not written because there were too many in a second, or readers were too
-    /// slow. Counter: the counters above are exact all the same.
+    /// Events that were not written because there were too many in a second, or readers were too slow.
+    /// Counter. The counters above stay exact.
     pub events_lost: u64,
-    /// Drops that are missing in [`SignalSource::drops_by_reason`](crate::SignalSource::drops_by_reason),
-    /// because there was no room for another reason of another flow. Counter: all other counters of
-    /// drops have them.
+    /// Drops missing in [`SignalSource::drops_by_reason`](crate::SignalSource::drops_by_reason) because
+    /// its table was full. Counter. All other counters of drops include them.
     pub reasons_lost: u64,
 }

@@ -6,20 +6,20 @@ use ebpf_congestion_signals_common::{PRESSURE_ONE, Peak, SPAN_SHIFT, SPANS};
 
 use super::KernelTime;
 
-/// Occupancy of socket buffers, each sample as a share of the socket's limit. Counters: the
-/// average of an interval is the difference of `sum` by the difference of `samples`.
+/// Occupancy of socket buffers, each sample as a share of the socket's limit. Counters: the average of
+/// an interval is the difference of `sum` divided by the difference of `samples`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PressureSample {
     /// Sum of the shares (one can exceed 1.0: the kernel admits the last packet whole).
     pub sum: f64,
-    /// Samples that `sum` sums over.
+    /// Number of samples in `sum`.
     pub samples: u64,
-    /// The largest shares of late.
+    /// The largest shares of the last second.
     pub peaks: PressurePeaks,
 }
 
 impl PressureSample {
-    /// The average share since an earlier sample; `None` when no buffer was looked at since.
+    /// The average share since an earlier sample; `None` if no buffer was sampled since.
     pub fn average_since(&self, earlier: &Self) -> Option<f64> {
         let samples = self.samples.saturating_sub(earlier.samples);
         (samples > 0).then(|| ((self.sum - earlier.sum) / samples as f64).max(0.0))
@@ -34,7 +34,7 @@ pub struct PressurePeaks {
 }
 
 impl PressurePeaks {
-    /// Every interval up to this is within what is kept.
+    /// The longest interval that is kept.
     pub const LONGEST: Duration = Duration::from_nanos((SPANS as u64 - 1) << SPAN_SHIFT);
 
     #[cfg_attr(
@@ -59,8 +59,8 @@ impl PressurePeaks {
         }
     }
 
-    /// The largest share between two moments, give or take 134 ms at the earlier end; `None` when
-    /// that one is longer before the later than [`LONGEST`](Self::LONGEST).
+    /// The largest share between two moments, to 134 ms at the earlier end; `None` if the interval is
+    /// longer than [`LONGEST`](Self::LONGEST).
     pub fn between(&self, earlier: KernelTime, later: KernelTime) -> Option<f64> {
         let share = ebpf_congestion_signals_common::peak(
             &self.spans,
@@ -80,15 +80,14 @@ pub struct BufferSample {
     pub wmem: u32,
     /// Limit of the send buffer: `sk_sndbuf`.
     pub sndbuf: u32,
-    /// How much of `wmem` is payload, if all of it is as the last packet sent; `None` before the
-    /// first.
+    /// Payload in `wmem`, computed as if all packets were like the last one sent; `None` before the first.
     pub wmem_payload: Option<u32>,
     /// Bytes in the receive buffer: `sk_rmem_alloc`.
     pub rmem: u32,
     /// Limit of the receive buffer: `sk_rcvbuf`.
     pub rcvbuf: u32,
-    /// How much of `rmem` is payload, if all of it is as the packet last seen at its head; `None`
-    /// before a packet was seen waiting there at the end of a receive.
+    /// Payload in `rmem`, computed as if all packets were like the one last seen at its head; `None`
+    /// before a packet was left there by a receive.
     pub rmem_payload: Option<u32>,
 }
 

@@ -1,11 +1,11 @@
-//! What a source knows of an outgoing queue beside its backlog.
+//! What a source knows of an egress queue besides its backlog.
 
 use std::fmt;
 use std::time::Duration;
 
 use ebpf_congestion_signals_common::QDISC_NAME_BYTES;
 
-/// The queue that a flow's packets leave the host by.
+/// The egress queue of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueState {
@@ -15,12 +15,12 @@ pub struct QueueState {
     pub handle: u32,
     /// Its kind.
     pub kind: QdiscName,
-    /// Packets in the queue, of everybody; a batch that the queue discipline did not split is one.
-    /// Gauge.
+    /// Packets in the queue, of all senders; a GSO batch that the queue discipline did not split counts
+    /// as one. Gauge.
     pub packets: u64,
-    /// Most that it holds; `None` where the kind has no limit of one queue, or its place is
-    /// unknown. Of a token bucket, that of its child. Taken with the queue's first packet
-    /// and once in a tick of the kernel.
+    /// Most that it holds; `None` where the kind has no limit of a single queue, or its limit cannot be
+    /// read. For a token bucket, the limit of its child. Read with the queue's first packet and once a
+    /// kernel tick.
     pub limit: Option<QueueLimit>,
 }
 
@@ -94,7 +94,7 @@ impl QueueLimit {
     /// The same, where it counts bytes.
     #[cfg_attr(
         not(all(feature = "ebpf", target_os = "linux")),
-        allow(dead_code, reason = "only the kernel has limits to tell")
+        allow(dead_code, reason = "only the kernel reports limits")
     )]
     #[inline]
     pub(crate) fn in_bytes(kind: u64, child: u64, limit: u32) -> Option<u64> {
@@ -172,16 +172,16 @@ impl fmt::Display for QdiscName {
     }
 }
 
-/// Time that packets spent in a queue of this host, from its enqueue to the device: one in eight is
-/// followed, and one at a time, as if the queue kept the flow's order. `time` and `packets` are
-/// counters.
+/// Time that packets spent in a queue of this host, from enqueue to the device. One packet in eight is
+/// followed, one at a time, on the assumption that the queue keeps the flow's order. `time` and
+/// `packets` are counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SojournSample {
     /// Time in the queue, summed over the packets followed.
     pub time: Duration,
     /// Packets followed.
     pub packets: u64,
-    /// That of the last one. Gauge.
+    /// Time of the last packet followed. Gauge.
     pub last: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! What a socket has sent and to whom, as long as it may be in the host.
+//! What a socket has sent, and to which peer, as long as it may be in the host.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

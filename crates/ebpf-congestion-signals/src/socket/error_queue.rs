@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use libc::sock_extended_err;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg};
 
-/// Errors taken from a queue in one go: somebody who sends many must not hold a socket up.
+/// Most errors taken from a queue at a time: a peer that causes many must not hold up the socket.
 const AT_ONCE: usize = 64;
 
 /// What a report is about.
@@ -16,7 +16,7 @@ const AT_ONCE: usize = 64;
 pub enum NetworkError {
     /// There is no route to the destination's network or host, or the host does not answer.
     HostUnreachable = 0,
-    /// Nobody listens at the destination's port.
+    /// No socket listens at the destination's port.
     PortUnreachable = 1,
     /// A rule on the way forbids it.
     Prohibited = 2,

@@ -12,7 +12,7 @@ use crate::observer::SocketSend;
 #[derive(Debug)]
 pub(super) struct Flow {
     pub(super) id: FlowId,
-    /// Whether somebody watches it as sharing.
+    /// Whether it is watched as sharing.
     sharing: AtomicBool,
     /// Bytes on the wire that are still in this host. Gauge.
     own: AtomicU64,

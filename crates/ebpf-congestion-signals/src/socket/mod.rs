@@ -1,5 +1,5 @@
 //! The source of signals for programs without privilege: what a program may know of its own
-//! sockets, and what the kernel reports to anybody of its queues.
+//! sockets, and what the kernel reports of its queues without privilege.
 //!
 //! - `observer` gets a report of every send and receive, and reads the socket's memory use between.
 //! - `ledger` turns that memory into bytes in the queue, and into each peer's part.

@@ -78,7 +78,7 @@ impl Looking {
             }
             self.forget(&strong);
             self.parked.store(true, Ordering::Release);
-            // A socket that began to wait before this saw that nobody is parked.
+            // A socket that began to wait before this saw no parked thread.
             let begun = !active(&strong, clock::now()).is_empty();
             drop(strong);
             if begun {
@@ -152,7 +152,7 @@ impl Looking {
         self.devices[place].look(&mut self.netlink, shared, now);
     }
 
-    /// Nobody waits: what others have is not known from now on.
+    /// No socket waits: the backlog of others is unknown from now on.
     fn forget(&mut self, shared: &Shared) {
         for device in self.devices.drain(..) {
             shared.queues.get(device.queue).forget_others();

@@ -39,8 +39,8 @@ impl Queues {
         self.slots.get(index).unwrap_or(&self.slots[0])
     }
 
-    /// Index of a device's queue. A device that is new gets the slot of one that nobody of this
-    /// program has anything in, where none is free; that of unknown devices where there is none.
+    /// Index of a device's queue. A new device gets a free slot, else the slot of a queue in which this
+    /// program has nothing, else the slot of unknown devices.
     pub(super) fn of_device(&self, ifindex: u32) -> usize {
         let mut devices = self.devices.lock();
         if let Some(place) = devices.iter().position(|device| *device == ifindex) {
@@ -318,7 +318,7 @@ mod tests {
         queue.looked_at(&shape, now);
         assert_eq!((queue.others(now), queue.shared()), (Some(3000), 1500));
         let later = KernelTime::from_nanos(1_300_000_000);
-        assert_eq!(queue.others(later), None, "nobody has looked since");
+        assert_eq!(queue.others(later), None, "not sampled since");
         let state = queue.state().unwrap();
         assert_eq!((state.ifindex, state.handle), (7, 0x8001_0000));
         assert_eq!((state.kind.as_str(), state.packets), ("tbf", 4));

@@ -16,7 +16,7 @@ const IN_ORDER: [&str; 8] = [
     "tbf",
 ];
 
-/// Kinds that keep flows apart: nobody else's bytes wait before a flow's own.
+/// Kinds with a queue for each flow: no bytes of others wait in front of a flow's own.
 const APART: [&str; 5] = ["cake", "fq", "fq_codel", "fq_pie", "sfq"];
 
 /// Kinds that shape what one child queues.

@@ -38,7 +38,7 @@ pub(super) struct Shared {
 /// Sockets that are looked at together with one that reports, at most.
 const COMPETING: usize = 8;
 
-/// A socket that somebody watches or observes.
+/// A socket that is watched or observed.
 pub(super) struct Watched {
     state: Weak<SocketState>,
     /// What is watched: all of the socket, or one peer of it.
@@ -52,7 +52,7 @@ struct Known {
 }
 
 impl Watched {
-    /// The reader of the socket or of one peer, and what it reads, while somebody holds it.
+    /// The reader of the socket or of one peer, and what it reads, as long as it is held.
     pub(super) fn reader(
         &self,
         peer: Option<SocketAddr>,
@@ -75,7 +75,8 @@ impl Watched {
         self.readers.insert(peer, known);
     }
 
-    /// Forgets one that nobody holds; whether it was so. Somebody may watch the flow again already.
+    /// Forgets a reader that is no longer held; returns whether it did. The flow may be watched again
+    /// by now.
     pub(super) fn forget(&mut self, peer: Option<SocketAddr>) -> bool {
         let readers = self.readers.get(&peer);
         let is_gone = readers.is_some_and(|known| known.reader.strong_count() == 0);

@@ -20,23 +20,23 @@ use crate::observer::SocketObserver;
 use crate::sample::{DropsByReason, HostSample, SourceKind};
 use crate::source::{Capability, FlowReader, SignalSource, Watch, WatchTarget};
 
-/// Signals from what a program may know of its own sockets: no privilege, no probes.
+/// Signals from the state of the program's own sockets: no privilege, no probes.
 ///
 /// A flow is live while the code that sends on its socket reports to an observer
-/// ([`SignalSource::observe_socket`]): what the kernel took, and what it refused. Between these
-/// reports the source reads the socket's memory use, at most once in 200 us a socket and only while
-/// something was sent, so that a reader only loads what is known.
+/// ([`SignalSource::observe_socket`]) what the kernel accepted and refused. With these reports the
+/// source reads the socket's memory use, at most once in 200 µs for each socket and only after
+/// something was sent, so that a reader makes no system call.
 ///
-/// What it cannot know is in [`capabilities`](SignalSource::capabilities): drops inside a queue,
-/// why a packet was dropped, what other programs have in a queue of several.
+/// What it cannot know is listed in [`capabilities`](SignalSource::capabilities): drops inside a queue,
+/// drop reasons, the backlog of other programs below a classful queue discipline.
 #[derive(Clone)]
 pub struct SocketSource {
     shared: Arc<Shared>,
 }
 
 impl SocketSource {
-    /// A source, where this kernel reports what it needs (Linux 4.12): a socket is made and read to
-    /// find out. The error says what is missing.
+    /// A source, if this kernel reports what it needs (Linux 4.12), which is tried on a new socket. The
+    /// error says what is missing.
     pub fn probe() -> Result<Self, WatchError> {
         let failed = |operation| move |source| WatchError::Socket { operation, source };
         let socket = std::net::UdpSocket::bind(("127.0.0.1", 0))
@@ -47,15 +47,15 @@ impl SocketSource {
         Ok(Self::new())
     }
 
-    /// A source. Nothing is asked of the kernel before the first socket.
+    /// A source, without checking what this kernel reports.
     pub fn new() -> Self {
         Self {
             shared: Arc::new(Shared::new()),
         }
     }
 
-    /// How many errors of this kind the network reported of all observed sockets' datagrams.
-    /// Counter. None of them fails a socket.
+    /// ICMP errors of this kind for datagrams of all observed sockets. Counter. None of them fails a
+    /// socket.
     pub fn network_errors(&self, kind: NetworkError) -> u64 {
         self.shared.network_errors.get(kind)
     }

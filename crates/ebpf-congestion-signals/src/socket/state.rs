@@ -146,7 +146,7 @@ impl SocketState {
         }
     }
 
-    /// Somebody watches a flow of this socket as sharing.
+    /// A flow of this socket is watched as sharing.
     pub(super) fn share(&self, flow: &Flow, queues: &Queues) {
         let _books = self.books.lock();
         if !flow.is_sharing() {

@@ -1,4 +1,4 @@
-//! What stands in the queue: of a flow, of the flows that share, of everybody.
+//! The backlog of the queue: of a flow, of the sharing flows, of all senders.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -16,14 +16,14 @@ const HEADERS: u64 = 14 + 20 + 8;
 
 const ON_WIRE: u64 = crate::traffic::PAYLOAD as u64 + HEADERS;
 
-/// What stands in a queue is what went in and did not come out.
+/// The backlog is what entered the queue and has not left it.
 const NEEDS: [&str; 2] = ["qdisc_enqueue", "qdisc_dequeue"];
 
 fn queue(watch: &Watch) -> Queue {
     watch.known().queue.expect("the queue is known")
 }
 
-/// Slow enough that a queue stands while it is looked at.
+/// Slow enough that the backlog hardly changes while it is read.
 fn slow(burst: u32) -> Result<Path, netlab::Error> {
     let bucket = TokenBucket {
         rate: 1_000_000,

@@ -37,8 +37,8 @@ fn a_send_buffer_tells_its_average_peak_and_payload() -> TestResult {
     );
     let queued = sample.congestion.queue.ok_or("the queue is known")?.own;
     let on_wire = u64::from(payload) / PAYLOAD as u64 * (PAYLOAD as u64 + 42);
-    // All of it stands in the queue, but for what left while the two were read: a probe on another
-    // processor takes a packet off the one before the other.
+    // All of it is in the queue, but for what left while the two were read: a probe on another
+    // processor subtracts a packet from one before the other.
     assert!(queued.abs_diff(on_wire) <= 2 * 1242, "{on_wire} {queued}");
     assert!(buffers.wmem > payload, "{buffers:?}");
 
@@ -93,7 +93,7 @@ pub(crate) fn receive_buffer(source: &EbpfSource) -> TestResult {
         receiver.recv(&mut buffer)?;
         let buffers = watch.known_sample().buffers.ok_or("the socket was seen")?;
         assert_eq!(buffers.rcvbuf, 200_000);
-        // The kernel gives memory back in steps, so the last ones stand longer than their packets.
+        // The kernel returns memory in steps, so the last bytes are charged longer than their packets.
         let waiting = DATAGRAMS - read;
         if waiting > 0 {
             let payload = buffers.rmem_payload.ok_or("a packet waits")? as usize;
@@ -113,7 +113,7 @@ pub(crate) fn receive_buffer(source: &EbpfSource) -> TestResult {
         .between(start.taken, source.host().taken)
         .ok_or("just now")?;
     assert!(peak > expected / DATAGRAMS as f64, "{peak}");
-    let host = source.host().receive_pressure.ok_or("told here")?;
+    let host = source.host().receive_pressure.ok_or("reported here")?;
     assert!(host.samples >= DATAGRAMS as u64);
     Ok(())
 }

@@ -34,7 +34,7 @@ fn busy_device() -> std::io::Result<Option<String>> {
     Ok(None)
 }
 
-/// The device in a namespace of its own, where nobody else sends.
+/// The device in its own namespace, without other senders.
 struct Busy {
     namespace: Namespace,
     device: String,

@@ -152,7 +152,7 @@ fn events_over_the_limit_are_counted_and_counters_stay_exact() -> TestResult {
     let latest = after.events - earliest.events;
     assert!(
         (written_by_then..=latest).contains(&told),
-        "what was written was told: {told}, written {written_by_then} to {latest}"
+        "what was written was reported: {told}, written {written_by_then} to {latest}"
     );
     assert!(lost > 0 && lost <= after.events_lost - before.events_lost);
     Ok(())

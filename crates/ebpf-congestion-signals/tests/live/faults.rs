@@ -312,7 +312,7 @@ fn a_ring_that_is_full_loses_events_and_no_count() -> TestResult {
     let watch = source.watch(WatchTarget::socket(&sink))?;
     let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let mut fitted = 0;
-    // Nobody reads the ring.
+    // Without a reader the ring fills up.
     while drops(&watch) < DROPPED {
         send(&sender, sink.local_addr()?, 1)?;
         fitted += 1;
@@ -322,7 +322,7 @@ fn a_ring_that_is_full_loses_events_and_no_count() -> TestResult {
     let host = source.host();
     assert!(host.events > 0 && host.events * 32 <= 4096, "{host:?}");
     assert!(host.events + host.events_lost >= DROPPED, "{host:?}");
-    // From now on somebody does.
+    // From now on the ring is read.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

@@ -1,5 +1,5 @@
-//! Truth under load: most of what is sent is dropped, as fast as this machine can, and counts are
-//! exact all the same. What is told event by event and what is shed add up to all of it.
+//! Counts under load: most packets are dropped, as fast as this machine can send, and counts are
+//! still exact. Events reported and events shed add up to all drops.
 
 use std::error::Error;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -75,9 +75,9 @@ fn at_rest(source: &EbpfSource) -> Result<HostSample, Box<dyn Error>> {
     Err("this host never rests".into())
 }
 
-/// Reads a new source's events on a thread of its own while `flood` goes on, and after it until all
-/// of the host's up to some moment were told, or told as shed: they must be all drops. That
-/// moment's sample is the second answer.
+/// Reads a new source's events in a thread while `flood` runs, and afterwards until all events of
+/// the host up to some moment were reported, or reported as shed: all must be drops. The second
+/// value is the sample of that moment.
 fn told_during<T>(
     source: &EbpfSource,
     flood: impl FnOnce() -> Result<T, Box<dyn Error>>,

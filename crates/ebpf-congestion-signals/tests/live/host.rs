@@ -29,7 +29,7 @@ fn softirq_time_grows_under_load_and_stays_below_wall_time() -> TestResult {
         "a flood takes over a millisecond: {signals:?}"
     );
     assert!(u128::from(softirq) < available, "{signals:?}");
-    assert!(signals.drops > Some(0), "nobody reads: {signals:?}");
+    assert!(signals.drops > Some(0), "nothing is read: {signals:?}");
     let pressure = signals.avg_wmem_pressure.expect("something was sent");
     assert!((0.0..=1.0).contains(&pressure));
     Ok(())
@@ -40,7 +40,7 @@ fn softirq_wait_and_each_cpus_time_are_told() -> TestResult {
     let source = source()?;
     let sink = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let softirq = || source.host().softirq.ok_or("told here");
+    let softirq = || source.host().softirq.ok_or("reported here");
     let (before, start) = (softirq()?, Instant::now());
     let cpus_before = source.softirq_by_cpu();
     send(&sender, sink.local_addr()?, 4000)?;

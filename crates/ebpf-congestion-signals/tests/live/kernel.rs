@@ -25,7 +25,7 @@ const SINCE: [(&str, Version); 12] = [
     ("sock_send_length", Version(5, 10)),
 ];
 
-/// What stands in for a tracepoint on kernels before 6.3.
+/// Functions that are probed in place of a tracepoint on kernels before 6.3.
 const STAND_INS: [(&str, &str); 2] = [
     ("sock_send_length", "udp_sendmsg"),
     ("sock_recv_length", "udp_recvmsg"),
@@ -46,7 +46,7 @@ pub(crate) fn assert_tells_what_its_version_must(source: &EbpfSource) {
         let Some(missing) = missing(&capabilities, &capability.name) else {
             continue;
         };
-        // A kernel may have some of the functions, which then stand in for what they are.
+        // A kernel may have only some of the functions; those are probed.
         if STAND_INS
             .iter()
             .any(|(_, function)| *function == capability.name)
@@ -90,7 +90,7 @@ fn first_missing(source: &EbpfSource, needs: &[&'static str]) -> Option<(&'stati
         .find_map(|name| Some((*name, missing(&capabilities, name)?)))
 }
 
-/// Why a capability, and what could stand in for it, is missing.
+/// Why a capability, and its fallback, is missing.
 fn missing(capabilities: &[Capability], name: &str) -> Option<String> {
     let why = |name: &str| {
         let capability = capabilities

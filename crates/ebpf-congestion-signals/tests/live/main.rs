@@ -1,5 +1,5 @@
-//! The probes on the running kernel, held against independent counts: what receivers read, what
-//! senders were told, what `tc` says. Root is needed.
+//! The probes on the running kernel, compared with independent counts: what receivers read, what
+//! `sendmsg` returned, what `tc` prints. Needs root.
 //!
 //! `#[test]` is that of [`live_test`]: a test that lacks a privilege, a program or a signal that
 //! the kernel is too old for (see [`kernel`]) is reported as ignored, with its reason. Tests run

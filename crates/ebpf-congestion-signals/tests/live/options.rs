@@ -42,7 +42,7 @@ fn a_signal_switched_off_is_absent_and_its_probes_are_not_attached() -> TestResu
     let source = without(Signal::Queues)?;
     assert!(!attached(&source, "qdisc_dequeue")?);
 
-    // Sends see buffers too, which are not told then.
+    // Send probes also see buffers, which are not reported then.
     let source = without(Signal::Buffers)?;
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let watch = source.watch(WatchTarget::socket(&socket))?;

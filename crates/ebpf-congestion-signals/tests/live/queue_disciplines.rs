@@ -15,7 +15,7 @@ use crate::{TestResult, source_with, tool};
 /// Bytes on the wire of a test's datagram: Ethernet, IPv4 and UDP headers before the payload.
 const ON_WIRE: u64 = PAYLOAD as u64 + 14 + 20 + 8;
 
-/// What must be there for a queue to be told, and why it dropped.
+/// Probes and facts needed to report a queue, and why it dropped.
 const NEEDS: [&str; 3] = ["qdisc_enqueue", "qdisc_dequeue", "skb_drop_reason"];
 
 /// A path, and a watched socket that sends on it.
@@ -27,9 +27,8 @@ struct Flow {
 }
 
 impl Flow {
-    /// Sends through these queue disciplines: where each stands, its kind and its options, as
-    /// `tc qdisc add dev DEVICE` takes them. The test is skipped
-    /// where the kernel lacks one.
+    /// Sends through these queue disciplines: parent, kind and options of each, as
+    /// `tc qdisc add dev DEVICE` takes them. The test is skipped where the kernel lacks one.
     fn through(
         source: &EbpfSource,
         disciplines: &[(&str, &str, &str)],

@@ -1,4 +1,4 @@
-//! A receive buffer that nobody empties: what it drops, and how full it is.
+//! A receive buffer that is never read: what it drops, and how full it is.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
@@ -31,7 +31,7 @@ fn overflow(receiver: IpAddr, sender: IpAddr) -> TestResult {
     let read = drain(&sink)?;
 
     let dropped = DATAGRAMS as u64 - read;
-    assert!(dropped > 0, "a small buffer that nobody reads overflows");
+    assert!(dropped > 0, "a small buffer that is never read overflows");
     let (class, name) = if kernel::has(source, "skb_drop_reason") {
         (DropClass::ReceiveBuffer, "SOCKET_RCVBUFF")
     } else {
@@ -111,7 +111,7 @@ fn a_batch_that_a_receiver_has_no_room_for_counts_every_segment() -> TestResult 
             read += bytes / PAYLOAD;
         }
         let dropped = BATCHES * SEGMENTS - read;
-        assert!(dropped > 0, "a small buffer that nobody reads overflows");
+        assert!(dropped > 0, "a small buffer that is never read overflows");
         let drops = watch.known_sample().drops.direction(Direction::Ingress);
         assert_eq!(
             drops.packets, dropped as u64,

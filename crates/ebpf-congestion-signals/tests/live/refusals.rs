@@ -1,5 +1,5 @@
-//! Who may not load probes is told the true cause. A thread gives up what the test is about, for
-//! itself alone.
+//! A refusal to load probes names its true cause. The thread under test gives up the privilege in
+//! question, for itself alone.
 
 use std::io::{Read, Write};
 use std::thread;

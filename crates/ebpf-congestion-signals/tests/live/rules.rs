@@ -1,4 +1,4 @@
-//! What a rule of the sender's firewall takes is told apart from what a queue drops.
+//! Drops by the sender's firewall are distinguished from drops by a queue.
 
 use std::error::Error;
 use std::io;

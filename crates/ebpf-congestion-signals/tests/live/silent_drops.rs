@@ -30,7 +30,7 @@ fn a_silent_drop_is_counted_by_the_function_that_dropped() -> TestResult {
     let before = discarded(source).map_or(0, |by| by.drops.packets);
     let to: SocketAddr = "[2001:db8:dead::1]:9".parse()?;
     send(&sender, to, DATAGRAMS)?;
-    let by = discarded(source).ok_or("told by its place")?;
+    let by = discarded(source).ok_or("reported by location")?;
     assert_eq!(by.drops.packets - before, DATAGRAMS as u64, "{by:?}");
     assert!(matches!(&*by.reason, "NOT_SPECIFIED" | "UNKNOWN"), "{by:?}");
     assert_eq!(by.subsystem, 0);

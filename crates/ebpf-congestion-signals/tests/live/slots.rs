@@ -47,7 +47,7 @@ fn events_of_a_released_flow_are_not_those_of_the_next_in_its_slot() -> TestResu
             told += u64::from(event.flow == Some(id)) * u64::from(event.packets);
         }
     });
-    assert_eq!(told, dropped, "each bears the id of the flow that it was");
+    assert_eq!(told, dropped, "each has the id of the flow that dropped");
     assert_eq!(second.known_sample().drops.total().packets, 0);
     assert_eq!(source.drops_by_reason(Some(second.id())), []);
     assert_eq!(drain(&sink)?, 40 - dropped);

@@ -31,7 +31,7 @@ pub(crate) fn sink(path: &Path, address: IpAddr) -> Result<UdpSocket, Box<dyn Er
     Ok(socket)
 }
 
-/// A path so slow that a queue stands while it is looked at, and a socket at either end.
+/// A path so slow that the backlog hardly changes while it is read, and a socket at either end.
 pub(crate) struct Slow {
     /// Holds the path.
     pub(crate) _path: Path,

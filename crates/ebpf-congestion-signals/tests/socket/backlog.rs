@@ -1,4 +1,4 @@
-//! What stands in the queue, held against `tc`.
+//! The backlog of the queue, compared with `tc`.
 
 use std::net::UdpSocket;
 use std::thread;
@@ -10,7 +10,7 @@ use netlab::Family;
 use crate::ours::{ON_WIRE, Ours, PAYLOAD, bottleneck, drain, sink, wait_until};
 use crate::{TestResult, paths};
 
-/// Slow enough that a queue stands while it is looked at.
+/// Slow enough that the backlog hardly changes while it is read.
 const SLOW: u64 = 1_000_000;
 
 #[test]
@@ -85,7 +85,7 @@ fn the_queue_itself_and_what_others_have_in_it_are_known() -> TestResult {
     assert_eq!(state.kind.as_str(), "tbf");
     assert_eq!(state.limit, Some(QueueLimit::Bytes(150_000)));
     drain(&sink)?;
-    // Then nobody waits, and nobody looks.
+    // Then no socket waits, and the queue is no longer sampled.
     wait_until("others are forgotten", || {
         ours.queue().is_some_and(|queue| queue.total.is_none())
     });

@@ -1,4 +1,4 @@
-//! What a full queue drops is told to the socket that sent it, no more than was dropped.
+//! Drops of a full queue are reported to the socket that sent, never more than were dropped.
 
 use ebpf_congestion_signals::Direction;
 use ebpf_congestion_signals::{DropClass, SignalSource, SocketSource};

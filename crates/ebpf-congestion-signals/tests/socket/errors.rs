@@ -13,7 +13,7 @@ fn ours(source: &SocketSource, address: &str) -> Result<Ours, Box<dyn std::error
     Ours::of(source, socket)
 }
 
-/// A port at which nobody listens.
+/// A port at which no socket listens.
 fn nobody(address: &str) -> std::io::Result<SocketAddr> {
     UdpSocket::bind((address, 0))?.local_addr()
 }

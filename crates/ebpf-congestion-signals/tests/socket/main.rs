@@ -1,7 +1,7 @@
-//! The source without privilege on the running kernel, held against independent counts: what
-//! receivers read, what senders were told, what `tc` says.
+//! The source without privilege on the running kernel, compared with independent counts: what
+//! receivers read, what `sendmsg` returned, what `tc` prints.
 //!
-//! The source itself needs no privilege; the queues that it is tried in do.
+//! The source itself needs no privilege; setting up the queues that it is tested with does.
 #![cfg(target_os = "linux")]
 
 #[macro_use]
@@ -23,7 +23,7 @@ use std::sync::OnceLock;
 use live_test::TestResult;
 
 fn main() -> ExitCode {
-    // As anybody they run in a user namespace; where that is refused, what needs a path is skipped.
+    // Without privilege they run in a user namespace; where that is refused, what needs a path is skipped.
     let _ = netlab::acquire_privilege();
     live_test::main()
 }

@@ -74,7 +74,7 @@ fn watching_a_peer_twice_gives_the_same_flow() -> TestResult {
     assert_ne!(first.id(), watch("192.0.2.2:443")?.id());
     let whole = source.watch(WatchTarget::socket(&socket))?;
     assert_eq!(whole.id(), source.watch(WatchTarget::socket(&socket))?.id());
-    assert!(!whole.congestion().live, "nobody observes it");
+    assert!(!whole.congestion().live, "not observed");
     let id = first.id();
     drop(first);
     assert_ne!(watch("192.0.2.1:443")?.id(), id, "it was released");

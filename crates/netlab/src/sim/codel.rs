@@ -1,4 +1,4 @@
-//! Controlled delay (RFC 8289): drops at the head of a queue that stands too long.
+//! Controlled delay (RFC 8289): drops at the head of a standing queue.
 
 use std::time::Duration;
 

@@ -10,7 +10,7 @@ pub const UDP_WIRE_OVERHEAD: u32 = 42;
 /// The same around a TCP segment's payload: Ethernet 14, IPv4 20, TCP with timestamps 32.
 pub const TCP_WIRE_OVERHEAD: u32 = 66;
 
-/// Who sent a packet, or whom it is an answer to.
+/// The flow that a packet belongs to, in either direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
     /// The QUIC flow of this index.
@@ -42,7 +42,7 @@ pub(super) struct Batch {
     pub(super) segment_wire: u32,
     /// Bytes on the wire of all.
     pub(super) wire: u32,
-    /// What stands in the IP header.
+    /// The ECN codepoint in the IP header.
     pub(super) ecn: Option<EcnCodepoint>,
 }
 

@@ -67,7 +67,7 @@ impl ProcessContext {
     }
 
     /// Wraps the factory of a base controller, one below another, so that its windows appear in
-    /// traces and outcomes too. It stays what it is: also its type, for those who look.
+    /// traces and outcomes too. Its type stays visible to code that downcasts it.
     pub fn observed_base(&self, base: SharedFactory) -> SharedFactory {
         Arc::new(ObservingBase {
             inner: base,

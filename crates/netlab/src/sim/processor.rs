@@ -29,7 +29,7 @@ impl Stalls {
     }
 
     /// A scheduler that lets others run for 5 to 20 ms, once in 100 ms: a few of its time slices
-    /// (`base_slice_ns` of Linux is about 3 ms) on a processor with several that want it.
+    /// (`base_slice_ns` of Linux is about 3 ms) on a processor that several processes compete for.
     pub const BUSY_HOST: Self = Self {
         every: Duration::from_millis(100),
         shortest: Duration::from_millis(5),

@@ -291,7 +291,7 @@ fn write_download(connection: &mut Connection, download: &mut Option<Burst>, cam
     }
 }
 
-/// What a look into a stream found.
+/// What a read of a stream returned.
 #[derive(Clone, Copy, Debug, Default)]
 struct Read {
     bytes: u64,

@@ -216,7 +216,7 @@ impl SignalFeed {
         self.changed(now, Some(watch));
     }
 
-    /// The queue took bytes, of a watched flow or of somebody.
+    /// The queue took bytes, of a watched flow or of another.
     pub(super) fn on_enqueue(&mut self, now: SimTime, watch: Option<usize>, wire: u64) {
         self.queue.total += wire;
         if let Some(watch) = watch {

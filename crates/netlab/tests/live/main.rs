@@ -17,7 +17,7 @@ use live_test::{Skip, TestResult};
 
 // Tests run one at a time, so that none disturbs another's timing.
 fn main() -> ExitCode {
-    // As anybody they run in a user namespace; where that is refused, they are skipped.
+    // Without privilege they run in a user namespace; where that is refused, they are skipped.
     let _ = netlab::acquire_privilege();
     live_test::main()
 }

@@ -36,7 +36,7 @@ impl Flow {
         let sender = path.sender().run(bind(ends.sender))??;
         sender.connect(receiver.local_addr()?)?;
         if setsockopt(&receiver.as_fd(), sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
-            // In a user namespace nobody may exceed net.core.rmem_max.
+            // In a user namespace not even root may exceed net.core.rmem_max.
             setsockopt(&receiver.as_fd(), sockopt::RcvBuf, &ENOUGH)?;
             let room = getsockopt(&receiver.as_fd(), sockopt::RcvBuf)?;
             let missing =

@@ -48,7 +48,7 @@ fn busy_host_of(bottleneck: Bottleneck, seed: u64, title: &str) {
         AtMost(7.5),
     );
     let goodput = governed.total_goodput() / stock.total_goodput();
-    // The sender is away for a ninth of the time, and what keeps the link busy meanwhile must stand
+    // The sender is away for a ninth of the time, and what keeps the link busy meanwhile must wait
     // in the queue before: all of it would be 20 ms.
     table.aims(
         "goodput of stock's",

@@ -75,7 +75,7 @@ fn beside_tcp_of(title: &str, competitor: TcpSpec, kind: Kind, count: usize, hid
         table.holds("share", share, goal);
     } else {
         // These fill the queue until it overflows. A governed flow that does not know the limit
-        // hears of that at once and makes room, they a round trip later and take it.
+        // learns of that at once and makes room; they learn a round trip later, and take it.
         let least = if count == 1 { 0.3 } else { 0.15 };
         table.aims("share", share, goal, Within(least, 0.6));
     }

@@ -112,7 +112,7 @@ fn bad_signals() {
             table.note(summary("governed", &pair.governed));
             let goodput = pair.governed.total_goodput() / pair.stock.total_goodput();
             // Of a source that misses every second update all that is said of the queue is old at
-            // every second look, and only what was sent meanwhile can be allowed for.
+            // every second sample, and only what was sent meanwhile can be allowed for.
             let least = if title.starts_with("half") {
                 0.93
             } else {

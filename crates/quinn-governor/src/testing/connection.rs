@@ -166,8 +166,8 @@ impl Connection {
         self.note_reductions(now, flow);
         self.capped = false;
         if capped && self.base != BaseChoice::Bbr {
-            // What counts is the cap at the look that came with the acknowledgements: it may find
-            // that the sample stands still or that the source is back. An acknowledgement may
+            // What counts is the cap at the sample taken with the acknowledgements: it may find
+            // that the sample has not changed or that the source is back. An acknowledgement may
             // cross the bound.
             let cap = window.max(self.controller.cap());
             let covered = cap.saturating_mul(Tuning::STANDARD.slow_start_cover);

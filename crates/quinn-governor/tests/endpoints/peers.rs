@@ -97,7 +97,7 @@ async fn a_peer_that_the_source_does_not_see_goes_by_its_socket() {
     assert_eq!(source.peers(), 0);
 }
 
-/// First datagrams of clients that nobody hears of again, each from an address of its own.
+/// First datagrams of clients that then send nothing more, each from an address of its own.
 async fn half_open(server: &Server, connections: u16) {
     let config = Arc::new(quinn_proto::EndpointConfig::default());
     let mut endpoint = quinn_proto::Endpoint::new(config, None, true, None);

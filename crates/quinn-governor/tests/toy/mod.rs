@@ -16,7 +16,7 @@ use quinn_proto::congestion::{Controller, ControllerFactory};
 
 const MTU: u64 = 1200;
 const WIRE: u64 = 1242;
-/// Owner of a datagram of somebody else.
+/// Owner of a datagram of competing traffic.
 const OTHER: usize = usize::MAX;
 
 pub(crate) struct Link {
@@ -30,7 +30,7 @@ pub(crate) struct Toy {
     pub(crate) connections: Vec<Connection>,
     pub(crate) governors: Governors,
     pub(crate) now: Duration,
-    /// Bytes that somebody else keeps in the queue at any time.
+    /// Bytes that competing traffic keeps in the queue at any time.
     pub(crate) other: u64,
     /// Whether the source tells what happens, and how much later.
     pub(crate) signals: bool,
@@ -73,7 +73,7 @@ pub(crate) struct Connection {
     received: Vec<u64>,
 }
 
-/// The first number names the connection, or the socket where something is told.
+/// The first number names the connection, or the socket where something is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     Departure,

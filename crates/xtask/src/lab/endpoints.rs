@@ -26,7 +26,7 @@ pub(super) struct Ends<'a> {
 }
 
 impl<'a> Ends<'a> {
-    /// Who serves and who connects, and how. The one that sends is measured: it stands before the
+    /// Arguments of the server and of the client. The one that sends is measured: it is in front of the
     /// bottleneck, is governed or not, and writes the trace.
     pub(super) fn of(
         parameters: &Parameters,

@@ -188,7 +188,7 @@ pub(super) enum Side {
     SmallBuffer,
     /// Stock, with a send buffer that follows the measured rate.
     Gate,
-    /// quinn at the bottleneck's rate, which somebody must know.
+    /// quinn paced at the bottleneck's rate, which has to be known.
     FixedRate,
     TcpCubic,
     TcpBbr,

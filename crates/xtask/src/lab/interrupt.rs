@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
-/// How often to look whether the user wants an end.
+/// How often to check whether the user interrupted.
 const POLL: Duration = Duration::from_millis(10);
 
 /// What a shell has for a program that Ctrl-C ended.

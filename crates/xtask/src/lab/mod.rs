@@ -124,7 +124,7 @@ struct Plan {
 /// Stock and governed flows in turn.
 const BOTH: [Side; 2] = [Side::Stock, Side::Governed];
 
-/// Whom to compare, as far as the parameters have room for them.
+/// Alternatives to compare with, as far as the scenario allows them.
 fn compared(parameters: &Parameters) -> &'static [Side] {
     let Parameters {
         peers,

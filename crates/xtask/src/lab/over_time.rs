@@ -150,7 +150,7 @@ impl OverTime {
         self.sum(|row| row.lost_packets)
     }
 
-    /// What stands in the host's queue, of everybody, kB; empty without signals.
+    /// Total backlog of the host's queue, kB; empty without signals.
     pub(super) fn backlog(&self) -> Course {
         let told = self.of_flow(0);
         let told = told.filter_map(|row| Some((row.t, row.backlog? as f64 / 1e3)));

@@ -24,8 +24,8 @@ pub(crate) enum Meter {
 pub(crate) struct Processes {
     /// The processes, and the kernel's own threads for softirqs.
     clocks: Vec<(u32, ClockId)>,
-    /// Whether the kernel takes softirqs out of the time of whom they interrupt, so that they must
-    /// be added.
+    /// Whether the kernel excludes softirqs from the time of the processes that they interrupt, so
+    /// that they must be added.
     softirqs_apart: bool,
 }
 

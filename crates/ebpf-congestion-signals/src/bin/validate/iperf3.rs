@@ -22,11 +22,11 @@ pub(crate) const MBPS_PER_STREAM: u32 = 500;
 /// How long either side may take to get going.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often is looked whether it has.
+/// How often to check whether it has.
 const POLL: Duration = Duration::from_millis(20);
 
-/// How much longer than needed it is started for: it is ended when it is no longer needed, and
-/// ends by itself if nobody is left to do that.
+/// How much longer than needed it is started for: it is stopped when no longer needed, and ends by
+/// itself if this program is killed.
 const MARGIN: Duration = Duration::from_secs(120);
 
 /// A server and a client that sends to it. Both are ended when this is dropped.
@@ -92,7 +92,7 @@ impl Iperf3 {
     }
 }
 
-/// A port that nobody uses now.
+/// A free port.
 fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
         .local_addr()?

@@ -40,7 +40,7 @@ pub(crate) enum LoadDescription {
 pub(crate) struct Progress {
     /// Processor time: of the load, or of the host where there is none of our own.
     pub(crate) cpu: Duration,
-    /// Bytes sent and bytes received; `None` where nobody knows the work.
+    /// Bytes sent and bytes received; `None` where the work is not known.
     pub(crate) work: Option<u64>,
 }
 

@@ -204,7 +204,7 @@ impl Measurement<'_> {
         }))
     }
 
-    /// What the probes told since `last`.
+    /// What the probes counted since `last`.
     fn say(&self, source: Option<&EbpfSource>, last: &mut Option<HostSample>) {
         let now = source.map(SignalSource::host);
         let interval = match (&last, &now) {

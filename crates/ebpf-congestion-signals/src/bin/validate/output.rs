@@ -13,7 +13,7 @@ impl Output {
         Self { for_machine }
     }
 
-    /// A line for people. That nobody reads it any more is no reason to stop.
+    /// A line for people. A closed standard output is no reason to stop.
     pub(crate) fn say(self, line: &str) {
         let _ = if self.for_machine {
             writeln!(io::stderr(), "{line}")

@@ -25,14 +25,14 @@ const NEEDS: [&str; 4] = [
     "qdisc_dequeue",
 ];
 
-/// A packet socket that nobody reads, with no room.
+/// A packet socket that is never read, with a full buffer.
 fn tap(namespace: &Namespace) -> OwnedFd {
     let tap = namespace.run(|| {
         let protocol = i32::from(u16::try_from(libc::ETH_P_ALL).expect("16 bits").to_be());
         // SAFETY: a system call without pointers.
         let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW, protocol) };
         assert!(fd >= 0, "a packet socket can be made");
-        // SAFETY: a descriptor that nobody else has.
+        // SAFETY: the descriptor was just opened, and has no other owner.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         setsockopt(&fd, sockopt::RcvBuf, &1).expect("SO_RCVBUF");
         fd

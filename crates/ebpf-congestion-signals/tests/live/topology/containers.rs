@@ -160,7 +160,7 @@ fn what_a_router_forwards_is_no_socket_of_its_own() -> TestResult {
     assert!(worst <= 2 * ON_WIRE, "off by {worst}");
     drain(&our_sink)?;
     drain(&far_sink)?;
-    // To the same port of somebody else's, and from it.
+    // To the same port of another address, and from it.
     let port_sink = bind(&b, "10.9.2.2:9000");
     let other = bind(&a, "10.9.1.1:0");
     for (from, to) in [(&other, &port_sink), (&far, &far_sink)] {

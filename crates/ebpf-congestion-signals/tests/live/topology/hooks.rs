@@ -63,7 +63,7 @@ fn bpf(command: libc::c_long, words: &mut [u32]) -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: a descriptor that nobody else has.
+    // SAFETY: the descriptor was just opened, and has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -134,7 +134,7 @@ fn what_a_program_before_a_device_drops_is_the_receivers() -> TestResult {
         let drops = watches[2].known_sample().drops;
         let told = source.drops_by_reason(Some(watches[2].id()));
         tested += 1;
-        // A driver's program mostly drops what is no packet of the kernel's yet: nobody is told.
+        // A program in a driver mostly drops before there is an skb: no probe sees that.
         if hook.flags == IN_DRIVER && told.is_empty() {
             continue;
         }
@@ -144,7 +144,7 @@ fn what_a_program_before_a_device_drops_is_the_receivers() -> TestResult {
         let [by] = told.as_slice() else {
             panic!("{}: one reason: {told:?}", hook.name)
         };
-        // Some kernels have no reason for it: then it is told where that was.
+        // Some kernels have no reason for it: then the location is reported.
         let is_silent = &*by.reason == "NOT_SPECIFIED";
         let policy = drops.get(Direction::Ingress, DropClass::Policy).packets;
         let expected = if is_silent { 0 } else { 50 };

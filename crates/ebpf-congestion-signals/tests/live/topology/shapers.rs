@@ -57,7 +57,7 @@ fn backlog_is_counted_with_what_a_size_table_adds() -> TestResult {
 #[test]
 fn a_queue_that_drops_its_head_holds_what_came_last() -> TestResult {
     let source = source_with(&NEEDS)?;
-    // Slow enough that a queue stands while tc is asked, also in a virtual machine.
+    // Slow enough that the backlog hardly changes while tc runs, also in a virtual machine.
     for (what, rate, batch, bursts) in [
         ("datagrams", "200kbit", false, 1),
         ("batches", "1mbit", true, 3),
@@ -209,7 +209,7 @@ fn a_token_buckets_limit_is_that_of_its_child() -> TestResult {
     Ok(())
 }
 
-/// A TUN device that nobody reads, with a route to 10.9.7.0/24.
+/// A TUN device that is never read, with a route to 10.9.7.0/24.
 fn unread_tun(pair: &Pair) -> std::io::Result<std::fs::File> {
     let tun = pair.a.run(|| {
         let file = std::fs::OpenOptions::new()

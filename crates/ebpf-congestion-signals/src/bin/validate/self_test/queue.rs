@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::{Stop, TestResult, equal, needs};
 use crate::proc_net;
 
-/// Lets a datagram pass in two seconds: what waits stands still while it is looked at.
+/// Passes a datagram in two seconds, so that the backlog does not change while it is read.
 const SLOW: &str = "rate 4kbit burst 2000b limit 20000b";
 
 /// Lets everything pass at once.

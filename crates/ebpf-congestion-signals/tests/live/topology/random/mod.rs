@@ -245,8 +245,8 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// What flows are said to have in the queue, in all, is no more than it holds, and all of it if
-    /// nobody else sends.
+    /// The reported backlogs of all flows add up to no more than the queue holds, and to all of it
+    /// without other senders.
     fn compare(&self) -> Result<(), String> {
         let sum = || {
             let watches = self
@@ -353,7 +353,7 @@ impl<'a> Round<'a> {
                 .map(|direction| drops.direction(direction).packets);
             if (leaving, arriving) != (lost, 0) {
                 return Err(format!(
-                    "{lost} lost, told {leaving} and {arriving}: {:?}",
+                    "{lost} lost, reported {leaving} and {arriving}: {:?}",
                     reasons()
                 ));
             }
