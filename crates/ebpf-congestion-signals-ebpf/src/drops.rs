@@ -162,7 +162,7 @@ fn direction_of(skb: Skb, receiver: Sock, reason: u32) -> Direction {
     if !receiver.is_none() {
         return Direction::Ingress;
     }
-    let device = skb.dev();
+    let device = skb.dev_unless_delivered();
     let at = device.ifindex_or_none();
     if at == 0 || at == from {
         return Direction::Ingress;

@@ -1,6 +1,9 @@
 //! How packets change what a flow has in a queue, in global functions: the kernel verifies a function
 //! that is visible outside of its object once, and not again at each call, such as for each packet of a
 //! bulk. On Linux 5.10 such a function takes numbers only; it never takes more than five.
+//!
+//! Kernels before 6.5 load a build without calls (feature `inlined`): there, a program with calls has no
+//! table of the loads that may fault, and the first fault stops the kernel.
 
 use ebpf_congestion_signals_common::{FlowRef, FlowSlot};
 
@@ -36,8 +39,8 @@ pub fn enter(owner: Owner, place: Place, entry: Entry) {
 }
 
 /// Puts a packet into what a flow has in the queue.
-#[unsafe(no_mangle)]
-#[inline(never)]
+#[cfg_attr(not(feature = "inlined"), unsafe(no_mangle), inline(never))]
+#[cfg_attr(feature = "inlined", inline(always))]
 pub extern "C" fn put_in(
     flow: u64,
     place_and_bytes: u64,
@@ -72,8 +75,8 @@ pub fn drop_inside(owner: Owner, place: Place, bytes: u32, address: u64) {
 }
 
 /// Takes a packet that was dropped inside out of what a flow has in the queue.
-#[unsafe(no_mangle)]
-#[inline(never)]
+#[cfg_attr(not(feature = "inlined"), unsafe(no_mangle), inline(never))]
+#[cfg_attr(feature = "inlined", inline(always))]
 pub extern "C" fn drop_from(flow: u64, place_and_bytes: u64, skb: u64, sharing: u64) -> u32 {
     let (index, bytes) = ((place_and_bytes >> 32) as u32, place_and_bytes as u32);
     if let Some(slot) = maps::queue(index) {
@@ -93,8 +96,8 @@ pub fn leave(owner: Owner, index: u32, bytes: u32, address: u64, buffer: u64) {
 }
 
 /// Takes a packet of these flows out of what they have in the queue.
-#[unsafe(no_mangle)]
-#[inline(never)]
+#[cfg_attr(not(feature = "inlined"), unsafe(no_mangle), inline(never))]
+#[cfg_attr(feature = "inlined", inline(always))]
 pub extern "C" fn take_out(
     place_and_bytes: u64,
     socket: u64,

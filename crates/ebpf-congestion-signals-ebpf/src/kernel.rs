@@ -143,6 +143,16 @@ impl Skb {
         inner != 0 && inner > self.network_header()
     }
 
+    /// The device of a packet that may have been delivered; none for one that was.
+    #[inline(always)]
+    pub fn dev_unless_delivered(self) -> Device {
+        if self.is_delivered() {
+            Device::NONE
+        } else {
+            self.dev()
+        }
+    }
+
     /// Whether the packet is in a UDP socket's queue: then the field of its device holds other data
     /// (`udp_set_dev_scratch`), which is no kernel address.
     #[inline(always)]
@@ -244,6 +254,8 @@ const VETH: u64 = u64::from_ne_bytes(*b"veth\0\0\0\0");
 const IFB: u64 = u64::from_ne_bytes(*b"ifb\0\0\0\0\0");
 
 impl Device {
+    const NONE: Self = Self(core::ptr::null());
+
     /// Whether it hands its packets to another device of this host, where they come by again: a
     /// VLAN, bond, bridge or the like.
     #[inline(always)]

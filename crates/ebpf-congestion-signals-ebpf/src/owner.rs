@@ -126,7 +126,7 @@ pub fn of_dropped(skb: Skb, arriving: bool, receiver: Sock) -> Owner {
                 cookie = sk.cookie();
             }
             if cookie == 0 {
-                (*work).local.netns = skb.dev().netns_cookie();
+                (*work).local.netns = skb.dev_unless_delivered().netns_cookie();
                 (*work).local.local = *local;
                 (*work).local.protocol = (*ends).protocol as u64;
                 cookie = by_key(&raw mut (*work).local);

@@ -103,7 +103,7 @@ pub fn parse(skb: Skb, work: *mut Parsing) -> bool {
             (*ends).destination =
                 FlowAddress::v6(*header.cast::<u8>().add(24).cast(), destination_port);
             if (*ends).source.is_link_local() || (*ends).destination.is_link_local() {
-                let link = skb.dev().ifindex_or_none();
+                let link = skb.dev_unless_delivered().ifindex_or_none();
                 (*ends).source = (*ends).source.on_link(link);
                 (*ends).destination = (*ends).destination.on_link(link);
             }

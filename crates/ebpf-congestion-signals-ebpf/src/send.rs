@@ -3,7 +3,7 @@
 use aya_ebpf::helpers::bpf_get_prandom_u32;
 use ebpf_congestion_signals_common::{ABSENT, FlowRef, SendCounters, Socket};
 
-use crate::atomic::{add, set};
+use crate::atomic::{add, add_alone, set};
 use crate::buffers;
 use crate::kernel::{Skb, Sock, VXLAN, fact};
 use crate::maps;
@@ -159,7 +159,7 @@ pub fn device_takes(skb: Skb) {
         && let Some(host) = maps::host()
     {
         // SAFETY: a field of a slot.
-        unsafe { add(&raw mut (*host).packets[kind as usize], packets as u64) };
+        unsafe { add_alone(&raw mut (*host).packets[kind as usize], packets as u64) };
     }
     if owner.is_none() {
         return;

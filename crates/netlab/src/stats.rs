@@ -1,8 +1,10 @@
 //! Counters of a namespace under /proc/net.
 
+use std::collections::HashMap;
+
 use procfs::{
     FromRead, FromReadSI, LocalSystemInfo,
-    net::{InterfaceDeviceStatus, Snmp, Snmp6, TcpNetEntries, TcpState},
+    net::{InterfaceDeviceStatus, TcpNetEntries, TcpState},
 };
 
 use crate::{error::Error, namespace::Namespace, path::Family};
@@ -165,29 +167,30 @@ fn tcp_listeners(text: &str) -> Option<Vec<u16>> {
     )
 }
 
+/// By hand, as [`snmp6`]: `procfs` wants every counter that it knows, and Linux 7 has none of UDP-Lite.
 fn snmp(text: &str) -> Option<UdpCounters> {
-    let counters = Snmp::from_read(text.as_bytes()).ok()?;
-    Some(UdpCounters {
-        in_datagrams: counters.udp_in_datagrams,
-        no_ports: counters.udp_no_ports,
-        in_errors: counters.udp_in_errors,
-        receive_buffer_errors: counters.udp_rcvbuf_errors,
-        checksum_errors: counters.udp_in_csum_errors,
-        out_datagrams: counters.udp_out_datagrams,
-        send_buffer_errors: counters.udp_sndbuf_errors,
-    })
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Udp: "));
+    let (names, values) = (lines.next()?, lines.next()?);
+    udp(names.split_whitespace().zip(values.split_whitespace()))
 }
 
 fn snmp6(text: &str) -> Option<UdpCounters> {
-    let counters = Snmp6::from_read(text.as_bytes()).ok()?;
+    udp(text
+        .lines()
+        .filter_map(|line| line.strip_prefix("Udp6")?.split_once(char::is_whitespace)))
+}
+
+fn udp<'a>(counters: impl Iterator<Item = (&'a str, &'a str)>) -> Option<UdpCounters> {
+    let counters: HashMap<_, _> = counters.collect();
+    let counter = |name| counters.get(name)?.trim().parse().ok();
     Some(UdpCounters {
-        in_datagrams: counters.udp_in_datagrams,
-        no_ports: counters.udp_no_ports,
-        in_errors: counters.udp_in_errors,
-        receive_buffer_errors: counters.udp_rcvbuf_errors,
-        checksum_errors: counters.udp_in_csum_errors,
-        out_datagrams: counters.udp_out_datagrams,
-        send_buffer_errors: counters.udp_sndbuf_errors,
+        in_datagrams: counter("InDatagrams")?,
+        no_ports: counter("NoPorts")?,
+        in_errors: counter("InErrors")?,
+        receive_buffer_errors: counter("RcvbufErrors")?,
+        checksum_errors: counter("InCsumErrors")?,
+        out_datagrams: counter("OutDatagrams")?,
+        send_buffer_errors: counter("SndbufErrors")?,
     })
 }
 

@@ -3,31 +3,17 @@
 use ebpf_congestion_signals_common::{Direction, DropClass, DropCounters};
 use procfs::CurrentSI;
 
+use super::snmp::Counters;
 use crate::clock;
 use crate::sample::{DropTable, HostSample, SoftirqSample};
 
 /// Reads what there is: of the calling thread's network namespace, and time of all CPUs.
 pub(super) fn sample() -> HostSample {
-    let udp4 = procfs::net::snmp().ok();
-    let udp6 = procfs::net::snmp6().ok();
-    let drops = udp4.as_ref().map(|v4| {
-        let received = v4.udp_rcvbuf_errors + udp6.as_ref().map_or(0, |v6| v6.udp_rcvbuf_errors);
-        let mut drops = DropTable::default();
-        drops.add(
-            Direction::Ingress,
-            DropClass::ReceiveBuffer,
-            counters(received),
-        );
-        drops.add(
-            Direction::Egress,
-            DropClass::Other,
-            counters(v4.ip_out_discards),
-        );
-        drops
+    let counters = Counters::read();
+    let drops = counters.as_ref().and_then(drops);
+    let tcp_packets = counters.as_ref().and_then(|counters| {
+        Some(counters.v4("Tcp", "OutSegs")? + counters.v4("Tcp", "RetransSegs")?)
     });
-    let tcp_packets = udp4
-        .as_ref()
-        .map(|v4| v4.tcp_out_segs + v4.tcp_retrans_segs);
     HostSample {
         taken: clock::now(),
         drops,
@@ -37,7 +23,18 @@ pub(super) fn sample() -> HostSample {
     }
 }
 
-fn counters(packets: u64) -> DropCounters {
+fn drops(counters: &Counters) -> Option<DropTable> {
+    let received =
+        counters.v4("Udp", "RcvbufErrors")? + counters.v6("Udp6RcvbufErrors").unwrap_or(0);
+    let sent = counters.v4("Ip", "OutDiscards")?;
+    let mut drops = DropTable::default();
+    let class = DropClass::ReceiveBuffer;
+    drops.add(Direction::Ingress, class, packets(received));
+    drops.add(Direction::Egress, DropClass::Other, packets(sent));
+    Some(drops)
+}
+
+fn packets(packets: u64) -> DropCounters {
     DropCounters {
         skbs: packets,
         packets,

@@ -22,6 +22,7 @@ mod queues;
 mod reader;
 mod shape;
 mod shared;
+mod snmp;
 mod source;
 mod state;
 pub mod truesize;
