@@ -4,9 +4,8 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use ebpf_congestion_signals_common::{EventKind, FlowRef, FlowSlot};
 
 use crate::atomic::{get, set};
-use crate::kernel::Sock;
-use crate::packet::IPPROTO_TCP;
-use crate::{events, maps, pressure, send};
+use crate::kernel::{IPPROTO_TCP, Sock};
+use crate::{events, maps, pressure, socket_kind};
 
 /// A flow's crossings are reported no more often than this, nanoseconds: a buffer that fills and
 /// empties with every burst would crowd out the drops.
@@ -80,7 +79,7 @@ pub fn read_from(sk: Sock) {
     if sk.is_none() {
         return;
     }
-    if send::kind_of(sk).is_none() {
+    if socket_kind::kind_of(sk).is_none() {
         return;
     }
     let (rmem, rcvbuf) = (sk.rmem_alloc(), sk.rcvbuf());

@@ -6,11 +6,11 @@ use ebpf_congestion_signals_common::{
 };
 
 use crate::atomic::{add, raise, set};
-use crate::kernel::{Skb, Sock, fact};
+use crate::kernel::{IPPROTO_UDP, Skb, Sock, fact};
 use crate::maps::{self, REASONS, Transit};
 
 use crate::owner::Owner;
-use crate::{buffers, events, in_queue, owner, packet, queue};
+use crate::{attribution, buffers, events, in_queue, packet, queue};
 
 /// `map_update_elem` only if the key is new.
 const BPF_NOEXIST: u64 = 1;
@@ -74,7 +74,7 @@ pub fn dropped(skb: Skb, location: u64, reason: u32, receiver: Sock) {
     };
     let owner = match direction {
         Direction::Forwarded => Owner::NONE,
-        _ => owner::of_dropped(skb, arriving, receiver),
+        _ => attribution::of_dropped(skb, arriving, receiver),
     };
     let is_held = matches!(direction, Direction::Egress)
         && reason == fact!(reason_not_specified)
@@ -386,7 +386,7 @@ fn observe_receiver(whose: FlowRef, receiver: Sock, skb: Skb) {
     };
     buffers::observe_receive(whose, flow, receiver.rmem_alloc(), receiver.rcvbuf());
     // What is in the buffer is like what found no room.
-    if receiver.protocol() == packet::IPPROTO_UDP as u16 {
+    if receiver.protocol() == IPPROTO_UDP as u16 {
         buffers::note_received(flow, skb.len(), skb.truesize());
     }
 }

@@ -6,8 +6,9 @@
 use aya_ebpf::helpers::{bpf_probe_read_kernel, generated};
 use ebpf_congestion_signals_common::{ABSENT, KernelOffsets, QDISC_NAME_BYTES};
 
-use crate::maps;
-use crate::packet::IPPROTO_UDP;
+/// Protocol numbers of IP (`IPPROTO_TCP`, `IPPROTO_UDP`).
+pub const IPPROTO_TCP: u8 = 6;
+pub const IPPROTO_UDP: u8 = 17;
 
 /// Set by the loader before the programs are verified.
 #[unsafe(no_mangle)]
@@ -403,10 +404,10 @@ impl Qdisc {
         ]
     }
 
-    /// The child of a token bucket, which holds its packets.
+    /// The child of a token bucket, which holds its packets; `offset` is that of the pointer to it.
     #[inline(always)]
-    pub fn bucket_child(self) -> Option<Child> {
-        let at = self.address().wrapping_add(maps::tbf_child()? as u64);
+    pub fn bucket_child(self, offset: u32) -> Option<Child> {
+        let at = self.address().wrapping_add(offset as u64);
         let child: u64 = read(at)?;
         let ops: u64 = read(child.wrapping_add(fact!(qdisc_ops) as u64))?;
         Some(Child {

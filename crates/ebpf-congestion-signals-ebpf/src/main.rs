@@ -12,6 +12,7 @@
 )]
 
 mod atomic;
+mod attribution;
 mod buffers;
 mod drops;
 mod events;
@@ -25,6 +26,7 @@ mod pressure;
 mod queue;
 mod queue_slot;
 mod send;
+mod socket_kind;
 mod softirq;
 
 use aya_ebpf::macros::{btf_tracepoint, fexit};

@@ -1,10 +1,8 @@
-//! Which watched flows a packet belongs to.
+//! The watched flows of a packet.
 
-use ebpf_congestion_signals_common::{FlowAddress, FlowRef, LocalKey, PeerKey};
+use ebpf_congestion_signals_common::{FlowRef, LocalKey, PeerKey};
 
-use crate::kernel::{Skb, Sock};
-use crate::maps::{self, LOCALS, PEERS};
-use crate::packet::{self, Parsing};
+use crate::packet::Parsing;
 
 /// The flows of a packet. A packet can belong to both a watched socket and a watched peer of it.
 #[derive(Clone, Copy)]
@@ -21,7 +19,7 @@ impl Owner {
     };
 
     #[inline(always)]
-    fn of_socket(socket: FlowRef) -> Self {
+    pub fn of_socket(socket: FlowRef) -> Self {
         Self {
             socket,
             peer: FlowRef::NONE,
@@ -51,169 +49,10 @@ impl Owner {
     }
 }
 
-/// Of a packet on its way out.
-#[inline(always)]
-pub fn of_leaving(skb: Skb) -> Owner {
-    let sk = skb.sk();
-    if sk.is_none() {
-        // Forwarded: received from a device, and never a socket's of this namespace.
-        if skb.iif() != 0 {
-            return Owner::NONE;
-        }
-        return match packet::ends(skb) {
-            Some(ends) => by_address(skb, &ends.source, &ends.destination, ends.protocol),
-            None => Owner::NONE,
-        };
-    }
-    let cookie = sk.cookie();
-    let Some(entry) = maps::watched(cookie) else {
-        return Owner::NONE;
-    };
-    let peer = if entry.peers == 0 {
-        FlowRef::NONE
-    } else {
-        match packet::ends(skb) {
-            Some(ends) => peer_of(cookie, ends.destination),
-            None => FlowRef::NONE,
-        }
-    };
-    Owner {
-        socket: entry.flow,
-        peer,
-    }
-}
-
 /// Room to find the owner of a dropped packet in: the stack of a probe is small.
 #[repr(C)]
 pub struct Finding {
-    parsing: Parsing,
-    local: LocalKey,
-    peer: PeerKey,
-}
-
-/// Of a packet that was dropped on its way out, or that came in from a device; `receiver` is the
-/// socket it was for, where known. Its headers are read only if the answer needs them.
-#[inline(always)]
-pub fn of_dropped(skb: Skb, arriving: bool, receiver: Sock) -> Owner {
-    let sk = skb.sk();
-    let at_hand = if arriving { receiver } else { sk };
-    let mut cookie = 0;
-    if !at_hand.is_none() {
-        cookie = at_hand.cookie();
-        let Some(entry) = maps::watched(cookie) else {
-            return Owner::NONE;
-        };
-        if entry.peers == 0 {
-            return Owner::of_socket(entry.flow);
-        }
-    }
-    let Some(work) = maps::finding() else {
-        return Owner::NONE;
-    };
-    // SAFETY: this CPU's own record, which no other program uses, and this one does not interrupt
-    // itself.
-    unsafe {
-        let found = packet::parse(skb, &raw mut (*work).parsing);
-        let ends = &raw const (*work).parsing.ends;
-        let (local, remote) = if arriving {
-            (&raw const (*ends).destination, &raw const (*ends).source)
-        } else {
-            (&raw const (*ends).source, &raw const (*ends).destination)
-        };
-        if found && cookie == 0 {
-            // A packet of a sender on this host keeps the sender's socket until it is received.
-            if !sk.is_none() && sk.port() == (*local).port && sk.port() != (*remote).port {
-                cookie = sk.cookie();
-            }
-            if cookie == 0 {
-                (*work).local.netns = skb.dev_unless_delivered().netns_cookie();
-                (*work).local.local = *local;
-                (*work).local.protocol = (*ends).protocol as u64;
-                cookie = by_key(&raw mut (*work).local);
-            }
-        }
-        let Some(entry) = maps::watched(cookie) else {
-            return Owner::NONE;
-        };
-        let peer = if entry.peers == 0 || !found {
-            FlowRef::NONE
-        } else {
-            (*work).peer.cookie = cookie;
-            (*work).peer.remote = *remote;
-            peer_by_key(&raw mut (*work).peer)
-        };
-        Owner {
-            socket: entry.flow,
-            peer,
-        }
-    }
-}
-
-#[inline(always)]
-fn by_address(skb: Skb, local: &FlowAddress, remote: &FlowAddress, protocol: u8) -> Owner {
-    let mut key = LocalKey {
-        netns: skb.dev().netns_cookie(),
-        local: *local,
-        protocol: protocol as u64,
-    };
-    let cookie = by_key(&raw mut key);
-    let Some(entry) = maps::watched(cookie) else {
-        return Owner::NONE;
-    };
-    let peer = if entry.peers == 0 {
-        FlowRef::NONE
-    } else {
-        peer_of(cookie, *remote)
-    };
-    Owner {
-        socket: entry.flow,
-        peer,
-    }
-}
-
-/// The cookie of the watched socket that has this address, on its link or on any, or has its port on
-/// all addresses; 0: none has.
-#[inline(always)]
-#[expect(
-    clippy::needless_borrows_for_generic_args,
-    reason = "by value, the key would be copied onto the stack, which has no room"
-)]
-fn by_key(key: *mut LocalKey) -> u64 {
-    // SAFETY: the caller's memory, and values that are copied at once.
-    unsafe {
-        let mut cookie = LOCALS.get(&*key).copied();
-        if cookie.is_none() && (*key).local.scope != 0 {
-            (*key).local.scope = 0;
-            cookie = LOCALS.get(&*key).copied();
-        }
-        if cookie.is_none() {
-            (*key).local = FlowAddress::wildcard((*key).local.port);
-            cookie = LOCALS.get(&*key).copied();
-        }
-        cookie.unwrap_or(0)
-    }
-}
-
-/// A peer watched on the packet's link, or on any.
-#[inline(always)]
-fn peer_of(cookie: u64, remote: FlowAddress) -> FlowRef {
-    let mut key = PeerKey { cookie, remote };
-    peer_by_key(&raw mut key)
-}
-
-#[inline(always)]
-#[expect(
-    clippy::needless_borrows_for_generic_args,
-    reason = "by value, the key would be copied onto the stack, which has no room"
-)]
-fn peer_by_key(key: *mut PeerKey) -> FlowRef {
-    // SAFETY: the caller's memory, and values that are copied at once.
-    unsafe {
-        let mut flow = PEERS.get(&*key).copied();
-        if flow.is_none() && (*key).remote.scope != 0 {
-            (*key).remote.scope = 0;
-            flow = PEERS.get(&*key).copied();
-        }
-        flow.unwrap_or(FlowRef::NONE)
-    }
+    pub parsing: Parsing,
+    pub local: LocalKey,
+    pub peer: PeerKey,
 }

@@ -2,12 +2,10 @@
 
 use ebpf_congestion_signals_common::FlowAddress;
 
-use crate::kernel::{Skb, fact, read, read_into};
+use crate::kernel::{IPPROTO_TCP, IPPROTO_UDP, Skb, fact, read, read_into};
 
 const ETH_P_IP: u16 = 0x0800;
 const ETH_P_IPV6: u16 = 0x86dd;
-pub const IPPROTO_TCP: u8 = 6;
-pub const IPPROTO_UDP: u8 = 17;
 
 /// Length of a UDP header in bytes (RFC 768).
 const UDP_HEADER: u32 = 8;

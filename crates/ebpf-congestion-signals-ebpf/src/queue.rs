@@ -10,12 +10,13 @@
 use ebpf_congestion_signals_common::{ABSENT, QueueSlot};
 
 use crate::atomic::{add, get, set};
+use crate::attribution;
 use crate::buffers;
 use crate::global_functions;
 use crate::in_queue::{self, Entry, Place};
 use crate::kernel::{NETEM, Qdisc, Skb, TBF, fact, read};
 use crate::maps::{self, FREE_QUEUES, InTransit, Transit};
-use crate::owner::{self, Owner};
+use crate::owner::Owner;
 use crate::queue_slot::{adopt, changed, drained, gauge, identify_now_and_then, is_lockless};
 
 /// Most packets of one dequeue that are counted one by one. Byte queue limits bound a bulk, so only a
@@ -37,7 +38,7 @@ pub fn enqueued(qdisc: Qdisc, skb: Skb) {
             (*record).queued = 1;
             (*record).owner
         },
-        None => owner::of_leaving(skb),
+        None => attribution::of_leaving(skb),
     };
     let index = match maps::known_queue(qdisc.address()) {
         Some(index) => index,
@@ -137,7 +138,7 @@ fn split(qdisc: Qdisc, record: *mut InTransit, entry: &mut Entry, grown: u64) {
         (*record).refused_bytes = whole - grown as u32;
         entry.bytes = grown as u32;
         entry.order = 0;
-        entry.followed = match qdisc.bucket_child() {
+        entry.followed = match maps::tbf_child().and_then(|offset| qdisc.bucket_child(offset)) {
             Some(child) if qdisc.kind()[0] == TBF => child.last_packet(),
             _ => 0,
         };
@@ -329,7 +330,7 @@ struct Gone {
 #[inline(always)]
 fn depart(index: u32, skb: Skb, transit: *mut Transit) -> u64 {
     let bytes = skb.pkt_len();
-    let owner = owner::of_leaving(skb);
+    let owner = attribution::of_leaving(skb);
     if !owner.is_none() {
         let address = maps::as_number(transit, skb.address());
         global_functions::leave(owner, index, bytes, address, buffer_after(skb));

@@ -62,7 +62,7 @@ pub fn identify_now_and_then(qdisc: Qdisc, queue: *mut QueueSlot, transit: *mut 
 fn identify(qdisc: Qdisc, queue: *mut QueueSlot) {
     let kind = qdisc.kind();
     let (limit, child) = if kind[0] == TBF {
-        match qdisc.bucket_child() {
+        match maps::tbf_child().and_then(|offset| qdisc.bucket_child(offset)) {
             Some(child) => (child.limit(), child.kind),
             None => (0, 0),
         }

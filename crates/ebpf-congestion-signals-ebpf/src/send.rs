@@ -1,36 +1,17 @@
 //! What sockets hand to the kernel, and what the kernel hands to devices.
 
 use aya_ebpf::helpers::bpf_get_prandom_u32;
-use ebpf_congestion_signals_common::{ABSENT, FlowRef, SendCounters, Socket};
+use ebpf_congestion_signals_common::{ABSENT, FlowRef, SendCounters};
 
 use crate::atomic::{add, add_alone, set};
+use crate::attribution;
 use crate::buffers;
 use crate::kernel::{Skb, Sock, VXLAN, fact};
 use crate::maps;
-use crate::owner::{self, Owner};
-use crate::packet::{self, IPPROTO_TCP, IPPROTO_UDP};
+use crate::owner::Owner;
+use crate::packet;
 use crate::pressure;
-
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
-
-/// Which kind of socket this is; `None` for all but UDP and TCP.
-#[inline(always)]
-pub fn kind_of(sk: Sock) -> Option<Socket> {
-    let family = sk.family();
-    if (family != AF_INET && family != AF_INET6) || !sk.is_full() {
-        return None;
-    }
-    let v6 = family == AF_INET6;
-    let protocol = sk.protocol();
-    if protocol == IPPROTO_UDP as u16 {
-        Some(if v6 { Socket::Udp6 } else { Socket::Udp4 })
-    } else if protocol == IPPROTO_TCP as u16 {
-        Some(if v6 { Socket::Tcp6 } else { Socket::Tcp4 })
-    } else {
-        None
-    }
-}
+use crate::socket_kind::{AF_INET, kind_of};
 
 /// As [`socket_took`], where a send of an IPv6 socket to an IPv4 address comes by too, which was
 /// counted for what it was called as.
@@ -114,7 +95,7 @@ pub fn device_takes(skb: Skb) {
     let sk = skb.sk();
     let had_socket = !sk.is_none();
     let owner = if had_socket {
-        owner::of_leaving(skb)
+        attribution::of_leaving(skb)
     } else {
         Owner::NONE
     };
