@@ -97,7 +97,7 @@ impl Source {
             Self::Socket(_, why) => {
                 let why = why.as_ref().map(|why| format!("; no probes: {why}"));
                 format!(
-                    "signals: socket, what any program may know of its own sockets (probes in the \
+                    "signals: socket, the state of the program's own sockets (probes in the \
                      kernel would add drops inside a queue, other sockets' backlog, and the reason \
                      of each drop){}",
                     why.unwrap_or_default()

@@ -99,19 +99,19 @@ impl Circumstances {
         }
         if self.in_user_namespace {
             return "this process is in a user namespace, whose capabilities do not count: load \
-                    before it is entered, or in a process outside"
+                    the probes before entering it, or in a process outside"
                 .to_owned();
         }
         if !self.may_load() {
             return "give the program the capabilities CAP_BPF and CAP_PERFMON (`setcap \
-                    cap_bpf,cap_perfmon+ep PROGRAM`; before Linux 5.8, and for \
-                    kernel.unprivileged_bpf_disabled before 5.19, CAP_SYS_ADMIN), or run it as root"
+                    cap_bpf,cap_perfmon+ep PROGRAM`), or run it as root; before Linux 5.19 \
+                    kernel.unprivileged_bpf_disabled requires CAP_SYS_ADMIN"
                 .to_owned();
         }
         if let Some(bytes) = self.memory_limit {
             return format!(
-                "the limit of locked memory is {bytes} bytes, which kernels before 5.11 hold maps \
-                 against: raise it (`ulimit -l unlimited`, LimitMEMLOCK=infinity), or give the \
+                "the limit of locked memory is {bytes} bytes, which counts BPF maps on kernels \
+                 before 5.11: raise it (`ulimit -l unlimited`, LimitMEMLOCK=infinity), or give the \
                  program CAP_SYS_RESOURCE"
             );
         }
@@ -119,7 +119,7 @@ impl Circumstances {
             return filter.to_owned();
         }
         "this process has the capabilities for it, so a security module (SELinux, AppArmor) or the \
-         kernel's configuration denies it: the audit log may tell"
+         kernel's configuration denies it: see the audit log"
             .to_owned()
     }
 }
