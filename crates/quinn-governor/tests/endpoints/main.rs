@@ -97,6 +97,33 @@ impl Server {
     }
 }
 
+/// A governed server, and a governed client that is connected to it over loopback.
+struct Connected {
+    source: Arc<TestSource>,
+    governors: Governors,
+    /// Kept, so that it serves.
+    _server: Server,
+    client: Endpoint,
+    connection: Connection,
+}
+
+impl Connected {
+    async fn start() -> Self {
+        let source = TestSource::new(10);
+        let governors = Governors::new(Arc::clone(&source) as _);
+        let server = Server::start(&governors, LOOPBACK);
+        let client = client(&governors);
+        let connection = server.connect(&governors, &client).await;
+        Self {
+            source,
+            governors,
+            _server: server,
+            client,
+            connection,
+        }
+    }
+}
+
 fn client(governors: &Governors) -> Endpoint {
     governors.client(LOOPBACK.parse().unwrap()).unwrap()
 }
@@ -124,15 +151,16 @@ async fn eventually(what: &str, holds: impl Fn() -> bool) {
 
 #[tokio::test]
 async fn a_lone_connection_goes_by_its_socket() {
-    let source = TestSource::new(10);
-    let governors = Governors::new(Arc::clone(&source) as _);
-    let server = Server::start(&governors, LOOPBACK);
-    let client = client(&governors);
-    let connection = server.connect(&governors, &client).await;
-    echo(&connection).await;
-    echo(&connection).await;
+    let Connected {
+        source,
+        governors,
+        connection,
+        ..
+    } = &Connected::start().await;
+    echo(connection).await;
+    echo(connection).await;
     assert_eq!((source.sockets(), source.peers()), (2, 0));
-    let controller = GovernedController::of(&connection).unwrap();
+    let controller = GovernedController::of(connection).unwrap();
     let seen = controller.watch().unwrap().congestion().seen_packets();
     let seen = seen.expect("packets are seen");
     assert!(seen >= UPLOAD as u64 / 1500, "{seen} datagrams");
@@ -186,16 +214,16 @@ async fn without_signals_connections_have_the_base_controller_alone() {
 
 #[tokio::test]
 async fn a_switch_turns_governing_off_and_on_while_connections_run() {
-    let source = TestSource::new(10);
-    let governors = Governors::new(Arc::clone(&source) as _);
-    let server = Server::start(&governors, LOOPBACK);
-    let client = client(&governors);
-    let connection = server.connect(&governors, &client).await;
-    echo(&connection).await;
+    let Connected {
+        governors,
+        connection,
+        ..
+    } = &Connected::start().await;
+    echo(connection).await;
     governors.set_enabled(false);
-    echo(&connection).await;
+    echo(connection).await;
     governors.set_enabled(true);
-    echo(&connection).await;
+    echo(connection).await;
     assert_eq!(governors.report().stale_periods, 0);
 }
 

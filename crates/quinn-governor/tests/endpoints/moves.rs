@@ -6,27 +6,29 @@ use std::sync::Arc;
 use quinn_governor::{GovernedController, Governors};
 
 use crate::source::TestSource;
-use crate::{LOOPBACK, Server, UPLOAD, client, echo, eventually};
+use crate::{Connected, LOOPBACK, Server, UPLOAD, echo, eventually};
 
 #[tokio::test]
 async fn a_rebound_endpoint_is_governed_by_its_new_socket() {
-    let source = TestSource::new(10);
-    let governors = Governors::new(Arc::clone(&source) as _);
-    let server = Server::start(&governors, LOOPBACK);
-    let client = client(&governors);
-    let connection = server.connect(&governors, &client).await;
-    echo(&connection).await;
+    let Connected {
+        source,
+        governors,
+        client,
+        connection,
+        ..
+    } = &Connected::start().await;
+    echo(connection).await;
     let flow = |connection| {
         let controller = GovernedController::of(connection).unwrap();
         controller.watch().map(ebpf_congestion_signals::Watch::id)
     };
-    let before = flow(&connection);
+    let before = flow(connection);
     // quinn's own call, with a plain socket.
     let socket = std::net::UdpSocket::bind(LOOPBACK).unwrap();
     client.rebind(socket).unwrap();
-    echo(&connection).await;
-    echo(&connection).await;
-    let after = flow(&connection);
+    echo(connection).await;
+    echo(connection).await;
+    let after = flow(connection);
     assert!(after.is_some() && after != before, "{before:?}, {after:?}");
     eventually("the old socket is given back", || source.sockets() == 2).await;
     assert_eq!(governors.report().fallbacks.total(), 0);

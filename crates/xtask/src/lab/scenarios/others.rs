@@ -13,6 +13,16 @@ use crate::lab::figures::Figure::{
 use crate::lab::parameters::{Parameters, Place};
 use crate::lab::tree::Tree;
 
+/// TCP Cubic below a queue discipline that keeps flows apart.
+fn beside_tcp(parameters: Parameters, tree: Tree) -> Parameters {
+    Parameters {
+        tree: Some(tree),
+        tcp: 1,
+        seconds: 12.0,
+        ..parameters
+    }
+}
+
 pub(super) static ALL: &[Scenario] = &[
     Scenario {
         name: "beside-tcp",
@@ -47,23 +57,13 @@ pub(super) static ALL: &[Scenario] = &[
     Scenario {
         name: "fq-codel-beside-tcp",
         about: "beside TCP Cubic, htb with fq_codel",
-        parameters: |p| Parameters {
-            tree: Some(Tree::HtbFqCodel),
-            tcp: 1,
-            seconds: 12.0,
-            ..p
-        },
+        parameters: |p| beside_tcp(p, Tree::HtbFqCodel),
         checks: apart,
     },
     Scenario {
         name: "cake-beside-tcp",
         about: "beside TCP Cubic, cake",
-        parameters: |p| Parameters {
-            tree: Some(Tree::Cake),
-            tcp: 1,
-            seconds: 12.0,
-            ..p
-        },
+        parameters: |p| beside_tcp(p, Tree::Cake),
         checks: apart,
     },
     Scenario {
