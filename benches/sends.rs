@@ -11,7 +11,7 @@ use std::os::fd::AsRawFd;
 use netlab::{Bottleneck, Family, Path, PathConfig, TokenBucket};
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, sendmsg};
 
-/// Lets everything pass, through a queue all the same.
+/// Lets everything pass, but through a queue.
 pub(crate) const WIDE: TokenBucket = TokenBucket {
     rate: 100_000_000_000,
     burst: 1 << 20,

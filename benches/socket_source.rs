@@ -36,7 +36,7 @@ fn readers(criterion: &mut Criterion) {
     drop(observer);
 }
 
-/// The socket's memory is looked at in one call of many: each figure is the mean of both kinds.
+/// The socket's memory is read in one call of many: each figure is the mean of both kinds.
 fn reports(criterion: &mut Criterion) {
     let source = SocketSource::new();
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");

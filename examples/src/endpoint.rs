@@ -7,7 +7,7 @@ use anyhow::Context;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{IdleTimeout, ServerConfig, TransportConfig, VarInt};
 
-/// What a receiver lets a sender have on its way: enough that congestion control, not flow
+/// What a receiver lets a sender have in flight: enough that congestion control, not flow
 /// control, decides on any path up to 1 Gbit/s and 100 ms.
 pub const RECEIVE_WINDOW: u32 = 16 * 1024 * 1024;
 

@@ -10,7 +10,7 @@ const DATAGRAM: u64 = 1452;
 /// How often a datagram of each flow is said to be dropped.
 const DROP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Tells a mock of a drop at the local queue now and then that never happened.
+/// Reports invented drops at the local queue to a mock, now and then.
 #[derive(Debug)]
 pub struct Invention {
     flow: MockFlow,
@@ -31,7 +31,7 @@ impl Invention {
         &self.flow
     }
 
-    /// Tells what is due this long after the upload began.
+    /// Reports what is due this long after the upload began.
     pub fn tell(&mut self, elapsed: Duration) {
         if elapsed >= self.next_drop {
             self.next_drop += DROP_INTERVAL;

@@ -1,4 +1,4 @@
-//! The receiving half of a transfer: counts what arrives and tells the sender.
+//! The receiving half of a transfer: counts what arrives and reports it to the sender.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -104,7 +104,7 @@ impl Receiving {
             tokio::select! {
                 biased;
                 _ = report.tick() => self.tell(totals).await?,
-                // Out of order too: what waits behind a gap has arrived all the same.
+                // Out of order too: what waits behind a gap has also arrived.
                 chunk = data.read_chunk(usize::MAX, false) => match chunk {
                     Ok(Some(chunk)) => self.add(chunk.bytes.len(), began.elapsed()),
                     Ok(None) | Err(ReadError::Reset(_)) => return Ok(()),

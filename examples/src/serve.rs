@@ -29,7 +29,7 @@ use crate::signals::{FlowTotals, SignalsReport};
 use crate::units::{bytes, counted, megabits_per_second, rounded};
 use crate::upload::SAMPLE_INTERVAL;
 
-/// How long to wait at the end for peers to hear that their connections are closed.
+/// How long to wait at the end until peers know that their connections are closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// When a server ends by itself; never, by default.

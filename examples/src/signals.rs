@@ -168,7 +168,7 @@ pub struct SignalsReport {
     pub drops_by_reason: BTreeMap<String, u64>,
     /// Events (drops, pressure crossings) of the whole host.
     pub events: Option<u64>,
-    /// Events that were not written because there were too many; counters are exact all the same.
+    /// Events that were not written because there were too many; counters stay exact.
     pub events_lost: Option<u64>,
     /// Time in network softirqs of the whole host, summed over CPUs.
     pub softirq_ns: Option<u64>,

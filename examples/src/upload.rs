@@ -34,7 +34,7 @@ use crate::trace::{self, Row};
 /// How often round trips and windows are sampled.
 pub(crate) const SAMPLE_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How long to wait at the end for the peer to hear that a connection is closed.
+/// How long to wait at the end until the peer knows that a connection is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Connections to a server, ready to upload.

@@ -3,7 +3,7 @@
 //! All state of the probes lives in one array map of equally sized slots, which user space maps
 //! read-only. The array holds, in this order, one [`HostSlot`] for each possible CPU, then
 //! [`QUEUE_SLOTS`] times a [`QueueSlot`], then one [`FlowSlot`] for each flow that can be watched;
-//! [`Layout`] tells the index of each. Slots are written by the probes alone. Counters only ever
+//! [`Layout`] has the index of each. Slots are written by the probes alone. Counters only ever
 //! grow; gauges say so.
 //!
 //! Rules of this ABI: `repr(C)`, no implicit padding, no `bool`, no `Option`; sizes and alignment

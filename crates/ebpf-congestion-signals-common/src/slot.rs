@@ -94,7 +94,7 @@ pub enum Direction {
     Egress = 0,
     /// Received from a network device (loopback is one), for a socket of this host.
     Ingress = 1,
-    /// Received from a network device and on its way out by another: routed or bridged for others.
+    /// Received from a network device and forwarded by another: routed or bridged for others.
     Forwarded = 2,
 }
 
@@ -126,7 +126,7 @@ pub struct SendCounters {
     pub bytes: u64,
     /// Successful calls.
     pub calls: u64,
-    /// Those of `calls` that were not looked at: sampling counted others in their place. 0 while
+    /// Those of `calls` that were not sampled: others were counted in their place. 0 while
     /// every call is counted.
     pub estimated: u64,
 }
@@ -205,7 +205,7 @@ pub struct HostSlot {
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub struct QueueSlot {
-    /// Kernel address of the `struct Qdisc`; tells one queue from another. 0: slot unused.
+    /// Kernel address of the `struct Qdisc`, which identifies the queue. 0: slot unused.
     pub qdisc: u64,
     /// Bytes in the queue. Gauge.
     pub backlog: u64,
@@ -273,7 +273,7 @@ pub struct BufferGauges {
     pub rcvbuf: u32,
     /// Payload bytes of the last packet that left the socket.
     pub sent_payload: u32,
-    /// What it was charged for (`truesize`): tells how much of `wmem` is payload.
+    /// What it was charged for (`truesize`): gives the share of payload in `wmem`.
     pub sent_truesize: u32,
     /// Payload bytes of the packet that was first in the receive buffer.
     pub received_payload: u32,
@@ -400,7 +400,7 @@ const _: () = {
     assert!(size_of::<BufferGauges>() == 32);
     assert!(size_of::<SojournCounters>() == 40);
     assert!(size_of::<InQueue>() == 72);
-    // What tells whether a flow has changed is in one cache line.
+    // The fields that show whether a flow has changed are in one cache line.
     assert!(
         core::mem::offset_of!(FlowSlot, sent_packets) / 64
             == core::mem::offset_of!(FlowSlot, changes) / 64

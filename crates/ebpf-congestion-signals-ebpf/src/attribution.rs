@@ -39,7 +39,7 @@ pub fn of_leaving(skb: Skb) -> Owner {
     }
 }
 
-/// Of a packet that was dropped on its way out, or that came in from a device; `receiver` is the
+/// Of a packet that was dropped at egress, or that came in from a device; `receiver` is the
 /// socket it was for, where known. Its headers are read only if the answer needs them.
 #[inline(always)]
 pub fn of_dropped(skb: Skb, arriving: bool, receiver: Sock) -> Owner {

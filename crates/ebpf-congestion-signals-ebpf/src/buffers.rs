@@ -1,4 +1,4 @@
-//! Occupancy of a watched socket's buffers, as seen whenever the socket is at hand.
+//! Occupancy of a watched socket's buffers, taken wherever a probe has the socket.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use ebpf_congestion_signals_common::{EventKind, FlowRef, FlowSlot};
@@ -105,7 +105,7 @@ pub fn read_from(sk: Sock) {
     }
 }
 
-/// Takes what a packet in the receive buffer is charged for.
+/// Records what a packet in the receive buffer is charged for.
 #[inline(always)]
 pub fn note_received(flow: *mut FlowSlot, length: u32, truesize: u32) {
     // SAFETY: fields of a slot.

@@ -135,7 +135,7 @@ fn is_no_drop(skb: Skb, reason: u32) -> bool {
     if reason == fact!(reason_tap) || skb.is_taps_copy() {
         return true;
     }
-    // A kernel that tells no reasons drops so what a receive buffer has no room for, too.
+    // A kernel that has no reasons also drops this way what a receive buffer has no room for.
     fact!(kfree_skb_reason) != ABSENT
         && (reason == fact!(reason_silent) || reason == fact!(reason_purge))
         && skb.is_delivered()

@@ -108,7 +108,7 @@ impl Skb {
         self.0.is_null()
     }
 
-    /// The address, to tell one from another.
+    /// The address, as an identifier.
     #[inline(always)]
     pub fn address(self) -> u64 {
         self.0 as u64
@@ -268,7 +268,7 @@ impl Device {
         self.lower() != (self.0 as u64).wrapping_add(fact!(dev_lower) as u64)
     }
 
-    /// The address, to tell one from another.
+    /// The address, as an identifier.
     #[inline(always)]
     pub fn address(self) -> u64 {
         self.0 as u64
@@ -385,7 +385,7 @@ impl Qdisc {
         Self(pointer)
     }
 
-    /// The address, to tell one from another.
+    /// The address, as an identifier.
     #[inline(always)]
     pub fn address(self) -> u64 {
         self.0 as u64

@@ -22,7 +22,7 @@ pub struct Slot([u8; SLOT_BYTES]);
 #[map]
 static SLOTS: Array<Slot> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// One in how many sends is looked at; 0 and 1: each. Written by user space at any time.
+/// One in how many sends is sampled; 0 and 1: each. Written by user space at any time.
 #[map]
 static SAMPLE_EVERY: Array<u32> = Array::with_max_entries(1, 0);
 
@@ -226,7 +226,7 @@ pub fn handed_to(transit: *mut Transit, device: u64) -> Option<*mut InTransit> {
     None
 }
 
-/// One in how many sends is looked at, at least 1.
+/// One in how many sends is sampled, at least 1.
 #[inline(always)]
 pub fn sample_every() -> u32 {
     match SAMPLE_EVERY.get(0) {

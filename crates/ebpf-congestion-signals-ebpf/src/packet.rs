@@ -10,7 +10,7 @@ const ETH_P_IPV6: u16 = 0x86dd;
 /// Length of a UDP header in bytes (RFC 768).
 const UDP_HEADER: u32 = 8;
 
-/// Where a TCP header tells its own length, in words of four bytes (RFC 9293 section 3.1).
+/// Offset of the data offset in a TCP header, in words of four bytes (RFC 9293 section 3.1).
 const TCP_DATA_OFFSET_AT: u64 = 12;
 
 /// Both ends of a TCP or UDP packet.
@@ -145,7 +145,7 @@ pub fn packets(skb: Skb) -> u32 {
     if segments > 1 { segments as u32 } else { 1 }
 }
 
-/// Payload bytes of a packet or batch on its way out: a batch carries its headers once. For UDP
+/// Payload bytes of an egress packet or batch: a batch carries its headers once. For UDP
 /// and TCP.
 #[inline(always)]
 pub fn payload(skb: Skb, protocol: u8) -> u32 {

@@ -58,7 +58,7 @@ pub fn socket_took(sk: Sock, result: i32) {
     buffers::observe(entry.flow, flow, sk, wmem);
 }
 
-/// Counts a call, for itself and for those that were not looked at.
+/// Counts a call, weighted by those that were not sampled.
 #[inline(always)]
 fn count(counters: *mut SendCounters, bytes: u64, every: u32) {
     let every = every as u64;
@@ -155,7 +155,7 @@ pub fn device_takes(skb: Skb) {
     count_sent(owner.peer, &sent);
 }
 
-/// A packet or batch on its way to a device.
+/// A packet or batch that is handed to a device.
 struct Sent {
     payload: u32,
     packets: u32,

@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode, Output};
 
 use live_test::{REQUIRE_PRIVILEGE, Skip, TestResult};
 
-/// Set where this binary is run by itself, for tests whose outcome is looked at from outside.
+/// Set where this binary runs itself, for tests whose outcome is checked from outside.
 const INNER: &str = "LIVE_TEST_INNER";
 
 fn main() -> ExitCode {

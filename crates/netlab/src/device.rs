@@ -156,7 +156,7 @@ impl<'a> Device<'a> {
         })
     }
 
-    /// Whether the kernel takes packets for this own address in. An IPv6 address that was just
+    /// Whether the kernel accepts packets to this own address. An IPv6 address that was just
     /// added it routes somewhat later.
     pub(crate) fn takes(&self, own: IpAddr) -> Result<bool, Error> {
         let mut message = RouteMessage::default();

@@ -157,7 +157,7 @@ impl Iperf3 {
             thread::sleep(POLL);
         }
         let output = self.sender.output()?;
-        // With -J it tells what went wrong there, and may end as if all was well.
+        // With -J errors are there, and the exit status may still be 0.
         let failed = |status, said| Error::CommandFailed {
             command: self.sender.command().to_owned(),
             status,
@@ -259,7 +259,7 @@ fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
     values.sum::<f64>() / f64::from(count)
 }
 
-/// With -J, iperf3 tells what went wrong inside its JSON.
+/// With -J, iperf3 reports errors inside its JSON.
 fn parse_error(json: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Report {

@@ -355,7 +355,7 @@ impl Path {
         Ok(devices)
     }
 
-    /// Tells the router the way to the sender.
+    /// Adds the router's route to the sender.
     fn lead_back(&self, router: &Namespace) -> Result<(), Error> {
         let device = Device::find(router.netlink(), INGRESS)?;
         for family in Family::ALL {

@@ -22,7 +22,7 @@ use crate::{
     namespace::{Namespace, start_error},
 };
 
-/// How often the state of a child is looked at.
+/// How often the state of a child is polled.
 pub(crate) const POLL: Duration = Duration::from_millis(20);
 
 /// A program in a namespace. It is killed when this is dropped, and by the kernel if this process

@@ -33,7 +33,7 @@ const REST: Duration = Duration::from_micros(100);
 /// the sender hogs the processors. Not a real-time class, which starves the ends of the path.
 const NICENESS: libc::c_int = -15;
 
-/// Packets read before those that are due are looked at again.
+/// Packets read before those that are due are sent.
 const READ_BATCH: usize = 64;
 
 /// The delay, jitter and loss of a path, one set a direction.

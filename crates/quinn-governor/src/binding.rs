@@ -31,7 +31,7 @@ thread_local! {
 pub(crate) struct Binding {
     /// Set after `next` was: the controller's only load while nothing changes.
     moved: AtomicBool,
-    /// The flow that the controller is to go by from now on.
+    /// The flow whose signals the controller is to use from now on.
     next: Mutex<Option<Arc<Governed>>>,
     /// The peer acknowledged as much as proves its address.
     validated: AtomicBool,
@@ -57,7 +57,7 @@ pub(crate) struct Route {
     pub(crate) grain: Grain,
 }
 
-/// Which flow a connection goes by.
+/// Which flow's signals a connection uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Grain {
     /// Its socket's. A flow of its own is asked for from this time on.
@@ -114,7 +114,7 @@ impl Binding {
         self.unseen.load(Ordering::Relaxed) && self.unseen.swap(false, Ordering::Relaxed)
     }
 
-    /// The flow that the connection goes by since its datagrams were sent last.
+    /// The flow whose signals the connection uses since its last send.
     pub(crate) fn flow(&self) -> Option<Arc<Governed>> {
         self.route.lock().as_ref()?.flow.clone()
     }
@@ -129,7 +129,7 @@ impl Drop for Binding {
 }
 
 impl Route {
-    /// Whether there is nothing to decide: the connection goes by the best flow there is.
+    /// Whether there is nothing to decide: the connection uses the best flow there is.
     pub(crate) fn is_settled(&self, binding: &Binding) -> bool {
         let wants_peer = match self.grain {
             Grain::Socket { .. } => binding.is_validated(),

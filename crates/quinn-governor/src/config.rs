@@ -29,7 +29,7 @@ pub struct GovernorConfig {
     pub(crate) receive_window: Option<VarInt>,
 }
 
-/// What of it each controller has at hand.
+/// The part of it that each controller keeps a copy of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LawConfig {
     pub(crate) tuning: &'static Tuning,

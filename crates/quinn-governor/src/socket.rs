@@ -76,7 +76,7 @@ impl GovernedSocket {
         }
     }
 
-    /// The kernel did not take datagrams, for another reason than a full send buffer. QUIC finds
+    /// The kernel refused datagrams for a reason other than a full send buffer. QUIC finds
     /// out as for any loss: the connection goes on.
     fn refused(&self, binding: Option<&Binding>, transmit: &Transmit<'_>, error: &io::Error) {
         let datagrams = report(transmit).datagrams() as u64;

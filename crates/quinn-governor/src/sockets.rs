@@ -43,7 +43,7 @@ enum Whole {
 #[derive(Debug)]
 struct Peer {
     connections: u32,
-    /// Its own flow, as long as a connection goes by it.
+    /// Its own flow, as long as a connection uses it.
     flow: Weak<Governed>,
 }
 

@@ -89,7 +89,7 @@ impl Setup {
             .drop_packets(Direction::Ingress, class, "SOCKET_RCVBUFF", some);
     }
 
-    /// Time goes by, in which each connection receives so much, and the kernel sees it.
+    /// Time passes, in which each connection receives this much, and the kernel sees it.
     fn pass(&mut self, time: Duration, connections: &[&Connection], bytes: u64) {
         self.now += time;
         self.seen += 1;

@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::program::become_program;
 
-/// What to tell the lab; it understands it by itself.
+/// Arguments of the lab, which parses them itself.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

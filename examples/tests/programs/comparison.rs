@@ -75,7 +75,7 @@ fn unprivileged(arguments: &str) -> Command {
     setpriv
 }
 
-/// Runs a comparison without privilege; the test is skipped where nobody but root may make namespaces.
+/// Runs a comparison without privilege; the test is skipped where only root may make namespaces.
 fn compare_in_user_namespace(arguments: &str) -> Result<Ended, live_test::Skip> {
     live_test::require_program("setpriv")?;
     let ended = run(unprivileged(arguments));

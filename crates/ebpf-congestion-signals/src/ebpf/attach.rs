@@ -199,7 +199,7 @@ fn built<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program, Refusal>
 
 fn rejected(error: ProgramError) -> Refusal {
     match error {
-        // Without a word of the verifier, it never looked at the program.
+        // Without a log, the verifier never checked the program.
         ProgramError::LoadError {
             io_error,
             verifier_log,

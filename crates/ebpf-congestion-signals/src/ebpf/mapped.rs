@@ -194,7 +194,7 @@ impl Slots {
         Some(packets.saturating_add(policy))
     }
 
-    /// Packets of the flow that were dropped on their way out for reasons of this class.
+    /// Egress packets of the flow that were dropped for reasons of this class.
     pub(super) fn egress_drops(&self, flow: FlowIndex, class: DropClass) -> u64 {
         let (egress, class) = (Direction::Egress as usize, class as usize);
         load!(self.flow(flow), drops[egress][class].packets)
@@ -365,7 +365,7 @@ impl Held {
         self.is_last && self.elsewhere == 0
     }
 
-    /// What left is read after what came in, so that a packet on its way is not counted twice.
+    /// What left is read after what entered, so that a packet in between is not counted twice.
     #[inline]
     fn sample(self) -> QueueSample {
         let queue = self.queue;

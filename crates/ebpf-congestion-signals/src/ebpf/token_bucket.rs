@@ -26,7 +26,7 @@ pub(super) struct TokenBucket {
 }
 
 impl TokenBucket {
-    /// Tells the probes where the child is, if the kernel says so by now.
+    /// Passes the child's offset to the probes, if the kernel has it by now.
     pub(super) fn new(map: Array<MapData, u32>, btf: &Btf) -> Result<Arc<Self>, BtfError> {
         let bucket = Arc::new(Self {
             offset: Mutex::new(map),

@@ -25,7 +25,7 @@ pub struct QueueState {
 }
 
 impl QueueState {
-    /// A queue of which nothing but the kind is known, for sources of one's own.
+    /// A queue of which only the kind is known, for other implementations of a source.
     pub const fn of_kind(kind: QdiscName) -> Self {
         Self {
             ifindex: 0,

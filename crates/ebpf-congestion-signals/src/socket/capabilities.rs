@@ -5,7 +5,7 @@ use crate::source::Capability;
 /// Why a signal is missing that only probes report.
 const NEEDS_PROBES: &str = "not available without privilege; probes (EbpfSource) report it";
 
-/// The signals. `queues` says why devices' queues cannot be looked at.
+/// The signals. `queues` says why devices' queues cannot be read.
 pub(super) fn list(queues: Option<String>) -> Vec<Capability> {
     let known = |name, gives| Capability::new(name, gives, None);
     let unknown = |name, gives| Capability::new(name, gives, Some(NEEDS_PROBES.to_owned()));

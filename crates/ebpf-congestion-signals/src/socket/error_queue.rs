@@ -119,7 +119,7 @@ pub(super) fn drain(socket: BorrowedFd<'_>, errors: &NetworkErrors) -> usize {
 /// the traffic class.
 const MORE_CONTROL: usize = 256;
 
-/// Takes one report; `None` for one that cannot be understood. Fails when there is none.
+/// Reads one report; `None` for one that cannot be parsed. Fails when there is none.
 fn take(socket: BorrowedFd<'_>) -> nix::Result<Option<sock_extended_err>> {
     let mut control = nix::cmsg_space!(sock_extended_err, libc::sockaddr_in6, [u8; MORE_CONTROL]);
     let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;

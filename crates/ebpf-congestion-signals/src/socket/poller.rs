@@ -25,10 +25,10 @@ const LOOK_SHARE: u32 = 50;
 /// Interval between checks of which device a socket sends by, and of a queue whose answer was in error.
 const ROUTE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A queue is looked at for so long after a socket was last seen waiting in it.
+/// A queue is sampled for this long after a socket was last seen waiting in it.
 const ACTIVE: Duration = Duration::from_millis(100);
 
-/// A socket that waits is looked at here where it has neither sent nor received for this long.
+/// A waiting socket is sampled here if it has neither sent nor received for this long.
 const STALE: Duration = Duration::from_millis(5);
 
 /// Begins. The thread ends with the source.

@@ -76,7 +76,7 @@ pub(super) struct Queue {
     program: AtomicU64,
     /// Of flows watched as sharing. Gauge.
     shared: AtomicU64,
-    /// Of everybody else that a flow of ours waits for, when last looked at; or [`UNKNOWN`].
+    /// Bytes of others that a flow of ours waits for, at the last sample; or [`UNKNOWN`].
     others: AtomicU64,
     /// Until when that is worth something, nanoseconds.
     valid_until: AtomicU64,
@@ -144,7 +144,7 @@ impl Queue {
         self.drained.load(Ordering::Relaxed)
     }
 
-    /// The root, when last looked at.
+    /// The root, at the last sample.
     pub(super) fn state(&self) -> Option<QueueState> {
         self.root.load()
     }

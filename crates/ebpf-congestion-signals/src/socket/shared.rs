@@ -35,7 +35,7 @@ pub(super) struct Shared {
     pub(super) poller: OnceLock<Result<Waker, String>>,
 }
 
-/// Sockets that are looked at together with one that reports, at most.
+/// Most sockets that are sampled together with one that reports.
 const COMPETING: usize = 8;
 
 /// A socket that is watched or observed.

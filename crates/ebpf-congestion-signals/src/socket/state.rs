@@ -42,7 +42,7 @@ pub(super) struct SocketState {
     books: Mutex<Books>,
     /// Copy of the ledger's, for those who do not hold the lock.
     sequence: AtomicU64,
-    /// When its memory was looked at last, nanoseconds.
+    /// When its memory was last read, nanoseconds.
     looked: AtomicU64,
     /// The ledger's sequence then.
     looked_sequence: AtomicU64,
@@ -314,7 +314,7 @@ impl SocketState {
         KernelTime::from_nanos(self.waited.load(Ordering::Relaxed))
     }
 
-    /// When its memory was looked at last; `None` before the first time.
+    /// When its memory was last read; `None` before the first time.
     pub(super) fn looked(&self) -> Option<KernelTime> {
         match self.looked.load(Ordering::Relaxed) {
             0 => None,

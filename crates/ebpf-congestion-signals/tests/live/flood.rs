@@ -87,7 +87,7 @@ fn told_during<T>(
         .enable_all()
         .build()?;
     let _entered = runtime.enter();
-    // The first reader hears all that was written since the probes were attached, and what is shed
+    // The first reader gets all that was written since the probes were attached, and what is shed
     // from now on.
     let shed_before = source.host().events_lost;
     let stream = source.events()?;

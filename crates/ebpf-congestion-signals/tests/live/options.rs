@@ -68,7 +68,7 @@ fn a_signal_switched_off_is_absent_and_its_probes_are_not_attached() -> TestResu
     assert!(!attached(&source, "sock_send_length")? && !attached(&source, "udp_sendmsg")?);
     assert_eq!(source.host().pressure, None);
 
-    // What a governor of senders reads is there all the same.
+    // What a governor of senders reads is still there.
     let source = EbpfSource::load_with(&EbpfOptions::default().governing())?;
     assert!(!attached(&source, "softirq_entry")? && !attached(&source, "sock_send_length")?);
     let watch = source.watch(WatchTarget::socket(&socket))?;
@@ -144,7 +144,7 @@ fn sampled_sends_are_scaled_back_and_marked() -> TestResult {
     let sends = || watch.known_sample().send.ok_or("sends are counted here");
     send(&sender, to, SENDS)?;
     let sampled = sends()?;
-    // Of 8000 calls 2000 are expected to be looked at, with a standard deviation of 39: six of
+    // Of 8000 calls 2000 are expected to be sampled, with a standard deviation of 39: six of
     // those are 12 %.
     let ratio = sampled.calls as f64 / SENDS as f64;
     assert!((0.88..1.12).contains(&ratio), "{sampled:?}");

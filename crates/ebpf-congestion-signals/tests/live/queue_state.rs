@@ -23,7 +23,7 @@ const CASES: [Case; 5] = [
         disciplines: &[SLOW],
         limit: Some(QueueLimit::Bytes(100_000)),
     },
-    // What holds the packets is a child; the root counts them all the same.
+    // A child holds the packets; the root counts them too.
     Case {
         disciplines: &[
             ("root handle 1:", "htb", "default 1"),

@@ -84,7 +84,7 @@ fn refuse(namespace: &Namespace, port: u16) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The kernel tells the sender so; a queue that drops does not.
+/// The kernel returns an error to the sender; for a queue's drop it does not.
 fn assert_refused(sent: io::Result<()>) {
     let kind = sent.expect_err("a rule takes it").kind();
     assert_eq!(kind, io::ErrorKind::PermissionDenied);

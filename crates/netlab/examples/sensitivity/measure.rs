@@ -75,7 +75,7 @@ impl<S> Variation<S> {
 }
 
 /// Measures all figures under all variations, of which the first is the standard and then two each
-/// belong together, and tells which of them changed.
+/// belong together, and prints which of them changed.
 pub(crate) fn sensitivity<S: Subject>(
     figures: &[Figure<S::Control>],
     variations: &[Variation<S>],

@@ -96,7 +96,7 @@ fn recovering(control: Control) -> Scenario {
     scenario
 }
 
-/// How exactly a recovery is told.
+/// Resolution of the time of a recovery.
 const STEP: Duration = Duration::from_millis(100);
 
 #[expect(clippy::cast_precision_loss, reason = "a few thousand at most")]

@@ -21,7 +21,7 @@ pub struct ReceiverConfig {
     pub buffer: u64,
     /// Time to read a datagram and work on it, one after the other.
     pub per_datagram: Duration,
-    /// From when on it takes another time for each.
+    /// When the time for each changes.
     pub later: Option<(Duration, Duration)>,
     /// What the connection's window of flow control begins with, bytes: so much its peer may have
     /// on the way.
@@ -40,7 +40,7 @@ impl Default for ReceiverConfig {
 }
 
 impl ReceiverConfig {
-    /// A socket with this buffer (bytes) that takes so long for each datagram.
+    /// A socket with this buffer (bytes) that needs this time for each datagram.
     pub fn slow(buffer: u64, per_datagram: Duration) -> Self {
         Self {
             buffer,

@@ -123,7 +123,7 @@ pub struct HostConfig {
     pub max_segments: usize,
     /// Timers fire at multiples of this: tokio's wheel turns once a millisecond.
     pub timer_granularity: Duration,
-    /// Probability that a rule of the host drops a batch on its way to the device.
+    /// Probability that a firewall of the host drops a batch before the device.
     pub policy_loss: f64,
     /// Whether all processes read one source's counters, as from a broker, and so know of each
     /// other's flows. Else each counts as sharing the queue its own alone.

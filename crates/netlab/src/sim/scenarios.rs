@@ -158,7 +158,7 @@ pub fn local_queue(bottleneck: Bottleneck, control: Control) -> Scenario {
     bottleneck.local().flow(FlowSpec::new(control))
 }
 
-/// When the flow that is looked at comes to those that are there already.
+/// When the observed flow joins those that are already there.
 pub const ARRIVAL: Duration = Duration::from_secs(1);
 
 /// Beside TCP flows on the same queue; 20 s.

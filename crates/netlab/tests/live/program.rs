@@ -44,7 +44,7 @@ fn a_program_is_read_while_it_runs_and_killed_when_dropped() -> TestResult {
     let running = Process::start(&namespace, "ip", "monitor link")?;
     let deadline = Instant::now() + Duration::from_secs(10);
     for mtu in (1300..).map(|mtu: u32| mtu.to_string()) {
-        // It tells of changes since it began to listen.
+        // It reports changes since it began to listen.
         let mut change = namespace.command("ip");
         change
             .args(["link", "set", "dev", "lo", "mtu", &mtu])

@@ -40,7 +40,7 @@ fn busy_host_of(bottleneck: Bottleneck, seed: u64, title: &str) {
     table.holds("p50, ms", ms(governed.flows[0].rtt.p50), AtMost(p50));
     // Signals are right all the time: a sender that comes late has no reason to fill the queue.
     // What the pause left out is made up for until the queue holds two bursts of the pacer, 2 ms at
-    // 5/4 of the rate each; a third may be on its way.
+    // 5/4 of the rate each; a third may be in flight.
     table.aims(
         "ms of queue in 1% of the time",
         waiting(governed, bottleneck.rate),

@@ -64,7 +64,7 @@ impl Table {
         }
     }
 
-    /// A goal that is not reached everywhere, and what must hold all the same.
+    /// A goal that is not reached everywhere, and a bound that must hold.
     pub(crate) fn aims(&mut self, what: &str, figure: f64, goal: Bound, bound: Bound) {
         self.report(what, figure, goal);
         let verdict = if goal.holds(figure) { "met" } else { "MISSED" };

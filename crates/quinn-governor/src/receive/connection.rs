@@ -52,7 +52,7 @@ impl Drop for ReceiveWindow {
     }
 }
 
-/// Goes by the connection's socket, whichever that is, until the connection is closed.
+/// Uses the connection's current socket, until the connection is closed.
 async fn govern(connection: Connection, window: VarInt) {
     let mut socket: Option<(FlowId, ReceiveGuard)> = None;
     let mut check = interval(SOCKET_CHECK);

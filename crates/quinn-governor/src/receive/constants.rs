@@ -73,6 +73,6 @@ tuning! {
     /// window keeps from coming.
     idle: Duration = Duration::from_secs(1);
 
-    /// How often connections are looked at when nothing was dropped.
+    /// How often connections are updated when nothing was dropped.
     look: Duration = Duration::from_millis(100);
 }

@@ -188,7 +188,7 @@ impl ReceiveControl {
             return;
         };
         // What the path (by Little's law) and the buffer hold together. If that was granted and
-        // overflows all the same, it is too much for the buffer: what the path holds is needed,
+        // still overflows, it is too much for the buffer: what the path holds is needed,
         // also while the last part of it is not yet announced.
         let fits = path.saturating_add(capacity);
         let needed = path.saturating_add(path / (ANNOUNCED - 1));

@@ -27,7 +27,7 @@
 //! for a connection is unlimited: then nothing can ever be held back.
 //! A sender that a window holds back ends each credit that is announced to it, an eighth of the
 //! window, with a datagram that is not full, and the sizes repeat from window to window. Where
-//! reading takes a time for each datagram, that costs up to 4 % of the goodput in simulation
+//! each datagram takes time to read, that costs up to 4 % of the goodput in simulation
 //! on windows of 110 to 155 kB, also on such that are fixed.
 //!
 //! # Sensitivity

@@ -17,7 +17,7 @@ const HEADERS: u64 = 42;
 
 pub(super) struct Connection {
     base: BaseChoice,
-    /// The number of the flow that it goes by.
+    /// The number of the flow that it uses.
     pub(super) flow: usize,
     controller: GovernedController,
     mtu: u64,
@@ -33,7 +33,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// One that goes by this flow.
+    /// One that uses this flow.
     pub(super) fn new(base: BaseChoice, number: usize, flow: &Flow, now: Instant) -> Self {
         let controller = Arc::clone(&flow.governor).build(now, 1200).into_any();
         let controller = *controller

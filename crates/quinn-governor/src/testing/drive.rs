@@ -72,7 +72,7 @@ impl World {
         self.flows.len() - 1
     }
 
-    /// Another connection goes by this flow.
+    /// Another connection uses this flow.
     fn open(&mut self, flow: usize) {
         let connection = Connection::new(self.base, flow, &self.flows[flow], self.now);
         self.connections.push(connection);
@@ -137,7 +137,7 @@ impl World {
             (flow.deaf, flow.live) = (false, false);
             flow.tell();
         }
-        // A cap that is being let go may already be over a base that has yet to grow: base decides
+        // A cap that is being released may already be above a base that has yet to grow: base decides
         // alone when it has been over it for as long as letting go takes at most.
         let (mut rounds, mut free) = (0, 0);
         while free < 24 {

@@ -35,7 +35,7 @@ impl BaseChoice {
 pub enum Op {
     /// What follows happens to this connection, of those that there are.
     Turn(u8),
-    /// Another connection goes by the same flow.
+    /// Another connection uses the same flow.
     Open,
     /// The connection is closed, unless it is the last one.
     Close,
@@ -89,7 +89,7 @@ pub enum Op {
     Rule(u8),
     /// The flow leaves by another queue; none above the number of queues.
     Queue(u8),
-    /// The source does not tell what happens from now on, or tells it again.
+    /// The source stops reporting, or reports again.
     Deaf(bool),
     /// The source knows that it no longer observes the flow, or does again.
     Live(bool),

@@ -1,4 +1,4 @@
-//! A path that takes everything for a while.
+//! A path that drops everything for a while.
 
 use std::any::Any;
 use std::sync::Arc;

@@ -47,7 +47,7 @@ async fn a_connection_whose_early_data_is_rejected_is_governed() {
         panic!("there is no ticket");
     };
     let (mut early, _) = connection.open_bi().await.unwrap();
-    // As much as an initial window takes is on its way before the server answers.
+    // An initial window is in flight before the server answers.
     let sent = early.write_all(&[7; 10_000]).await;
     sent.unwrap();
     assert!(!accepted.await, "the early data was accepted");

@@ -1,7 +1,7 @@
 //! A toy of a sender's link: a rate, a queue, a round trip. Deterministic; for the law alone.
 //!
 //! Senders do what quinn does where it matters to a controller: batches of up to ten datagrams,
-//! a token-bucket pacer, a look at `window()` for each datagram. Receivers acknowledge every
+//! a token-bucket pacer, a call of `window()` for each datagram. Receivers acknowledge every
 //! second datagram. The queue never reorders: what is missing below an acknowledgement is lost.
 
 use std::cmp::Reverse;
@@ -32,12 +32,12 @@ pub(crate) struct Toy {
     pub(crate) now: Duration,
     /// Bytes that competing traffic keeps in the queue at any time.
     pub(crate) other: u64,
-    /// Whether the source tells what happens, and how much later.
+    /// Whether the source reports, and how much later.
     pub(crate) signals: bool,
     pub(crate) delay: Duration,
     /// It tells once in that time only.
     pub(crate) sampled: bool,
-    /// The queue is elsewhere: the source tells of an empty one.
+    /// The queue is elsewhere: the source reports an empty one.
     pub(crate) remote: bool,
     source: Arc<MockSource>,
     sockets: Vec<(Arc<Factory>, MockFlow)>,
@@ -85,7 +85,7 @@ enum Event {
     Tell(usize, Told),
 }
 
-/// What the source tells of a socket.
+/// What the source reports of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Told {
     own: u64,

@@ -109,7 +109,7 @@ pub(super) const fn check(quantity: Quantity, goal: Bound) -> Check {
 }
 
 impl Check {
-    /// A goal that is known to be missed: it is shown as missed, and `--check` goes by this bound.
+    /// A goal that is known to be missed: it is shown as missed, and `--check` applies this bound.
     pub(super) const fn known_to_miss(self, bound: Bound) -> Self {
         Self {
             known: Some(bound),

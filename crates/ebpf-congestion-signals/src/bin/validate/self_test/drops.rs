@@ -34,7 +34,7 @@ fn send(address: IpAddr, sink: &UdpSocket, datagrams: u64) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Reads what is there, once nothing more is on its way; answers how many datagrams that were.
+/// Reads what has arrived, once nothing more is in flight; returns the number of datagrams.
 fn drain(sink: &UdpSocket) -> io::Result<u64> {
     sink.set_read_timeout(Some(Duration::from_millis(200)))?;
     let mut datagrams = 0;

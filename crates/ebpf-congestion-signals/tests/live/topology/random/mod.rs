@@ -262,7 +262,7 @@ impl<'a> Round<'a> {
         let (Some(before), Some(after)) = (before, after) else {
             return Ok(());
         };
-        // A batch may be on its way into the queue or out of it.
+        // A batch may be entering or leaving the queue.
         let slack = ON_WIRE * SEGMENTS as u64;
         if after > backlog.max(before) + slack {
             return Err(format!("own {before} and {after} of {backlog}"));
