@@ -43,9 +43,9 @@ impl MockFlow {
         self.set(|sample| sample.congestion.queue = queue);
     }
 
-    /// Counts egress packets as observed: without this, a governor that sends takes the source's signals
-    /// for stale. A socket that reports to the source ([`SignalSource::observe_socket`]) does this
-    /// itself.
+    /// Counts egress packets as observed: without this, a governor that sends takes the source's
+    /// signals for stale. A socket that reports to the source
+    /// ([`observe_socket`](crate::SignalSource::observe_socket)) does this itself.
     pub fn observe_sent(&self, packets: u64, bytes: u64) {
         self.flow.observe_sent(packets, bytes);
     }
