@@ -1,5 +1,5 @@
-//! Server and client in one process, over a slow uplink in network namespaces of this process: what a
-//! governor changes.
+//! Server and client in one process, over a slow uplink in network namespaces of this process: what
+//! a governor changes.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -20,16 +20,17 @@ use quinn::Endpoint;
 use quinn_governor::Governors;
 use tokio::runtime::Runtime;
 
-/// Uploads from a client to a server in this process, first with plain quinn (stock), then governed, and
-/// compares the two. The path is a slow uplink in network namespaces of this process; nothing outside of
-/// it is changed. It needs no other program, and no privilege where user namespaces are allowed. Where
-/// they are not, the path is 127.0.0.1, which has no queue: there the receiving side is governed.
+/// Uploads from a client to a server in this process, first with plain quinn (stock), then
+/// governed, and compares the two. The path is a slow uplink in network namespaces of this process;
+/// nothing outside of it is changed. It needs no other program, and no privilege where user
+/// namespaces are allowed. Where they are not, the path is 127.0.0.1, which has no queue: there the
+/// receiving side is governed.
 #[derive(Debug, Parser)]
 #[command(name = "loopback")]
 struct Args {
-    /// Do not compare: upload once over 127.0.0.1, with both sides governed unless --governor is off, and
-    /// print what the kernel reports. All options but --rate, --queue, --rtt, --svg, --seconds, --base,
-    /// --source and --json need this one.
+    /// Do not compare: upload once over 127.0.0.1, with both sides governed unless --governor is
+    /// off, and print what the kernel reports. All options but --rate, --queue, --rtt, --svg,
+    /// --seconds, --base, --source and --json need this one.
     #[arg(long, conflicts_with_all = ["rate", "queue", "rtt", "svg"])]
     plain: bool,
     #[command(flatten)]

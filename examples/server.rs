@@ -11,16 +11,17 @@ use examples::program::{self, Session, print_drops};
 use examples::serve::{End, Server};
 use examples::{certificate, endpoint};
 
-/// Receives uploads until Ctrl-C and reports to each sender what arrived; serves downloads. Each peer is a
-/// flow of its own: its drops are counted separately, and what the server sends to it is governed.
+/// Receives uploads until Ctrl-C and reports to each sender what arrived; serves downloads. Each
+/// peer is a flow of its own: its drops are counted separately, and what the server sends to it is
+/// governed.
 #[derive(Debug, Parser)]
 #[command(name = "server")]
 struct Args {
     /// Address and port to listen on, such as 0.0.0.0:4433.
     #[arg(long, value_name = "ADDR")]
     listen: SocketAddr,
-    /// Write the server's certificate, a new one at each start, to this file, for clients that trust
-    /// no other.
+    /// Write the server's certificate, a new one at each start, to this file, for clients that
+    /// trust no other.
     #[arg(long, value_name = "FILE")]
     cert: Option<PathBuf>,
     /// Stop after this time.
@@ -37,8 +38,8 @@ struct Args {
     /// Validate the address of each peer by a QUIC Retry before accepting its connection.
     #[arg(long)]
     retry: bool,
-    /// Write the state of each download to this file every 10 ms, one JSON object a line (the module
-    /// `trace` of this package describes the fields).
+    /// Write the state of each download to this file every 10 ms, one JSON object a line (the
+    /// module `trace` of this package describes the fields).
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
     #[command(flatten)]

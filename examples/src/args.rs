@@ -43,8 +43,8 @@ pub struct Load {
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = parse_seconds,
         conflicts_with = "one_socket")]
     pub rebind_after: Option<Duration>,
-    /// Before the first connection, send the first datagram of this many others from other ports and
-    /// nothing more: what a flood with spoofed addresses looks like to a server.
+    /// Before the first connection, send the first datagram of this many others from other ports
+    /// and nothing more: what a flood with spoofed addresses looks like to a server.
     #[arg(
         long,
         value_name = "N",
@@ -75,12 +75,12 @@ pub struct Load {
     /// Detach the probes after this time, and continue without signals.
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = parse_seconds)]
     pub detach_after: Option<Duration>,
-    /// Write the state of each connection to this file every 10 ms, one JSON object a line (the module
-    /// `trace` of this package describes the fields).
+    /// Write the state of each connection to this file every 10 ms, one JSON object a line (the
+    /// module `trace` of this package describes the fields).
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
-    /// Record the signals of each connection's flow to this file every 10 ms, for a `ReplaySource` to
-    /// replay.
+    /// Record the signals of each connection's flow to this file every 10 ms, for a `ReplaySource`
+    /// to replay.
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
     /// Write the first connection's qlog, with the governor's decisions, to this file.
@@ -169,7 +169,8 @@ pub enum SourceChoice {
     Auto,
     /// Probes in the kernel; fail if they cannot be loaded
     Ebpf,
-    /// The state of the program's own sockets, without privilege; fail if this system does not report it
+    /// The state of the program's own sockets, without privilege; fail if this system does not
+    /// report it
     Socket,
     /// Invented signals: a drop at the local queue every second, to see what a governor does
     Mock,

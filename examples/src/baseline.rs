@@ -15,7 +15,8 @@ use socket2::SockRef;
 #[derive(Args, Clone, Copy, Debug, Default)]
 #[group(multiple = false)]
 pub struct Baseline {
-    /// Make each socket's send buffer so large (SO_SNDBUF; the kernel doubles it for its own books).
+    /// Make each socket's send buffer so large (SO_SNDBUF; the kernel doubles it for its own
+    /// books).
     #[arg(long, value_name = "BYTES")]
     pub send_buffer: Option<u32>,
     /// Let each socket's send buffer hold 2 ms of what the receiver reports, measured every 100 ms.

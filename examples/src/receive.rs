@@ -9,7 +9,8 @@ use quinn::{Connection, ReadError, RecvStream, SendStream, VarInt};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-/// How often to report to the sender. One small packet each: next to nothing beside acknowledgements.
+/// How often to report to the sender. One small packet each: next to nothing beside
+/// acknowledgements.
 const REPORT_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The code with which a receiver ends a stream: the time is over.

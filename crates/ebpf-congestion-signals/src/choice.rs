@@ -45,13 +45,13 @@ impl fmt::Display for Choice {
     }
 }
 
-/// Picks the best source that works for this process: probes in the kernel where they are permitted,
-/// else the state of the program's own sockets (Linux), else none. Never fails. Logs the choice, and
-/// why better sources do not work, once through `tracing`.
+/// Picks the best source that works for this process: probes in the kernel where they are
+/// permitted, else the state of the program's own sockets (Linux), else none. Never fails. Logs the
+/// choice, and why better sources do not work, once through `tracing`.
 ///
-/// Attaches only the probes that governing needs (`EbpfOptions::governing`). Loading them takes some
-/// tenths of a second, and each process that loads them adds their cost to every packet of the host:
-/// choose once, and share the source.
+/// Attaches only the probes that governing needs (`EbpfOptions::governing`). Loading them takes
+/// some tenths of a second, and each process that loads them adds their cost to every packet of the
+/// host: choose once, and share the source.
 pub fn best_source() -> Choice {
     let mut refused = Vec::new();
     let source = probes(&mut refused).or_else(|| socket(&mut refused));

@@ -10,8 +10,8 @@ use crate::source::SignalSource;
 
 /// Collects the host's signals between one read and the next.
 ///
-/// Reading does not affect other readers of the source: nothing is reset in the kernel; the collector
-/// keeps its last sample and subtracts.
+/// Reading does not affect other readers of the source: nothing is reset in the kernel; the
+/// collector keeps its last sample and subtracts.
 #[derive(Debug)]
 pub struct CongestionCollector {
     source: Arc<dyn SignalSource>,
@@ -38,16 +38,16 @@ impl CongestionCollector {
         &self.source
     }
 
-    /// Begins an interval now, and returns a stream of the source's events from now on. Needs a tokio
-    /// runtime.
+    /// Begins an interval now, and returns a stream of the source's events from now on. Needs a
+    /// tokio runtime.
     pub async fn start_collection(&mut self) -> Result<Box<dyn EventStream>, EventsError> {
         let events = self.source.events()?;
         self.last = self.source.host();
         Ok(events)
     }
 
-    /// What happened since the last read; at first, since collection started, else since the collector
-    /// was made. Costs as much as [`SignalSource::host`].
+    /// What happened since the last read; at first, since collection started, else since the
+    /// collector was made. Costs as much as [`SignalSource::host`].
     pub fn read_and_reset(&mut self) -> CongestionSignals {
         let now = self.source.host();
         let signals = CongestionSignals::between(&self.last, &now);

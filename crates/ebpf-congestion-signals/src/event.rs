@@ -44,8 +44,8 @@ pub struct DropEvent {
     pub location: u64,
 }
 
-/// A socket's buffer crossed the pressure threshold: up at
-/// [`PRESSURE_HIGH`](crate::PRESSURE_HIGH), down at [`PRESSURE_LOW`](crate::PRESSURE_LOW), at most once in 10 ms for a flow.
+/// A socket's buffer crossed the pressure threshold: up at [`PRESSURE_HIGH`](crate::PRESSURE_HIGH),
+/// down at [`PRESSURE_LOW`](crate::PRESSURE_LOW), at most once in 10 ms for a flow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PressureEvent {

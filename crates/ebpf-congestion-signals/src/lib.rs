@@ -1,9 +1,9 @@
 //! What the Linux kernel knows about congestion on its own host, for user space transports.
 //!
-//! When the queue of its own host drops a segment, TCP learns of it in the same call. A transport over
-//! UDP does not: `sendmsg` succeeds for a datagram that the local queue drops. This crate reports such
-//! drops, and the backlog. Probes in the kernel count into memory that the program maps: reading is a
-//! few loads, without a system call, a lock or an allocation.
+//! When the queue of its own host drops a segment, TCP learns of it in the same call. A transport
+//! over UDP does not: `sendmsg` succeeds for a datagram that the local queue drops. This crate
+//! reports such drops, and the backlog. Probes in the kernel count into memory that the program
+//! maps: reading is a few loads, without a system call, a lock or an allocation.
 //!
 //! ```no_run
 //! use std::net::UdpSocket;
@@ -23,46 +23,47 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! - [`SignalSource`] is the interface of every source: [`EbpfSource`] (probes, Linux), `SocketSource`
-//!   (the state of the program's own sockets, without privilege, Linux), [`MockSource`] (scripted by a
-//!   test). [`best_source`] picks the best that works.
+//! - [`SignalSource`] is the interface of every source: [`EbpfSource`] (probes, Linux),
+//!   `SocketSource` (the state of the program's own sockets, without privilege, Linux),
+//!   [`MockSource`] (scripted by a test). [`best_source`] picks the best that works.
 //! - [`Watch`] reads one flow: a UDP socket, or one remote address of it.
-//! - [`HostSample`] has the counters of the whole host; [`CongestionCollector`] gives their differences
-//!   over an interval as plain numbers.
+//! - [`HostSample`] has the counters of the whole host; [`CongestionCollector`] gives their
+//!   differences over an interval as plain numbers.
 //! - [`EventStream`] reports rare events as they happen: a drop, a buffer that fills.
 //!
-//! Loading probes needs the capabilities CAP_BPF and CAP_PERFMON; reading them needs no privilege. If
-//! loading fails, [`LoadError`] says what is missing. A signal that the running kernel cannot provide
-//! is absent (`None`), never zero, and [`SignalSource::capabilities`] says why.
+//! Loading probes needs the capabilities CAP_BPF and CAP_PERFMON; reading them needs no privilege.
+//! If loading fails, [`LoadError`] says what is missing. A signal that the running kernel cannot
+//! provide is absent (`None`), never zero, and [`SignalSource::capabilities`] says why.
 //!
 //! # How it counts
 //!
-//! The probes are programs on BTF tracepoints. Struct offsets and enum values are read from the running
-//! kernel's BTF at load, so one object serves every kernel. A packet is matched to a watched socket by
-//! the socket's cookie, or by its addresses where the packet has no socket (a segment of a split GSO
-//! batch, a received packet). Sockets that share a local address (SO_REUSEPORT) cannot be
-//! distinguished by address: such packets are counted for none of them.
+//! The probes are programs on BTF tracepoints. Struct offsets and enum values are read from the
+//! running kernel's BTF at load, so one object serves every kernel. A packet is matched to a
+//! watched socket by the socket's cookie, or by its addresses where the packet has no socket (a
+//! segment of a split GSO batch, a received packet). Sockets that share a local address
+//! (SO_REUSEPORT) cannot be distinguished by address: such packets are counted for none of them.
 //!
 //! A queue's total backlog is the queue discipline's own figure. A flow's part of it is counted at
-//! enqueue and dequeue, in the same bytes, in up to four queues at a time. The probes follow one packet
-//! of the flow through the queue: when it leaves, the flow's backlog is what entered after it, so a
-//! miscount lasts no longer than a packet waits. A device without a queue (loopback) has no backlog to
-//! report.
+//! enqueue and dequeue, in the same bytes, in up to four queues at a time. The probes follow one
+//! packet of the flow through the queue: when it leaves, the flow's backlog is what entered after
+//! it, so a miscount lasts no longer than a packet waits. A device without a queue (loopback) has
+//! no backlog to report.
 //!
 //! A packet counts once, however many devices of this host it passes: bridges, tunnels, the host's
-//! side of a container's veth pair. A drop is reported to its sender wherever on this host it happens,
-//! as long as the packet keeps its sender's socket. A packet loses its socket where another network
-//! namespace routes it, or where bridged packets pass the firewall (`bridge-nf-call-iptables`): such a
-//! drop counts for the host only ([`Direction::Forwarded`]), and backlog there is not in `own`.
+//! side of a container's veth pair. A drop is reported to its sender wherever on this host it
+//! happens, as long as the packet keeps its sender's socket. A packet loses its socket where
+//! another network namespace routes it, or where bridged packets pass the firewall
+//! (`bridge-nf-call-iptables`): such a drop counts for the host only ([`Direction::Forwarded`]),
+//! and backlog there is not in `own`.
 //!
 //! Not observed: drops by XDP in a driver; a peer whose address is changed before packets reach the
-//! device (destination NAT); packets that leave an upper device's queue without a tracepoint, as a few
-//! in a thousand do on Linux 6.18.
+//! device (destination NAT); packets that leave an upper device's queue without a tracepoint, as a
+//! few in a thousand do on Linux 6.18.
 //!
 //! # Features
 //!
-//! - `ebpf` (default): [`EbpfSource`]. Without it `SocketSource` remains. Systems other than Linux have
-//!   [`MockSource`] only.
+//! - `ebpf` (default): [`EbpfSource`]. Without it `SocketSource` remains. Systems other than Linux
+//!   have [`MockSource`] only.
 //! - `recording`: `Recorder` writes samples to a file, and `ReplaySource` replays them.
 //! - `validate`: builds the program of that name, which checks a host. Adds nothing to the library.
 

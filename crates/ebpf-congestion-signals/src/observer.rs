@@ -4,14 +4,14 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
-/// Takes reports of what a program's own UDP socket sends, and of the kernel's answers, for a source
-/// that learns from them. [`SignalSource::observe_socket`](crate::SignalSource::observe_socket) makes
-/// one for a socket; the code that sends and receives on the socket owns it, and drops it with the
-/// socket.
+/// Takes reports of what a program's own UDP socket sends, and of the kernel's answers, for a
+/// source that learns from them.
+/// [`SignalSource::observe_socket`](crate::SignalSource::observe_socket) makes one for a socket;
+/// the code that sends and receives on the socket owns it, and drops it with the socket.
 ///
 /// Send through [`send`](trait.SocketObserver.html#method.send), which calls
-/// [`on_send`](Self::on_send) and acts on its result. Several threads may call at the same time. A call
-/// makes at most a few short system calls, and never waits.
+/// [`on_send`](Self::on_send) and acts on its result. Several threads may call at the same time. A
+/// call makes at most a few short system calls, and never waits.
 pub trait SocketObserver: fmt::Debug + Send + Sync {
     /// Called after each attempt to send, with what the kernel answered.
     fn on_send(&self, send: SocketSend, outcome: SendOutcome<'_>) -> AfterSend;
@@ -19,18 +19,18 @@ pub trait SocketObserver: fmt::Debug + Send + Sync {
     /// Called after each attempt to receive, whether or not something was there.
     ///
     /// A source may let the kernel report ICMP errors to the socket (`IP_RECVERR`). A receive then
-    /// returns such an error instead of a datagram: pass it here and receive again. It is no failure of
-    /// the socket.
+    /// returns such an error instead of a datagram: pass it here and receive again. It is no
+    /// failure of the socket.
     fn on_receive(&self, error: Option<&io::Error>);
 }
 
 impl dyn SocketObserver + '_ {
-    /// Sends with `attempt` and reports the kernel's answer. Sends once more where the kernel returned
-    /// an earlier datagram's error instead of sending this one.
+    /// Sends with `attempt` and reports the kernel's answer. Sends once more where the kernel
+    /// returned an earlier datagram's error instead of sending this one.
     ///
-    /// Returns the last attempt's result. [`WouldBlock`](io::ErrorKind::WouldBlock): try again when the
-    /// socket is writable. Any other error: the kernel dropped some or all of the datagrams. A transport
-    /// treats them as lost; the socket remains usable.
+    /// Returns the last attempt's result. [`WouldBlock`](io::ErrorKind::WouldBlock): try again when
+    /// the socket is writable. Any other error: the kernel dropped some or all of the datagrams. A
+    /// transport treats them as lost; the socket remains usable.
     pub fn send(
         &self,
         send: SocketSend,
@@ -77,8 +77,8 @@ pub enum SendOutcome<'a> {
     Sent,
     /// The send buffer is full: nothing was sent, nothing dropped.
     WouldBlock,
-    /// It refused the datagrams, or dropped them. With `IP_RECVERR`, `ENOBUFS` means that a queue of
-    /// this host was full.
+    /// It refused the datagrams, or dropped them. With `IP_RECVERR`, `ENOBUFS` means that a queue
+    /// of this host was full.
     Refused(&'a io::Error),
 }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::sample::{HostSample, PressurePeaks, PressureSample, SendCounters, SoftirqSample};
 
-/// What happened on the host in an interval. `None`: the source does not know it, or there was nothing
-/// to average.
+/// What happened on the host in an interval. `None`: the source does not know it, or there was
+/// nothing to average.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct CongestionSignals {
@@ -15,22 +15,22 @@ pub struct CongestionSignals {
     pub drops: Option<u64>,
     /// Send buffer occupancy as a share of its limit, 0.0 to 1.0; average over all sends.
     pub avg_wmem_pressure: Option<f64>,
-    /// The largest such share of any sender in the interval, 0.0 to 1.0; in the last 0.9 s of a longer
-    /// interval.
+    /// The largest such share of any sender in the interval, 0.0 to 1.0; in the last 0.9 s of a
+    /// longer interval.
     pub peak_wmem_pressure: Option<f64>,
-    /// Receive buffer occupancy as a share of its limit, 0.0 to 1.0, at the end of a receive; average
-    /// over all receives.
+    /// Receive buffer occupancy as a share of its limit, 0.0 to 1.0, at the end of a receive;
+    /// average over all receives.
     pub avg_rmem_pressure: Option<f64>,
-    /// Time in network softirqs, summed over CPUs, nanoseconds; in all softirqs where the source does
-    /// not distinguish them (`SocketSource`). Also `None` if devices were polled outside of softirqs
-    /// ([`SoftirqSample::polls_elsewhere`]).
+    /// Time in network softirqs, summed over CPUs, nanoseconds; in all softirqs where the source
+    /// does not distinguish them (`SocketSource`). Also `None` if devices were polled outside of
+    /// softirqs ([`SoftirqSample::polls_elsewhere`]).
     pub softirq_ns: Option<u64>,
     /// That time as a share of the interval: 1.0 is one CPU's whole time.
     pub softirq_share: Option<f64>,
     /// Mean time from the raise of a network softirq to the entry of its handler, nanoseconds.
     pub softirq_wait_ns: Option<u64>,
-    /// Number of kernel events that these figures were counted from: sends, dropped skbs and softirq
-    /// runs, as far as they are known.
+    /// Number of kernel events that these figures were counted from: sends, dropped skbs and
+    /// softirq runs, as far as they are known.
     pub event_count: u64,
 }
 

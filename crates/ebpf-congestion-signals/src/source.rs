@@ -15,21 +15,22 @@ use crate::version::{Change, Version};
 
 /// A source of signals about the host and about single flows.
 ///
-/// Object-safe and meant to be shared: `Arc<dyn SignalSource>`. No method waits; events, which must be
-/// waited for, come from a stream.
+/// Object-safe and meant to be shared: `Arc<dyn SignalSource>`. No method waits; events, which must
+/// be waited for, come from a stream.
 pub trait SignalSource: fmt::Debug + Send + Sync {
     /// Which kind of source this is.
     fn kind(&self) -> SourceKind;
 
-    /// What this source reports on this host, and why it does not report the rest: one entry a signal.
+    /// What this source reports on this host, and why it does not report the rest: one entry a
+    /// signal.
     fn capabilities(&self) -> Vec<Capability>;
 
-    /// The host's counters now. Reads mapped memory and the clock; a source without probes reads files
-    /// in `/proc`. Not for a hot path.
+    /// The host's counters now. Reads mapped memory and the clock; a source without probes reads
+    /// files in `/proc`. Not for a hot path.
     fn host(&self) -> HostSample;
 
-    /// Drops by reason, under the running kernel's names (`SOCKET_RCVBUFF`), of one watched flow, or of
-    /// the host for `None`; in no particular order. Makes system calls: not for a hot path.
+    /// Drops by reason, under the running kernel's names (`SOCKET_RCVBUFF`), of one watched flow,
+    /// or of the host for `None`; in no particular order. Makes system calls: not for a hot path.
     fn drops_by_reason(&self, flow: Option<FlowId>) -> Vec<DropsByReason>;
 
     /// Time in network softirqs, one entry each possible CPU, in the order of their numbers. Reads
@@ -45,8 +46,9 @@ pub trait SignalSource: fmt::Debug + Send + Sync {
     /// Makes system calls. The cost does not depend on the number of flows.
     fn watch(&self, target: WatchTarget<'_>) -> Result<Watch, WatchError>;
 
-    /// The observer to notify of what a program's own UDP socket sends and receives, for a source that
-    /// learns from that; `None` from a source that does not need it. A peer in `socket` is ignored.
+    /// The observer to notify of what a program's own UDP socket sends and receives, for a source
+    /// that learns from that; `None` from a source that does not need it. A peer in `socket` is
+    /// ignored.
     ///
     /// May change options of the socket: see [`SocketObserver`] for how it then has to be used.
     fn observe_socket(
@@ -117,9 +119,9 @@ impl<'a> WatchTarget<'a> {
         }
     }
 
-    /// Only traffic to and from this remote address: one peer of a server's socket. It is the address
-    /// that packets have at the network device: with destination NAT, not the one that the program
-    /// sends to. A link-local address belongs to the link of its scope.
+    /// Only traffic to and from this remote address: one peer of a server's socket. It is the
+    /// address that packets have at the network device: with destination NAT, not the one that the
+    /// program sends to. A link-local address belongs to the link of its scope.
     pub fn peer(self, remote: SocketAddr) -> Self {
         Self {
             peer: Some(remote),
@@ -128,9 +130,9 @@ impl<'a> WatchTarget<'a> {
     }
 
     /// Counts the flow among those whose backlog is
-    /// [`QueueSample::shared`](crate::QueueSample::shared). Governed flows are watched so: they share
-    /// one limit. Not for a flow that fills the queue without a limit. A packet counts once, also
-    /// where a socket and its peer are both sharing.
+    /// [`QueueSample::shared`](crate::QueueSample::shared). Governed flows are watched so: they
+    /// share one limit. Not for a flow that fills the queue without a limit. A packet counts once,
+    /// also where a socket and its peer are both sharing.
     pub fn sharing(self) -> Self {
         Self {
             sharing: true,
@@ -172,7 +174,8 @@ pub trait FlowReader: fmt::Debug + Send + Sync {
         (self.congestion(), Version::UNKNOWN)
     }
 
-    /// What has changed since a version. Returns [`Change::Any`] where the source keeps no versions.
+    /// What has changed since a version. Returns [`Change::Any`] where the source keeps no
+    /// versions.
     fn change_since(&self, version: &Version) -> Change {
         let _ = version;
         Change::Any

@@ -11,10 +11,11 @@ use parking_lot::Mutex;
 /// (`kernel.kptr_restrict`).
 const KALLSYMS: &str = "/proc/kallsyms";
 
-/// Names of addresses in the running kernel's code, such as [`DropEvent::location`](crate::DropEvent).
+/// Names of addresses in the running kernel's code, such as
+/// [`DropEvent::location`](crate::DropEvent).
 ///
-/// Names are kept once they were looked up. The kernel's list, with hundreds of thousands of lines, is
-/// read again for each call with new addresses, and is not kept.
+/// Names are kept once they were looked up. The kernel's list, with hundreds of thousands of lines,
+/// is read again for each call with new addresses, and is not kept.
 #[derive(Debug, Default)]
 pub struct KernelSymbols {
     known: Mutex<HashMap<u64, Arc<str>>>,
@@ -26,9 +27,9 @@ impl KernelSymbols {
         Self::default()
     }
 
-    /// The names of these addresses, in their order: symbol and offset, as in a stack trace; the address
-    /// itself where there is no symbol. Reads `/proc/kallsyms` for new addresses, which takes some tens
-    /// of milliseconds.
+    /// The names of these addresses, in their order: symbol and offset, as in a stack trace; the
+    /// address itself where there is no symbol. Reads `/proc/kallsyms` for new addresses, which
+    /// takes some tens of milliseconds.
     pub fn names(&self, addresses: &[u64]) -> Vec<Arc<str>> {
         let mut known = self.known.lock();
         let new: Vec<u64> = addresses

@@ -1,8 +1,8 @@
 //! Whether what was read of a flow still holds.
 
 /// The version of a flow's [`LocalCongestion`](crate::LocalCongestion), as
-/// [`Watch::versioned`](crate::Watch::versioned) gives it. To compare it costs less than to read the
-/// flow again.
+/// [`Watch::versioned`](crate::Watch::versioned) gives it. To compare it costs less than to read
+/// the flow again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Version {
     sent: u64,
@@ -100,7 +100,7 @@ pub enum Change {
     Nothing,
     /// Packets entered or left the queue, or were observed. None was dropped.
     Traffic,
-    /// Anything: packets of the flow may have been dropped, it may be in another queue, or the source
-    /// does not know.
+    /// Anything: packets of the flow may have been dropped, it may be in another queue, or the
+    /// source does not know.
     Any,
 }

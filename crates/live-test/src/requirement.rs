@@ -26,8 +26,8 @@ pub struct Skip {
 }
 
 impl Skip {
-    /// The running kernel, or the machine, lacks what the test is about; no environment variable can
-    /// require it.
+    /// The running kernel, or the machine, lacks what the test is about; no environment variable
+    /// can require it.
     #[must_use]
     pub fn new(why: impl Into<String>) -> Self {
         Self {

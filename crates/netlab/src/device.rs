@@ -174,7 +174,8 @@ impl<'a> Device<'a> {
         Ok(route.header.kind == RouteType::Local)
     }
 
-    /// Routes packets for `to` through the device; from `source`, where the sender leaves that open.
+    /// Routes packets for `to` through the device; from `source`, where the sender leaves that
+    /// open.
     pub(crate) fn add_route(&self, to: Prefix, source: Option<IpAddr>) -> Result<(), Error> {
         let Prefix(network, bits) = to;
         let mut message = RouteMessage::default();

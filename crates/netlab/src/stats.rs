@@ -114,8 +114,8 @@ impl Namespace {
     }
 }
 
-/// Datagrams that the UDP sockets bound to `port` in the calling thread's namespace dropped for want
-/// of room, of both families.
+/// Datagrams that the UDP sockets bound to `port` in the calling thread's namespace dropped for
+/// want of room, of both families.
 ///
 /// # Errors
 ///
@@ -167,7 +167,8 @@ fn tcp_listeners(text: &str) -> Option<Vec<u16>> {
     )
 }
 
-/// By hand, as [`snmp6`]: `procfs` wants every counter that it knows, and Linux 7 has none of UDP-Lite.
+/// By hand, as [`snmp6`]: `procfs` wants every counter that it knows, and Linux 7 has none of
+/// UDP-Lite.
 fn snmp(text: &str) -> Option<UdpCounters> {
     let mut lines = text.lines().filter_map(|line| line.strip_prefix("Udp: "));
     let (names, values) = (lines.next()?, lines.next()?);

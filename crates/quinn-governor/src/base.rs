@@ -11,10 +11,10 @@ pub enum BaseKind {
     /// behind the cap; a local drop is passed on as a congestion event.
     #[default]
     LossBased,
-    /// It measures the path and derives its window from that: BBR and its like. What it measures behind
-    /// a busy local queue is correct, and bounds its window, so its window is only capped. If it were
-    /// called as if the application limited sending, it would discard its measurements: quinn's BBR
-    /// then never left its start-up phase, and kept growing.
+    /// It measures the path and derives its window from that: BBR and its like. What it measures
+    /// behind a busy local queue is correct, and bounds its window, so its window is only capped.
+    /// If it were called as if the application limited sending, it would discard its measurements:
+    /// quinn's BBR then never left its start-up phase, and kept growing.
     ModelBased,
 }
 

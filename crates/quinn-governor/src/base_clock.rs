@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 /// The wrapped controller's time.
 ///
-/// Cubic's window is a function of the time since its last reduction. Time in which it must not grow
-/// must not count (RFC 9438 section 5.8), or Cubic makes up for it at once afterwards.
+/// Cubic's window is a function of the time since its last reduction. Time in which it must not
+/// grow must not count (RFC 9438 section 5.8), or Cubic makes up for it at once afterwards.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct BaseClock {
     paused: Duration,

@@ -10,8 +10,8 @@ use crate::law::constants::{
 #[cfg(feature = "tuning")]
 use crate::mechanism::Mechanism;
 
-/// Which parts of the control law are active, and within what bounds. The defaults suit every sender;
-/// switch parts off to compare, or to find out which part had an effect.
+/// Which parts of the control law are active, and within what bounds. The defaults suit every
+/// sender; switch parts off to compare, or to find out which part had an effect.
 ///
 /// ```
 /// use quinn_governor::GovernorConfig;
@@ -67,8 +67,8 @@ impl GovernorConfig {
         self
     }
 
-    /// Whether to cap the backlog of this process in the local queue. On by default. Without it slow
-    /// start does not end early either, because the cap decides when.
+    /// Whether to cap the backlog of this process in the local queue. On by default. Without it
+    /// slow start does not end early either, because the cap decides when.
     pub fn backlog_cap(&mut self, on: bool) -> &mut Self {
         self.law.backlog_cap = on;
         self
@@ -89,8 +89,8 @@ impl GovernorConfig {
     }
 
     /// The most bytes that all governed connections together may keep in a queue without competing
-    /// traffic: the upper bound of the limit that keeps the link busy. 1 MiB by default; from 16 KiB
-    /// to 64 MiB.
+    /// traffic: the upper bound of the limit that keeps the link busy. 1 MiB by default; from 16
+    /// KiB to 64 MiB.
     pub fn max_backlog(&mut self, bytes: u64) -> &mut Self {
         self.max_backlog = bytes;
         self
@@ -103,8 +103,8 @@ impl GovernorConfig {
         self
     }
 
-    /// The kind of the base controller. Needed only for a controller of your own that models the path
-    /// as BBR does; quinn's own are recognised.
+    /// The kind of the base controller. Needed only for a controller of your own that models the
+    /// path as BBR does; quinn's own are recognised.
     pub fn base_kind(&mut self, kind: BaseKind) -> &mut Self {
         self.base_kind = Some(kind);
         self

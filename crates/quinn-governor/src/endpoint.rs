@@ -17,9 +17,9 @@ use crate::socket::GovernedSocket;
 impl Governors {
     /// As [`quinn::Endpoint::client`], governed: an endpoint for outgoing connections.
     ///
-    /// Connections are governed if their [`TransportConfig`] comes from [`Governors::client_config`] or
-    /// [`Governors::transport`], or was passed to [`Governors::govern`]. Fails exactly where quinn's
-    /// function does.
+    /// Connections are governed if their [`TransportConfig`] comes from
+    /// [`Governors::client_config`] or [`Governors::transport`], or was passed to
+    /// [`Governors::govern`]. Fails exactly where quinn's function does.
     ///
     /// ```no_run
     /// # fn client(client_config: quinn::ClientConfig) -> Result<(), Box<dyn std::error::Error>> {
@@ -52,9 +52,10 @@ impl Governors {
 
     /// As [`quinn::Endpoint::server`], governed: an endpoint for incoming and outgoing connections.
     ///
-    /// Incoming connections are governed, each peer as a flow of its own where the source distinguishes
-    /// peers. To do so this changes `config.transport`; if that is shared with another `Arc`, call
-    /// [`Governors::govern`] on it before. Fails exactly where quinn's function does.
+    /// Incoming connections are governed, each peer as a flow of its own where the source
+    /// distinguishes peers. To do so this changes `config.transport`; if that is shared with
+    /// another `Arc`, call [`Governors::govern`] on it before. Fails exactly where quinn's function
+    /// does.
     ///
     /// ```no_run
     /// # fn server(server_config: quinn::ServerConfig) -> Result<(), Box<dyn std::error::Error>> {
@@ -133,8 +134,8 @@ impl Governors {
         transport
     }
 
-    /// A client's configuration, governed. It gets quinn's default transport configuration: to use one
-    /// of your own, call [`govern`](Self::govern) on that instead.
+    /// A client's configuration, governed. It gets quinn's default transport configuration: to use
+    /// one of your own, call [`govern`](Self::govern) on that instead.
     pub fn client_config(&self, mut config: ClientConfig) -> ClientConfig {
         config.transport_config(Arc::new(self.transport()));
         config

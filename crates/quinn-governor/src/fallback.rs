@@ -19,8 +19,8 @@ pub enum Fallback {
     PeerNotSeen,
     /// The source refuses to watch a socket: its connections run under the base controller.
     SocketNotWatched,
-    /// The transport configuration is shared, so the governor could not be set in it: its connections
-    /// run under the controller that was set before.
+    /// The transport configuration is shared, so the governor could not be set in it: its
+    /// connections run under the controller that was set before.
     TransportShared,
 }
 

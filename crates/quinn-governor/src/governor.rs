@@ -19,8 +19,8 @@ use crate::shared::Shared;
 /// A base controller's factory, shared.
 pub type BaseFactory = Arc<dyn ControllerFactory + Send + Sync>;
 
-/// Builds governed controllers. Pass it to [`TransportConfig::congestion_controller_factory`], or let
-/// [`Governors::govern`](crate::Governors::govern) do that.
+/// Builds governed controllers. Pass it to [`TransportConfig::congestion_controller_factory`], or
+/// let [`Governors::govern`](crate::Governors::govern) do that.
 ///
 /// [`TransportConfig::congestion_controller_factory`]: quinn_proto::TransportConfig::congestion_controller_factory
 pub struct Factory {

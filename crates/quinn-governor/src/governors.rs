@@ -15,11 +15,11 @@ use crate::report::GovernorReport;
 use crate::shared::Shared;
 
 /// Governs the connections of a process. Make one, and with it quinn's endpoints:
-/// [`client`](Self::client), [`server`](Self::server) or [`endpoint`](Self::endpoint). Cheap to clone;
-/// clones share everything.
+/// [`client`](Self::client), [`server`](Self::server) or [`endpoint`](Self::endpoint). Cheap to
+/// clone; clones share everything.
 ///
-/// Governed connections share one limit in each queue. This holds for all connections that use the same
-/// source, also with different `Governors`.
+/// Governed connections share one limit in each queue. This holds for all connections that use the
+/// same source, also with different `Governors`.
 #[derive(Clone)]
 pub struct Governors {
     base: BaseFactory,
@@ -35,8 +35,8 @@ enum Signals {
 }
 
 impl Governors {
-    /// Governors with the best source of signals that works here ([`best_source`]), over quinn's Cubic.
-    /// Never fails: without any source, connections run exactly as without this crate, and
+    /// Governors with the best source of signals that works here ([`best_source`]), over quinn's
+    /// Cubic. Never fails: without any source, connections run exactly as without this crate, and
     /// [`absence`](Self::absence) says why. The choice is logged once through `tracing`.
     ///
     /// Loads probes into the kernel where that is permitted, which takes up to a second: call it
@@ -83,8 +83,8 @@ impl Governors {
 
     /// A factory of controllers for endpoints with governed sockets: those that
     /// [`client`](Self::client), [`server`](Self::server), [`endpoint`](Self::endpoint),
-    /// [`runtime`](Self::runtime) and [`wrap_socket`](Self::wrap_socket) make. With any other socket
-    /// its controllers act as the base controller. [`govern`](Self::govern) sets it in a
+    /// [`runtime`](Self::runtime) and [`wrap_socket`](Self::wrap_socket) make. With any other
+    /// socket its controllers act as the base controller. [`govern`](Self::govern) sets it in a
     /// configuration.
     pub fn factory(&self) -> Arc<Factory> {
         let base = Arc::clone(&self.base);
@@ -97,8 +97,8 @@ impl Governors {
     /// A governor for all connections of a bound UDP socket of quinn's own, for programs that make
     /// endpoints without the functions above. Another call for the same socket shares its governor.
     ///
-    /// The connections share the signals of the socket. Fails where the source cannot watch it; then
-    /// use [`ungoverned`](Self::ungoverned).
+    /// The connections share the signals of the socket. Fails where the source cannot watch it;
+    /// then use [`ungoverned`](Self::ungoverned).
     pub fn socket(&self, socket: &impl Socket) -> Result<Arc<Factory>, WatchError> {
         require_udp(socket)?;
         self.watch_target(WatchTarget::socket(socket).sharing())
@@ -129,10 +129,10 @@ impl Governors {
         Factory::ungoverned(Arc::clone(&self.base))
     }
 
-    /// A governor that holds back the peers of a bound UDP socket while its receive buffer overflows.
-    /// `window` (bytes) is each connection's [`receive_window`], which the transport configuration
-    /// must set to the same value: quinn's default is unlimited, and credit cannot be withdrawn once
-    /// granted. `None` without signals.
+    /// A governor that holds back the peers of a bound UDP socket while its receive buffer
+    /// overflows. `window` (bytes) is each connection's [`receive_window`], which the transport
+    /// configuration must set to the same value: quinn's default is unlimited, and credit cannot be
+    /// withdrawn once granted. `None` without signals.
     ///
     /// [`receive_window`]: quinn_proto::TransportConfig::receive_window
     pub fn receiving(
@@ -147,8 +147,9 @@ impl Governors {
         Ok(Some(ReceiveGovernor::new(watch, window)))
     }
 
-    /// Turns governing off or on for all connections at run time. When off, they run under their base
-    /// controllers: caps are released as when signals are stale, growing by a sixteenth a round trip.
+    /// Turns governing off or on for all connections at run time. When off, they run under their
+    /// base controllers: caps are released as when signals are stale, growing by a sixteenth a
+    /// round trip.
     pub fn set_enabled(&self, on: bool) {
         if let Signals::Source(shared) = &self.signals {
             shared.set_enabled(on);

@@ -1,9 +1,9 @@
 //! A drop-in congestion controller factory for quinn that reacts to the sender's own kernel.
 //!
-//! A QUIC sender does not notice when its own host is the bottleneck: `sendmsg` succeeds for a datagram
-//! that the local queue drops, and the loss shows a round trip later, with the queue full. The kernel
-//! knows at once, and tells TCP. This crate passes what the kernel knows to quinn's connections, over
-//! any congestion controller (the *base* controller; Cubic by default).
+//! A QUIC sender does not notice when its own host is the bottleneck: `sendmsg` succeeds for a
+//! datagram that the local queue drops, and the loss shows a round trip later, with the queue full.
+//! The kernel knows at once, and tells TCP. This crate passes what the kernel knows to quinn's
+//! connections, over any congestion controller (the *base* controller; Cubic by default).
 //!
 //! ```no_run
 //! # fn ends(
@@ -39,8 +39,8 @@
 //!   ([`GovernorReport::stale_periods`]).
 //! - The queue is unknown (loopback has none): there is no cap, but drops still count.
 //! - A firewall drops: that is not congestion.
-//! - A peer or socket cannot be watched: its connections run under the socket's governor or the base
-//!   controller ([`GovernorReport::fallbacks`]).
+//! - A peer or socket cannot be watched: its connections run under the socket's governor or the
+//!   base controller ([`GovernorReport::fallbacks`]).
 //!
 //! [`GovernorConfig`] switches parts off, [`Governors::set_enabled`] everything at run time, and
 //! [`Governors::report`] says what was done. [`Governors::receive`] governs what a connection receives.

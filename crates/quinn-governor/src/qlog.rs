@@ -10,8 +10,8 @@ use quinn_proto::QlogConfig;
 
 use crate::decisions::{State, Trigger};
 
-/// A connection's qlog that both quinn and the governor write to, so that a viewer shows the governor's
-/// decisions beside their effects.
+/// A connection's qlog that both quinn and the governor write to, so that a viewer shows the
+/// governor's decisions beside their effects.
 ///
 /// The window that quinn logs in `recovery:metrics_updated` is the governed one in any case. In
 /// addition, each change of what bounds the window is a `recovery:congestion_state_updated` event
@@ -23,12 +23,12 @@ use crate::decisions::{State, Trigger};
 /// | `capped` | bounded by the backlog of this host's queue |
 /// | `recovery` | reduced by the base controller, for a drop in this host's queue |
 ///
-/// The field `trigger` has the cause: `local_queue`, `local_drop`, or `signals_lost` where the signals
-/// are stale.
+/// The field `trigger` has the cause: `local_queue`, `local_drop`, or `signals_lost` where the
+/// signals are stale.
 ///
-/// Events are written synchronously, as quinn's own are: use it to examine a connection, not for all
-/// connections of a busy server. Each connection needs its own log: the events carry no connection ID,
-/// which a controller does not know.
+/// Events are written synchronously, as quinn's own are: use it to examine a connection, not for
+/// all connections of a busy server. Each connection needs its own log: the events carry no
+/// connection ID, which a controller does not know.
 #[derive(Clone)]
 pub struct DecisionLog {
     shared: Arc<Shared>,
@@ -41,8 +41,8 @@ struct Shared {
 
 impl DecisionLog {
     /// A log in the JSON text sequences format (RFC 7464) that quinn writes. Pass a
-    /// [`BufWriter`](io::BufWriter) over a file, whose name by convention ends in `.sqlog`. Times are
-    /// relative to `start`.
+    /// [`BufWriter`](io::BufWriter) over a file, whose name by convention ends in `.sqlog`. Times
+    /// are relative to `start`.
     pub fn new(start: Instant, out: impl Write + Send + Sync + 'static) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -52,8 +52,8 @@ impl DecisionLog {
         }
     }
 
-    /// quinn's side of the log: pass `log.config().into_stream()` to `TransportConfig::qlog_stream`. A
-    /// title may be set before.
+    /// quinn's side of the log: pass `log.config().into_stream()` to
+    /// `TransportConfig::qlog_stream`. A title may be set before.
     pub fn config(&self) -> QlogConfig {
         let mut config = QlogConfig::default();
         config

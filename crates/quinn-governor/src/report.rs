@@ -21,25 +21,27 @@ pub struct GovernorReport {
     /// Times that slow start was ended because this host's queue had filled. At most one for each
     /// start of a connection.
     pub slow_start_exits: u64,
-    /// Time that the window was below the base controller's, summed over connections: ten connections
-    /// capped for a second each add ten seconds. Zero where this host's queue is not the bottleneck.
+    /// Time that the window was below the base controller's, summed over connections: ten
+    /// connections capped for a second each add ten seconds. Zero where this host's queue is not
+    /// the bottleneck.
     pub capped: Duration,
     /// Times that a controller found the signals stale or missing and left the window to the base
     /// controller. Healthy: 0, or one for each connection when a device, a route or an address
     /// changed.
     pub stale_periods: u64,
     /// Times that the receive windows of a socket's connections were reduced because the socket's
-    /// receive buffer overflowed. One or two a minute are healthy where the receiver is the bottleneck.
+    /// receive buffer overflowed. One or two a minute are healthy where the receiver is the
+    /// bottleneck.
     pub receive_reductions: u64,
-    /// Datagrams that the kernel refused to send for a reason other than a full send buffer. Healthy:
-    /// a few for each connection (MTU probes).
+    /// Datagrams that the kernel refused to send for a reason other than a full send buffer.
+    /// Healthy: a few for each connection (MTU probes).
     pub refused_datagrams: u64,
     /// How often connections ran without a governor of their own, by cause. Healthy: 0.
     pub fallbacks: Fallbacks,
     /// Where the signals come from; `None` without signals.
     pub source: Option<SourceKind>,
-    /// Time since the kernel last observed a packet of the flow, or of any of several flows; `None` if
-    /// it never did.
+    /// Time since the kernel last observed a packet of the flow, or of any of several flows; `None`
+    /// if it never did.
     pub observation_age: Option<Duration>,
 }
 

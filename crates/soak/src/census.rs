@@ -29,8 +29,8 @@ pub(crate) struct Census {
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Census {
-    /// Waits until there are no more threads and descriptors than `before`, at most [`PATIENCE`], and
-    /// counts. The threads of a source end in the background after it is dropped.
+    /// Waits until there are no more threads and descriptors than `before`, at most [`PATIENCE`],
+    /// and counts. The threads of a source end in the background after it is dropped.
     pub(crate) fn settled(before: &Self) -> Result<Self> {
         let end = Instant::now() + PATIENCE;
         loop {

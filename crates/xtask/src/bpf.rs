@@ -229,8 +229,8 @@ fn compile(
     let mut flags = vec![
         format!("-Clinker={}", tools.linker.display()),
         "-Clink-arg=--btf".to_owned(),
-        // Else every memset is a call of a loop over bytes, whose frame kernels before 6.12 round up
-        // to 32 bytes on top of the caller's: over the 512 that a program may have.
+        // Else every memset is a call of a loop over bytes, whose frame kernels before 6.12 round
+        // up to 32 bytes on top of the caller's: over the 512 that a program may have.
         "-Clink-arg=--disable-expand-memcpy-in-order".to_owned(),
         "-Cdebuginfo=2".to_owned(),
         // Source lines go into the object, so that the verifier's log can quote them; else LLVM

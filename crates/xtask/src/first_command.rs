@@ -47,7 +47,8 @@ pub(crate) fn run(workspace: &Path, into_readme: bool) -> Result<()> {
     Ok(())
 }
 
-/// The command with its output, as a block of Markdown, up to the plots: the picture shows the same.
+/// The command with its output, as a block of Markdown, up to the plots: the picture shows the
+/// same.
 fn block(printed: &str) -> String {
     let lines = printed.lines();
     let shown = lines.take_while(|line| !line.starts_with(PLOTS) && !line.starts_with("drawn: "));

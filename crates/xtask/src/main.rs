@@ -64,9 +64,11 @@ enum Task {
         #[arg(long)]
         measured: bool,
     },
-    /// Switch off each mechanism of the control law in turn, and print what changes in the simulator.
+    /// Switch off each mechanism of the control law in turn, and print what changes in the
+    /// simulator.
     Ablation(ablation::Options),
-    /// Count the instructions of the hot paths under valgrind; fail if they are more than the committed ones.
+    /// Count the instructions of the hot paths under valgrind; fail if they are more than the
+    /// committed ones.
     Instructions {
         /// Replace the committed figures.
         #[arg(long)]

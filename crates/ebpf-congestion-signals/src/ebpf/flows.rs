@@ -117,8 +117,8 @@ impl Registry {
         self.flows.get(key)?.reader.upgrade()
     }
 
-    /// Makes a flow a sharing one. Bytes of it that are queued already count as shared from its next
-    /// packet on.
+    /// Makes a flow a sharing one. Bytes of it that are queued already count as shared from its
+    /// next packet on.
     pub(super) fn share(&mut self, key: &FlowKey) -> Result<(), WatchError> {
         let Some(held) = self.flows.get_mut(key) else {
             return Ok(());
@@ -318,8 +318,8 @@ impl Registry {
         }
     }
 
-    /// Sets which socket has a local address, for the probes. Where several share it, none: a packet
-    /// that has lost its socket is better not counted than counted for the wrong one.
+    /// Sets which socket has a local address, for the probes. Where several share it, none: a
+    /// packet that has lost its socket is better not counted than counted for the wrong one.
     fn publish_local(&mut self, local: &LocalKey) -> Result<(), WatchError> {
         match self.locals.get(local).map(Vec::as_slice) {
             Some([cookie]) => self

@@ -248,8 +248,8 @@ fn is_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
-/// What a failure of the loader's means: that the system lacks something, or that the object does not
-/// fit.
+/// What a failure of the loader's means: that the system lacks something, or that the object does
+/// not fit.
 fn failed(refused: &'static str, error: &(dyn std::error::Error + 'static)) -> LoadError {
     match of_system(error).filter(|error| remedy(error).is_some()) {
         Some(source) => LoadError::Exhausted { refused, source },
@@ -350,9 +350,9 @@ pub struct ProbeCost {
     pub runs: u64,
     /// Time in it, summed over CPUs. Counter.
     pub time: Duration,
-    /// Times that the kernel did not run it, because it was running on that CPU already: interrupted,
-    /// or, since Linux 7.0, preempted. What happened then is in no counter. Counted without
-    /// accounting too; `None` on kernels that do not count it. Counter.
+    /// Times that the kernel did not run it, because it was running on that CPU already:
+    /// interrupted, or, since Linux 7.0, preempted. What happened then is in no counter. Counted
+    /// without accounting too; `None` on kernels that do not count it. Counter.
     pub recursion_misses: Option<u64>,
 }
 

@@ -74,7 +74,8 @@ impl Default for EbpfOptions {
 }
 
 impl EbpfOptions {
-    /// How many flows can be watched at the same time, 1 to 65,536; each takes a kilobyte of locked memory.
+    /// How many flows can be watched at the same time, 1 to 65,536; each takes a kilobyte of locked
+    /// memory.
     pub fn flows(mut self, flows: u32) -> Self {
         self.flows = flows;
         self
@@ -98,9 +99,9 @@ impl EbpfOptions {
         self
     }
 
-    /// Only what governors read: drops, queues and packets, without the probes that run at every call of
-    /// a socket and every softirq. The occupancy of a socket's buffers is then that of the time when one
-    /// of its packets last left a queue, or was dropped for a full receive buffer.
+    /// Only what governors read: drops, queues and packets, without the probes that run at every
+    /// call of a socket and every softirq. The occupancy of a socket's buffers is then that of the
+    /// time when one of its packets last left a queue, or was dropped for a full receive buffer.
     pub fn governing(mut self) -> Self {
         self.governing = true;
         self.without(Signal::Sends)
@@ -108,24 +109,24 @@ impl EbpfOptions {
             .without(Signal::Softirqs)
     }
 
-    /// Counts one in `one_in` sends, chosen at random, and scales the counts: for hosts where some tens
-    /// of nanoseconds a call matter. 1, the default, counts exactly. Can be changed later:
+    /// Counts one in `one_in` sends, chosen at random, and scales the counts: for hosts where some
+    /// tens of nanoseconds a call matter. 1, the default, counts exactly. Can be changed later:
     /// [`EbpfSource::sample_sends`](crate::EbpfSource::sample_sends).
     pub fn sample_sends(mut self, one_in: NonZeroU32) -> Self {
         self.send_sampling = one_in.get();
         self
     }
 
-    /// Counts sends and receives with probes on the protocols' functions (`udp_sendmsg`) even where the
-    /// kernel has tracepoints for them. Kernels before 6.3 have no such tracepoints; this is to test the
-    /// function probes on others.
+    /// Counts sends and receives with probes on the protocols' functions (`udp_sendmsg`) even where
+    /// the kernel has tracepoints for them. Kernels before 6.3 have no such tracepoints; this is to
+    /// test the function probes on others.
     pub fn function_probes(mut self, function_probes: bool) -> Self {
         self.function_probes = function_probes;
         self
     }
 
-    /// Also attaches a program that does nothing, which [`EbpfSource::costs`] lists as `nothing`: its
-    /// cost is the cost of accounting, which every other program's figure includes.
+    /// Also attaches a program that does nothing, which [`EbpfSource::costs`] lists as `nothing`:
+    /// its cost is the cost of accounting, which every other program's figure includes.
     ///
     /// [`EbpfSource::costs`]: crate::EbpfSource::costs
     pub fn calibration(mut self, calibration: bool) -> Self {

@@ -89,8 +89,8 @@ impl ReasonTable {
     }
 
     /// A flow with drops was released: does a step of a sweep, if one is due. A pass begins when a
-    /// few in a hundred of the table may be stale, and takes as many steps. `is_live` says whether a
-    /// slot in a generation is a watched flow's.
+    /// few in a hundred of the table may be stale, and takes as many steps. `is_live` says whether
+    /// a slot in a generation is a watched flow's.
     pub(super) fn on_release(&self, is_live: impl Fn(u32, u32) -> bool) {
         let mut sweep = self.sweep.lock();
         sweep.released += 1;
@@ -199,8 +199,8 @@ fn address<T>(buffer: &mut T) -> u64 {
 }
 
 fn call(command: libc::c_long, attributes: &mut BatchAttributes) -> io::Result<()> {
-    // SAFETY: the kernel reads and writes no more than the size given of the attributes, and no more
-    // than `count` keys and values of the map's sizes, which the callers' buffers hold.
+    // SAFETY: the kernel reads and writes no more than the size given of the attributes, and no
+    // more than `count` keys and values of the map's sizes, which the callers' buffers hold.
     let result = unsafe {
         libc::syscall(
             libc::SYS_bpf,

@@ -29,8 +29,8 @@ use crate::symbols::KernelSymbols;
 /// Probes in the running kernel.
 ///
 /// Loading needs CAP_BPF and CAP_PERFMON (root has them) and takes some tenths of a second; nothing
-/// afterwards needs a privilege. The probes run until the source and every [`Watch`] of it are dropped,
-/// or [`detach`](Self::detach) is called.
+/// afterwards needs a privilege. The probes run until the source and every [`Watch`] of it are
+/// dropped, or [`detach`](Self::detach) is called.
 pub struct EbpfSource {
     shared: Arc<Shared>,
     /// Not in `Shared`: ends with the source, though watches live on.
@@ -40,9 +40,9 @@ pub struct EbpfSource {
 impl EbpfSource {
     /// Loads the probes and attaches all that this kernel supports.
     ///
-    /// Blocks while it reads the kernel's BTF and loads the programs: some tenths of a second, about
-    /// a second in a debug build. In an async program, call it before the runtime starts or in
-    /// `spawn_blocking`.
+    /// Blocks while it reads the kernel's BTF and loads the programs: some tenths of a second,
+    /// about a second in a debug build. In an async program, call it before the runtime starts or
+    /// in `spawn_blocking`.
     pub fn load() -> Result<Self, LoadError> {
         Self::load_with(&EbpfOptions::default())
     }
@@ -80,8 +80,8 @@ impl EbpfSource {
         })
     }
 
-    /// Removes the probes from the kernel. Counters stay readable and no longer grow; samples are no
-    /// longer live. Detaching again does nothing.
+    /// Removes the probes from the kernel. Counters stay readable and no longer grow; samples are
+    /// no longer live. Detaching again does nothing.
     pub fn detach(&self) {
         self.shared.attached.store(false, Ordering::Relaxed);
         drop(self.shared.ebpf.lock().take());
@@ -97,15 +97,15 @@ impl EbpfSource {
             .map_err(|error| io::Error::other(crate::error::with_causes(&error)))
     }
 
-    /// Number of other sets of these probes on this host: each process that loads its own adds their
-    /// cost to every packet of the host. `None` without CAP_SYS_ADMIN.
+    /// Number of other sets of these probes on this host: each process that loads its own adds
+    /// their cost to every packet of the host. `None` without CAP_SYS_ADMIN.
     pub fn other_sets(&self) -> Option<usize> {
         let own = usize::from(self.shared.is_attached());
         load::sets().map(|sets| sets.saturating_sub(own))
     }
 
-    /// Makes the kernel account the run time of every BPF program of the host until the returned value
-    /// is dropped. Needs CAP_SYS_ADMIN; adds 20 to 50 ns to every run, which
+    /// Makes the kernel account the run time of every BPF program of the host until the returned
+    /// value is dropped. Needs CAP_SYS_ADMIN; adds 20 to 50 ns to every run, which
     /// [`EbpfOptions::calibration`] measures.
     pub fn account_costs(&self) -> io::Result<CostAccounting> {
         match aya::sys::enable_stats(aya::sys::Stats::RunTime) {

@@ -1,7 +1,7 @@
 //! Where a token bucket has its child, which holds its packets and has the limit.
 //!
-//! Most kernels have token buckets in a module, which describes itself once it is loaded. That may be
-//! after the probes were.
+//! Most kernels have token buckets in a module, which describes itself once it is loaded. That may
+//! be after the probes were.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -48,8 +48,8 @@ impl TokenBucket {
         Ok(bucket)
     }
 
-    /// Looks whether the module was loaded meanwhile: a system call while it was not. Its types take
-    /// tens of milliseconds to read, which a thread does, once.
+    /// Looks whether the module was loaded meanwhile: a system call while it was not. Its types
+    /// take tens of milliseconds to read, which a thread does, once.
     pub(super) fn look_again(self: &Arc<Self>) {
         if self.is_done.load(Ordering::Relaxed) || !Path::new(MODULE_BTF).exists() {
             return;

@@ -50,8 +50,8 @@ impl MockFlow {
         self.flow.observe_sent(packets, bytes);
     }
 
-    /// Counts packets as dropped, for this flow and for the host. Egress drops of a full queue count as
-    /// congestion, those of a firewall as policy drops.
+    /// Counts packets as dropped, for this flow and for the host. Egress drops of a full queue
+    /// count as congestion, those of a firewall as policy drops.
     pub fn drop_packets(
         &self,
         direction: Direction,

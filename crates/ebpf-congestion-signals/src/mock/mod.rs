@@ -23,8 +23,9 @@ use crate::observer::{AfterSend, SendOutcome, SocketObserver, SocketSend};
 use crate::sample::{DropTable, DropsByReason, FlowSample, HostSample, SendCounters, SourceKind};
 use crate::source::{Capability, FlowReader, SignalSource, Watch, WatchTarget};
 
-/// A source that reports what a test scripts, on its own clock: changes are made at once, or at a time
-/// of that clock, through a [`MockFlow`]. Only the test moves the clock ([`advance`](Self::advance)).
+/// A source that reports what a test scripts, on its own clock: changes are made at once, or at a
+/// time of that clock, through a [`MockFlow`]. Only the test moves the clock
+/// ([`advance`](Self::advance)).
 ///
 /// ```
 /// use std::time::Duration;
@@ -79,8 +80,8 @@ impl MockSource {
         }
     }
 
-    /// The flow behind a [`Watch`] of this source, for a test in which the code under test watches a
-    /// real socket.
+    /// The flow behind a [`Watch`] of this source, for a test in which the code under test watches
+    /// a real socket.
     pub fn flow(&self, id: FlowId) -> Option<MockFlow> {
         let state = self.state.lock();
         let flow = state.flows.iter().find(|flow| flow.id == id)?;

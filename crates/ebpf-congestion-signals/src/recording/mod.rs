@@ -8,8 +8,8 @@
 //!
 //! Each further line is a sample of one watched flow, or of the host, in the order of time: see
 //! [`FlowLine`](line::FlowLine) and [`HostLine`](line::HostLine) for the fields, which are those of
-//! [`FlowSample`](crate::FlowSample) and [`HostSample`](crate::HostSample). Fields that are `None` are
-//! absent. Events are not recorded.
+//! [`FlowSample`](crate::FlowSample) and [`HostSample`](crate::HostSample). Fields that are `None`
+//! are absent. Events are not recorded.
 
 mod line;
 mod record;

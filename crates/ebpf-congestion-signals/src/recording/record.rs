@@ -41,8 +41,8 @@ impl<W: Write> Recorder<W> {
         })
     }
 
-    /// Records this flow too, from the next call of [`record`](Self::record) on. A replay hands flows
-    /// out in this order.
+    /// Records this flow too, from the next call of [`record`](Self::record) on. A replay hands
+    /// flows out in this order.
     pub fn add(&mut self, flow: Watch) {
         self.flows.push(flow);
     }

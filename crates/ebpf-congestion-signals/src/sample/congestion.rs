@@ -34,8 +34,9 @@ impl QueueId {
         }
     }
 
-    /// A number below [`QueueId::COUNT`] that no other queue of the source has at the same time, for use
-    /// as a table index. A later queue can get the same index: compare the whole identifier.
+    /// A number below [`QueueId::COUNT`] that no other queue of the source has at the same time,
+    /// for use as a table index. A later queue can get the same index: compare the whole
+    /// identifier.
     #[inline]
     pub const fn index(self) -> usize {
         self.index as usize
@@ -48,8 +49,9 @@ impl QueueId {
     }
 }
 
-/// The egress queue of a flow, in bytes as the queue discipline counts them: on-wire length, with what
-/// a size table adds. `None` where the source does not know a figure, or knows that it would be wrong.
+/// The egress queue of a flow, in bytes as the queue discipline counts them: on-wire length, with
+/// what a size table adds. `None` where the source does not know a figure, or knows that it would
+/// be wrong.
 ///
 /// The figures are read one after the other while the kernel continues to count: a packet may be in
 /// one and not in another.
@@ -58,11 +60,11 @@ impl QueueId {
 pub struct QueueSample {
     /// Which queue; if the flow is in several, the one that holds most of it.
     pub id: QueueId,
-    /// Queued bytes of this flow: in this queue, and in others that it is in at the same time (`mq`, a
-    /// shaper above another). Gauge.
+    /// Queued bytes of this flow: in this queue, and in others that it is in at the same time
+    /// (`mq`, a shaper above another). Gauge.
     pub own: Option<u64>,
-    /// Bytes of all flows watched as [sharing](crate::WatchTarget::sharing) in this queue, this flow
-    /// included as in `own` when it is one of them. Gauge.
+    /// Bytes of all flows watched as [sharing](crate::WatchTarget::sharing) in this queue, this
+    /// flow included as in `own` when it is one of them. Gauge.
     pub shared: Option<u64>,
     /// Bytes of all senders in this queue, this flow included as in `own`. Gauge.
     pub total: Option<u64>,
@@ -122,8 +124,8 @@ impl QueueSample {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LocalCongestion {
-    /// Whether the source still observes this flow, as far as it knows. If `false`, all other fields
-    /// are outdated. A source can stop observing without knowing: compare
+    /// Whether the source still observes this flow, as far as it knows. If `false`, all other
+    /// fields are outdated. A source can stop observing without knowing: compare
     /// [`LocalCongestion::seen_packets`] with what was sent.
     pub live: bool,
     /// When these figures were taken; `None` where they are those at the time of the call.
@@ -136,9 +138,9 @@ pub struct LocalCongestion {
     /// ([`Direction::Egress`](super::Direction::Egress),
     /// [`DropClass::QueueFull`](super::DropClass::QueueFull)), segments counted. Counter.
     pub queue_drops: Option<u64>,
-    /// Egress packets of this flow that a firewall or a BPF program of this host dropped before they
-    /// reached a device ([`DropClass::Policy`](super::DropClass::Policy)), segments counted. `None` on
-    /// kernels that report no reasons (before 5.17). Counter.
+    /// Egress packets of this flow that a firewall or a BPF program of this host dropped before
+    /// they reached a device ([`DropClass::Policy`](super::DropClass::Policy)), segments counted.
+    /// `None` on kernels that report no reasons (before 5.17). Counter.
     pub policy_drops: Option<u64>,
 }
 
@@ -181,9 +183,9 @@ impl LocalCongestion {
         self
     }
 
-    /// Packets that the source saw leave the socket, including those that a firewall dropped; `None`
-    /// from a source that does not see packets. Counter: if it does not grow while the flow sends, the
-    /// signals are stale.
+    /// Packets that the source saw leave the socket, including those that a firewall dropped;
+    /// `None` from a source that does not see packets. Counter: if it does not grow while the flow
+    /// sends, the signals are stale.
     #[inline]
     pub const fn seen_packets(&self) -> Option<u64> {
         let Some(observed) = self.observed_packets else {

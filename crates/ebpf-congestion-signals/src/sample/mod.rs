@@ -136,8 +136,9 @@ pub struct DropsByReason {
     pub reason: Arc<str>,
     /// The part of the kernel that the reason belongs to (its high 16 bits): 0 for the core's.
     pub subsystem: u16,
-    /// Where in the kernel the packets were dropped, for the reason `NOT_SPECIFIED`: symbol and offset,
-    /// as in a stack trace; the plain address where this process may not read `/proc/kallsyms`.
+    /// Where in the kernel the packets were dropped, for the reason `NOT_SPECIFIED`: symbol and
+    /// offset, as in a stack trace; the plain address where this process may not read
+    /// `/proc/kallsyms`.
     pub location: Option<Arc<str>>,
     /// How much was dropped.
     pub drops: DropCounters,
@@ -155,7 +156,8 @@ impl DropsByReason {
     }
 }
 
-/// Everything a source knows of a watched flow. `None` where this source or this kernel does not know.
+/// Everything a source knows of a watched flow. `None` where this source or this kernel does not
+/// know.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct FlowSample {
@@ -163,13 +165,13 @@ pub struct FlowSample {
     pub source: SourceKind,
     /// When the sample was taken.
     pub taken: KernelTime,
-    /// When the kernel last saw a packet of the flow, to the resolution of a kernel tick (1 to 10 ms);
-    /// `None` before the first.
+    /// When the kernel last saw a packet of the flow, to the resolution of a kernel tick (1 to 10
+    /// ms); `None` before the first.
     pub updated: Option<KernelTime>,
     /// Backlog and congestion drops.
     pub congestion: LocalCongestion,
-    /// Whether the backlog in [`congestion`](Self::congestion) is estimated: a single peer's part of
-    /// the socket's backlog, from the order in which datagrams were sent.
+    /// Whether the backlog in [`congestion`](Self::congestion) is estimated: a single peer's part
+    /// of the socket's backlog, from the order in which datagrams were sent.
     pub is_backlog_estimated: bool,
     /// Payload bytes handed to a network device's queue, retransmissions of the transport
     /// included. Counter.
@@ -258,8 +260,8 @@ impl SoftirqSample {
     }
 }
 
-/// What a source knows of the whole host: sums over its CPUs. `None` where this source or this kernel
-/// does not know.
+/// What a source knows of the whole host: sums over its CPUs. `None` where this source or this
+/// kernel does not know.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct HostSample {
@@ -274,8 +276,8 @@ pub struct HostSample {
     /// Time in network softirqs; in all softirqs, as NET_RX, where the source does not separate the
     /// network's (`SocketSource`).
     pub softirq: Option<SoftirqSample>,
-    /// Packets of UDP sockets handed to devices, segments of a GSO batch counted. A packet that an upper
-    /// device (VLAN, bond, bridge) hands on counts once.
+    /// Packets of UDP sockets handed to devices, segments of a GSO batch counted. A packet that an
+    /// upper device (VLAN, bond, bridge) hands on counts once.
     pub udp_packets: Option<u64>,
     /// The same of TCP sockets, acknowledgements and retransmissions included.
     pub tcp_packets: Option<u64>,
@@ -286,10 +288,10 @@ pub struct HostSample {
     /// Events written for readers of [`SignalSource::events`](crate::SignalSource::events).
     /// Counter.
     pub events: u64,
-    /// Events that were not written because there were too many in a second, or readers were too slow.
-    /// Counter. The counters above stay exact.
+    /// Events that were not written because there were too many in a second, or readers were too
+    /// slow. Counter. The counters above stay exact.
     pub events_lost: u64,
-    /// Drops missing in [`SignalSource::drops_by_reason`](crate::SignalSource::drops_by_reason) because
-    /// its table was full. Counter. All other counters of drops include them.
+    /// Drops missing in [`SignalSource::drops_by_reason`](crate::SignalSource::drops_by_reason)
+    /// because its table was full. Counter. All other counters of drops include them.
     pub reasons_lost: u64,
 }

@@ -6,8 +6,8 @@ use ebpf_congestion_signals_common::{PRESSURE_ONE, Peak, SPAN_SHIFT, SPANS};
 
 use super::KernelTime;
 
-/// Occupancy of socket buffers, each sample as a share of the socket's limit. Counters: the average of
-/// an interval is the difference of `sum` divided by the difference of `samples`.
+/// Occupancy of socket buffers, each sample as a share of the socket's limit. Counters: the average
+/// of an interval is the difference of `sum` divided by the difference of `samples`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PressureSample {
     /// Sum of the shares (one can exceed 1.0: the kernel admits the last packet whole).
@@ -59,8 +59,8 @@ impl PressurePeaks {
         }
     }
 
-    /// The largest share between two moments, to 134 ms at the earlier end; `None` if the interval is
-    /// longer than [`LONGEST`](Self::LONGEST).
+    /// The largest share between two moments, to 134 ms at the earlier end; `None` if the interval
+    /// is longer than [`LONGEST`](Self::LONGEST).
     pub fn between(&self, earlier: KernelTime, later: KernelTime) -> Option<f64> {
         let share = ebpf_congestion_signals_common::peak(
             &self.spans,
@@ -80,14 +80,15 @@ pub struct BufferSample {
     pub wmem: u32,
     /// Limit of the send buffer: `sk_sndbuf`.
     pub sndbuf: u32,
-    /// Payload in `wmem`, computed as if all packets were like the last one sent; `None` before the first.
+    /// Payload in `wmem`, computed as if all packets were like the last one sent; `None` before the
+    /// first.
     pub wmem_payload: Option<u32>,
     /// Bytes in the receive buffer: `sk_rmem_alloc`.
     pub rmem: u32,
     /// Limit of the receive buffer: `sk_rcvbuf`.
     pub rcvbuf: u32,
-    /// Payload in `rmem`, computed as if all packets were like the one last seen at its head; `None`
-    /// before a packet was left there by a receive.
+    /// Payload in `rmem`, computed as if all packets were like the one last seen at its head;
+    /// `None` before a packet was left there by a receive.
     pub rmem_payload: Option<u32>,
 }
 

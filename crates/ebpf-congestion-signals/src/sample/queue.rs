@@ -15,12 +15,12 @@ pub struct QueueState {
     pub handle: u32,
     /// Its kind.
     pub kind: QdiscName,
-    /// Packets in the queue, of all senders; a GSO batch that the queue discipline did not split counts
-    /// as one. Gauge.
+    /// Packets in the queue, of all senders; a GSO batch that the queue discipline did not split
+    /// counts as one. Gauge.
     pub packets: u64,
-    /// Most that it holds; `None` where the kind has no limit of a single queue, or its limit cannot be
-    /// read. For a token bucket, the limit of its child. Read with the queue's first packet and once a
-    /// kernel tick.
+    /// Most that it holds; `None` where the kind has no limit of a single queue, or its limit
+    /// cannot be read. For a token bucket, the limit of its child. Read with the queue's first
+    /// packet and once a kernel tick.
     pub limit: Option<QueueLimit>,
 }
 
@@ -172,8 +172,8 @@ impl fmt::Display for QdiscName {
     }
 }
 
-/// Time that packets spent in a queue of this host, from enqueue to the device. One packet in eight is
-/// followed, one at a time, on the assumption that the queue keeps the flow's order. `time` and
+/// Time that packets spent in a queue of this host, from enqueue to the device. One packet in eight
+/// is followed, one at a time, on the assumption that the queue keeps the flow's order. `time` and
 /// `packets` are counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SojournSample {

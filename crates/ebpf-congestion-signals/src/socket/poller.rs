@@ -14,15 +14,16 @@ use super::waker::Waker;
 use crate::clock;
 use crate::sample::KernelTime;
 
-/// Interval between listings of a queue that a socket waits in: a Cubic sender's share of a queue changes
-/// within few of them.
+/// Interval between listings of a queue that a socket waits in: a Cubic sender's share of a queue
+/// changes within few of them.
 const QUEUE_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Listing the queues takes at most one in so many parts of this thread's time: the kernel lists
 /// those of all devices, and some hosts have hundreds.
 const LOOK_SHARE: u32 = 50;
 
-/// Interval between checks of which device a socket sends by, and of a queue whose answer was in error.
+/// Interval between checks of which device a socket sends by, and of a queue whose answer was in
+/// error.
 const ROUTE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A queue is sampled for this long after a socket was last seen waiting in it.
@@ -98,8 +99,8 @@ impl Looking {
         if waiting.is_empty() {
             return false;
         }
-        // Also those that do not wait, as far as known: they are competing traffic of others in their
-        // queue.
+        // Also those that do not wait, as far as known: they are competing traffic of others in
+        // their queue.
         for socket in shared.sockets(|socket| socket.is_observed() && socket.flow.own() > 0) {
             self.route(shared, &socket, now);
             let is_stale = socket.looked().is_none_or(|at| now.since(at) > STALE);

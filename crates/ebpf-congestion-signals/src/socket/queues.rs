@@ -39,8 +39,8 @@ impl Queues {
         self.slots.get(index).unwrap_or(&self.slots[0])
     }
 
-    /// Index of a device's queue. A new device gets a free slot, else the slot of a queue in which this
-    /// program has nothing, else the slot of unknown devices.
+    /// Index of a device's queue. A new device gets a free slot, else the slot of a queue in which
+    /// this program has nothing, else the slot of unknown devices.
     pub(super) fn of_device(&self, ifindex: u32) -> usize {
         let mut devices = self.devices.lock();
         if let Some(place) = devices.iter().position(|device| *device == ifindex) {

@@ -75,8 +75,8 @@ impl Watched {
         self.readers.insert(peer, known);
     }
 
-    /// Forgets a reader that is no longer held; returns whether it did. The flow may be watched again
-    /// by now.
+    /// Forgets a reader that is no longer held; returns whether it did. The flow may be watched
+    /// again by now.
     pub(super) fn forget(&mut self, peer: Option<SocketAddr>) -> bool {
         let readers = self.readers.get(&peer);
         let is_gone = readers.is_some_and(|known| known.reader.strong_count() == 0);

@@ -27,16 +27,16 @@ use crate::source::{Capability, FlowReader, SignalSource, Watch, WatchTarget};
 /// source reads the socket's memory use, at most once in 200 µs for each socket and only after
 /// something was sent, so that a reader makes no system call.
 ///
-/// What it cannot know is listed in [`capabilities`](SignalSource::capabilities): drops inside a queue,
-/// drop reasons, the backlog of other programs below a classful queue discipline.
+/// What it cannot know is listed in [`capabilities`](SignalSource::capabilities): drops inside a
+/// queue, drop reasons, the backlog of other programs below a classful queue discipline.
 #[derive(Clone)]
 pub struct SocketSource {
     shared: Arc<Shared>,
 }
 
 impl SocketSource {
-    /// A source, if this kernel reports what it needs (Linux 4.12), which is tried on a new socket. The
-    /// error says what is missing.
+    /// A source, if this kernel reports what it needs (Linux 4.12), which is tried on a new socket.
+    /// The error says what is missing.
     pub fn probe() -> Result<Self, WatchError> {
         let failed = |operation| move |source| WatchError::Socket { operation, source };
         let socket = std::net::UdpSocket::bind(("127.0.0.1", 0))
@@ -54,8 +54,8 @@ impl SocketSource {
         }
     }
 
-    /// ICMP errors of this kind for datagrams of all observed sockets. Counter. None of them fails a
-    /// socket.
+    /// ICMP errors of this kind for datagrams of all observed sockets. Counter. None of them fails
+    /// a socket.
     pub fn network_errors(&self, kind: NetworkError) -> u64 {
         self.shared.network_errors.get(kind)
     }

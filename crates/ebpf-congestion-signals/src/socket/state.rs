@@ -254,8 +254,8 @@ impl SocketState {
         waits
     }
 
-    /// The kernel would not say. A backlog that is not measured could only grow, so it is unknown until
-    /// the kernel says again.
+    /// The kernel would not say. A backlog that is not measured could only grow, so it is unknown
+    /// until the kernel says again.
     pub(super) fn unreadable(&self, queues: &Queues) {
         let mut books = self.books.lock();
         let sequence = books.ledger.sequence();

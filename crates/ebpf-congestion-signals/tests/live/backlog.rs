@@ -77,8 +77,8 @@ fn a_flow_has_in_the_queue_what_it_sent_and_what_has_not_left() -> TestResult {
         );
         let drained = queue(&watch).drained;
         assert!(drained > 0);
-        // The gauge is what the last departure left behind. Others may then still have been on their
-        // way behind the queue, so one goes alone.
+        // The gauge is what the last departure left behind. Others may then still have been on
+        // their way behind the queue, so one goes alone.
         send(&sender, to, 1)?;
         assert_eq!(drain(&sink)?, 1);
         let wmem = watch.known_sample().buffers.map(|buffers| buffers.wmem);

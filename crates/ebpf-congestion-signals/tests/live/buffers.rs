@@ -93,7 +93,8 @@ pub(crate) fn receive_buffer(source: &EbpfSource) -> TestResult {
         receiver.recv(&mut buffer)?;
         let buffers = watch.known_sample().buffers.ok_or("the socket was seen")?;
         assert_eq!(buffers.rcvbuf, 200_000);
-        // The kernel returns memory in steps, so the last bytes are charged longer than their packets.
+        // The kernel returns memory in steps, so the last bytes are charged longer than their
+        // packets.
         let waiting = DATAGRAMS - read;
         if waiting > 0 {
             let payload = buffers.rmem_payload.ok_or("a packet waits")? as usize;

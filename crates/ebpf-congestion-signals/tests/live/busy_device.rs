@@ -1,6 +1,6 @@
-//! Queues that hold packets only while their device is busy, among them the one that the kernel runs
-//! without a lock and with statistics of each CPU: pfifo_fast. No device of a plain host is busy on
-//! demand; the virtual machines of `cargo xtask kernels` have one.
+//! Queues that hold packets only while their device is busy, among them the one that the kernel
+//! runs without a lock and with statistics of each CPU: pfifo_fast. No device of a plain host is
+//! busy on demand; the virtual machines of `cargo xtask kernels` have one.
 
 use std::fs;
 use std::net::{IpAddr, UdpSocket};

@@ -1,4 +1,5 @@
-//! System calls of the source that fail: an error that says what to do, and nothing that stays behind.
+//! System calls of the source that fail: an error that says what to do, and nothing that stays
+//! behind.
 //!
 //! A seccomp filter lets them fail, for one thread alone.
 

@@ -64,7 +64,8 @@ fn softirq_wait_and_each_cpus_time_are_told() -> TestResult {
 
 #[test]
 fn probes_that_are_detached_leave_counters_standing() -> TestResult {
-    // In turn: a child that another test is just starting still holds the probes it was forked with.
+    // In turn: a child that another test is just starting still holds the probes it was forked
+    // with.
     source()?;
     let source = ebpf_congestion_signals::EbpfSource::load()?;
     let sink = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;

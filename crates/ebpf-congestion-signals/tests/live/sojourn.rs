@@ -29,8 +29,8 @@ fn a_packet_stays_as_long_as_the_queue_takes_to_drain() -> TestResult {
     assert!(first.last < start.elapsed());
     assert_eq!(first.last, first.time);
 
-    // 57 datagrams need over a quarter of a second to leave. The ninth of the flow is followed, then
-    // one that is sent after the ninth has left.
+    // 57 datagrams need over a quarter of a second to leave. The ninth of the flow is followed,
+    // then one that is sent after the ninth has left.
     let start = Instant::now();
     send(&sender, sink.local_addr()?, 57)?;
     let backlog = watch.known().queue.ok_or("the queue is known")?.own;

@@ -23,7 +23,8 @@ use std::sync::OnceLock;
 use live_test::TestResult;
 
 fn main() -> ExitCode {
-    // Without privilege they run in a user namespace; where that is refused, what needs a path is skipped.
+    // Without privilege they run in a user namespace; where that is refused, what needs a path is
+    // skipped.
     let _ = netlab::acquire_privilege();
     live_test::main()
 }

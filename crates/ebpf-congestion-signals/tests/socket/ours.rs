@@ -20,7 +20,8 @@ pub(crate) const PAYLOAD: usize = 1200;
 /// Such a datagram over IPv4 on the wire.
 pub(crate) const ON_WIRE: u64 = PAYLOAD as u64 + 14 + 20 + 8;
 
-/// More than the kernel allows: the result is the largest buffer, which no test overflows by accident.
+/// More than the kernel allows: the result is the largest buffer, which no test overflows by
+/// accident.
 const RECEIVE_BUFFER: usize = 32 << 20;
 
 /// How long nothing comes before all has come.

@@ -121,8 +121,8 @@ impl Receiver {
         });
     }
 
-    /// A datagram arrives: it is returned if it can be read at once. Otherwise it waits, and the time
-    /// of the socket's next read is returned, unless that was returned before.
+    /// A datagram arrives: it is returned if it can be read at once. Otherwise it waits, and the
+    /// time of the socket's next read is returned, unless that was returned before.
     pub(super) fn arrive(
         &mut self,
         now: SimTime,

@@ -26,8 +26,8 @@ pub struct ReceiveWindow {
 }
 
 impl Governors {
-    /// Holds back the peer of a connection while the receive buffer of its socket overflows; continues
-    /// with the new socket after a rebind.
+    /// Holds back the peer of a connection while the receive buffer of its socket overflows;
+    /// continues with the new socket after a rebind.
     ///
     /// Needs [`GovernorConfig::receive_window`](crate::GovernorConfig::receive_window), a
     /// connection whose transport was [governed](Self::govern), and a tokio runtime; does nothing

@@ -44,8 +44,8 @@ tuning! {
     /// queue could not hold.
     hold: Duration = Duration::from_secs(10);
 
-    /// The signals are stale when the source saw nothing for so long while datagrams arrived. The kernel's own
-    /// time stamp is exact to 10 ms; probes see each receive.
+    /// The signals are stale when the source saw nothing for so long while datagrams arrived. The
+    /// kernel's own time stamp is exact to 10 ms; probes see each receive.
     silence: Duration = Duration::from_secs(1);
 
     /// Time over which the rate of arrival is measured: long enough that a batch more or less does

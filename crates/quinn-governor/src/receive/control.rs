@@ -1,4 +1,5 @@
-//! The control law of the receiving side: how much all peers of a socket together may have in flight.
+//! The control law of the receiving side: how much all peers of a socket together may have in
+//! flight.
 
 use std::time::{Duration, Instant};
 
@@ -45,15 +46,15 @@ impl ReceiveSignals {
 pub struct ReceiveProgress {
     /// Bytes that all of them together received. Counter.
     pub received: u64,
-    /// The longest round trip of those that receive, where that of each is its minimum: without time
-    /// spent in buffers.
+    /// The longest round trip of those that receive, where that of each is its minimum: without
+    /// time spent in buffers.
     pub round_trip: Duration,
     /// The least that all of them together must be able to have in flight, bytes.
     pub least: u64,
 }
 
-/// How much all peers of a socket together may have in flight, so that they do not send what the socket's
-/// buffer cannot hold. No clock and no I/O.
+/// How much all peers of a socket together may have in flight, so that they do not send what the
+/// socket's buffer cannot hold. No clock and no I/O.
 #[derive(Clone, Debug)]
 pub struct ReceiveControl {
     tuning: &'static ReceiveTuning,
@@ -109,8 +110,8 @@ impl ReceiveControl {
         self.limit
     }
 
-    /// Updates the limit from what is known `now`, and returns it as [`limit`](Self::limit) does. Call
-    /// it at every drop, and several times a second.
+    /// Updates the limit from what is known `now`, and returns it as [`limit`](Self::limit) does.
+    /// Call it at every drop, and several times a second.
     pub fn update(
         &mut self,
         now: Instant,
@@ -143,7 +144,8 @@ impl ReceiveControl {
         self.limit
     }
 
-    /// What is received has been seen by the kernel: if the source does not see it, its signals are stale.
+    /// What is received has been seen by the kernel: if the source does not see it, its signals are
+    /// stale.
     fn is_believed(
         &mut self,
         now: Instant,

@@ -4,41 +4,41 @@
 //!
 //! # What it does
 //!
-//! A receiver's socket can be the bottleneck too: its buffer overflows when the program does not read
-//! in time. The sender finds out by loss, again and again, because it does not know how much the
-//! buffer holds; the receiver's kernel knows both. A [`ReceiveGovernor`] reduces the flow control
-//! windows of a socket's connections: [`Governors::receiving`](crate::Governors::receiving) makes one,
-//! [`ReceiveGovernor::govern`] adds a connection.
+//! A receiver's socket can be the bottleneck too: its buffer overflows when the program does not
+//! read in time. The sender finds out by loss, again and again, because it does not know how much
+//! the buffer holds; the receiver's kernel knows both. A [`ReceiveGovernor`] reduces the flow
+//! control windows of a socket's connections: [`Governors::receiving`](crate::Governors::receiving)
+//! makes one, [`ReceiveGovernor::govern`] adds a connection.
 //!
 //! - When the socket drops, all its peers together may have as much in flight as the path and the
 //!   buffer hold, in equal parts for the connections that receive. The path holds, by Little's law,
-//!   what arrives in a (minimum) round trip; the buffer holds its size times the payload's share. The
-//!   window is never below what the path holds.
-//! - If it overflows even with that limit, the buffer's part is reduced to 0.7 of it. A reduction takes
-//!   effect when credit granted before is used up: drops until then count once.
-//! - Without drops the limit grows by an eighth a second, for ten seconds only up to what overflowed. It
-//!   ends when it reaches the configured windows.
+//!   what arrives in a (minimum) round trip; the buffer holds its size times the payload's share.
+//!   The window is never below what the path holds.
+//! - If it overflows even with that limit, the buffer's part is reduced to 0.7 of it. A reduction
+//!   takes effect when credit granted before is used up: drops until then count once.
+//! - Without drops the limit grows by an eighth a second, for ten seconds only up to what
+//!   overflowed. It ends when it reaches the configured windows.
 //! - Without signals, with a source that does not see what arrives, and for a connection that has
 //!   received nothing for a second, windows are as configured.
 //!
 //! Credit cannot be withdrawn once granted (RFC 9000 section 4.1), and quinn's `set_receive_window`
-//! takes effect only as data is read for which credit was granted before. So the configured window has
-//! to be finite, and the first overflow, in a sender's slow start, is not prevented. quinn's default
-//! for a connection is unlimited: then nothing can ever be held back.
-//! A sender that a window holds back ends each credit that is announced to it, an eighth of the
-//! window, with a datagram that is not full, and the sizes repeat from window to window. Where
-//! each datagram takes time to read, that costs up to 4 % of the goodput in simulation
-//! on windows of 110 to 155 kB, also on such that are fixed.
+//! takes effect only as data is read for which credit was granted before. So the configured window
+//! has to be finite, and the first overflow, in a sender's slow start, is not prevented. quinn's
+//! default for a connection is unlimited: then nothing can ever be held back. A sender that a
+//! window holds back ends each credit that is announced to it, an eighth of the window, with a
+//! datagram that is not full, and the sizes repeat from window to window. Where each datagram takes
+//! time to read, that costs up to 4 % of the goodput in simulation on windows of 110 to 155 kB,
+//! also on such that are fixed.
 //!
 //! # Sensitivity
 //!
 //! What half and double of each number do in the simulator, as `cargo run --release -p netlab
-//! --example sensitivity -- receiving` measures it: stock senders, and a receiver that takes
-//! 40 Mbit/s with 100 kB of buffer at 20 ms, for 8 s (means of 4 runs). "recovers" is how long it
+//! --example sensitivity -- receiving` measures it: stock senders, and a receiver that takes 40
+//! Mbit/s with 100 kB of buffer at 20 ms, for 8 s (means of 4 runs). "recovers" is how long it
 //! takes, from when the receiver takes 100 Mbit/s, until nine tenths of that arrive; 29 s are the
 //! rest of the run. Numbers that change nothing here guard against what these scenarios do not
-//! contain (several connections, a source with stale signals, an unknown buffer), or are far from where they
-//! matter.
+//! contain (several connections, a source with stale signals, an unknown buffer), or are far from
+//! where they matter.
 //!
 #![doc = include_str!("sensitivity.md")]
 
@@ -118,11 +118,12 @@ pub struct ReceiveGuard {
 }
 
 impl ReceiveGovernor {
-    /// How often to call [`poll`](Self::poll): a call costs a few loads from memory, and between two
-    /// calls at most a burst or two overflows.
+    /// How often to call [`poll`](Self::poll): a call costs a few loads from memory, and between
+    /// two calls at most a burst or two overflows.
     pub const INTERVAL: Duration = Duration::from_millis(5);
 
-    /// A governor of a watched socket (not of a single peer) whose connections have this window each.
+    /// A governor of a watched socket (not of a single peer) whose connections have this window
+    /// each.
     pub fn new(watch: Watch, window: VarInt) -> Self {
         Self::with(watch, window, &ReceiveTuning::STANDARD)
     }

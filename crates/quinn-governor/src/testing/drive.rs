@@ -137,8 +137,8 @@ impl World {
             (flow.deaf, flow.live) = (false, false);
             flow.tell();
         }
-        // A cap that is being released may already be above a base that has yet to grow: base decides
-        // alone when it has been over it for as long as letting go takes at most.
+        // A cap that is being released may already be above a base that has yet to grow: base
+        // decides alone when it has been over it for as long as letting go takes at most.
         let (mut rounds, mut free) = (0, 0);
         while free < 24 {
             let rtts = self.connections.iter().map(|connection| connection.srtt);

@@ -26,8 +26,8 @@ pub(super) struct Ends<'a> {
 }
 
 impl<'a> Ends<'a> {
-    /// Arguments of the server and of the client. The one that sends is measured: it is in front of the
-    /// bottleneck, is governed or not, and writes the trace.
+    /// Arguments of the server and of the client. The one that sends is measured: it is in front of
+    /// the bottleneck, is governed or not, and writes the trace.
     pub(super) fn of(
         parameters: &Parameters,
         ground: &'a Ground,

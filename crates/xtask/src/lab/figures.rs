@@ -195,7 +195,8 @@ pub(super) enum Side {
 }
 
 impl Side {
-    /// All, in the order of a table: both sources first, what a client does instead, TCP in its place.
+    /// All, in the order of a table: both sources first, what a client does instead, TCP in its
+    /// place.
     pub(super) const ALL: [Self; 8] = [
         Self::Stock,
         Self::Governed,

@@ -1,8 +1,9 @@
 //! The live lab: scenarios on real queues, stock and governed flows in turn.
 //!
-//! A run sets up a path of network namespaces, with a token bucket of the kernel as the bottleneck and a
-//! relay in user space for delay and loss, starts the examples at its ends, and removes everything
-//! afterwards. Nothing remains: namespaces, devices and programs end with this process, however it ends.
+//! A run sets up a path of network namespaces, with a token bucket of the kernel as the bottleneck
+//! and a relay in user space for delay and loss, starts the examples at its ends, and removes
+//! everything afterwards. Nothing remains: namespaces, devices and programs end with this process,
+//! however it ends.
 
 mod check;
 mod disturb;
@@ -54,12 +55,12 @@ pub(crate) struct Options {
     /// Scenarios, or `all`; --list prints their names.
     #[arg(required_unless_present_any = ["list", "document"])]
     names: Vec<String>,
-    /// Run in a virtual machine whose time counts instructions, so that figures do not depend on the
-    /// machine's load. By default with a fifth of the rates, and one round.
+    /// Run in a virtual machine whose time counts instructions, so that figures do not depend on
+    /// the machine's load. By default with a fifth of the rates, and one round.
     #[arg(long)]
     vm: bool,
-    /// The kernel there: the newest that Debian has of this series. Of several, with commas between,
-    /// each runs in a machine of its own, all at once.
+    /// The kernel there: the newest that Debian has of this series. Of several, with commas
+    /// between, each runs in a machine of its own, all at once.
     #[arg(
         long,
         value_name = "SERIES",
@@ -81,17 +82,17 @@ pub(crate) struct Options {
     /// stock runs.
     #[arg(long)]
     unwatched: bool,
-    /// Where governed flows get their signals from. With any but `ebpf` the lab needs no privilege where
-    /// user namespaces are allowed.
+    /// Where governed flows get their signals from. With any but `ebpf` the lab needs no privilege
+    /// where user namespaces are allowed.
     #[arg(long, value_enum, default_value = "ebpf")]
     source: Signals,
-    /// In each round also run: governed by the socket source, and, where the scenario allows it, other
-    /// remedies for a standing queue: a small send buffer, one that follows the measured rate, a fixed
-    /// rate, TCP Cubic and TCP BBR. Shows all side by side.
+    /// In each round also run: governed by the socket source, and, where the scenario allows it,
+    /// other remedies for a standing queue: a small send buffer, one that follows the measured
+    /// rate, a fixed rate, TCP Cubic and TCP BBR. Shows all side by side.
     #[arg(long, conflicts_with = "source")]
     compare: bool,
-    /// Write the comparison into this document, where a comment marks its place; without scenarios, the
-    /// comparison of the last run.
+    /// Write the comparison into this document, where a comment marks its place; without scenarios,
+    /// the comparison of the last run.
     #[arg(long, value_name = "FILE", conflicts_with = "list")]
     document: Option<PathBuf>,
     /// Print only one JSON object on standard output, at the end.

@@ -35,8 +35,8 @@ pub(super) struct Overrides {
     /// Round trip of the idle path, in ms.
     #[arg(long, value_name = "MS", allow_negative_numbers = true)]
     delay: Option<f64>,
-    /// Delay packets by the kernel's netem instead of a relay in user space, if the path does nothing
-    /// else to them.
+    /// Delay packets by the kernel's netem instead of a relay in user space, if the path does
+    /// nothing else to them.
     #[arg(long)]
     netem: bool,
     /// Multiply the scenario's rates, queues and bursts by this, for a slow machine.
@@ -87,8 +87,8 @@ pub(super) struct Overrides {
     /// Pause between bursts, in ms.
     #[arg(long, value_name = "MS", allow_negative_numbers = true)]
     pause: Option<f64>,
-    /// UDP that another program sends through the same queue at a constant rate, in Mbit/s; until half a
-    /// second before the end, or before the end of --download-first.
+    /// UDP that another program sends through the same queue at a constant rate, in Mbit/s; until
+    /// half a second before the end, or before the end of --download-first.
     #[arg(long, value_name = "MBITS", allow_negative_numbers = true)]
     flood: Option<f64>,
     /// Download for this time before sending.

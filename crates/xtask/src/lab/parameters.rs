@@ -144,8 +144,8 @@ impl Default for Parameters {
 }
 
 impl Parameters {
-    /// The same with less of everything that is counted in bits or bytes, so that all takes the same
-    /// time. But a bucket and a queue hold a few full packets.
+    /// The same with less of everything that is counted in bits or bytes, so that all takes the
+    /// same time. But a bucket and a queue hold a few full packets.
     pub(super) fn scaled(self, factor: f64) -> Self {
         let scaled = |value: Option<f64>| value.map(|value| value * factor);
         Self {

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
-/// Checks that the probes attach to this kernel and count correctly (a self-test with known traffic), and
-/// measures their cost in processor time, alternately without and with them.
+/// Checks that the probes attach to this kernel and count correctly (a self-test with known
+/// traffic), and measures their cost in processor time, alternately without and with them.
 ///
-/// Needs the capabilities CAP_BPF and CAP_PERFMON. With CAP_SYS_ADMIN the kernel also accounts
-/// each program's time, and with CAP_NET_ADMIN and iproute2 the self-test includes a queue.
-/// Exit status: 0 if all checks pass, 1 if a count is wrong or the target is missed, 2 if the result
-/// is inconclusive.
+/// Needs the capabilities CAP_BPF and CAP_PERFMON. With CAP_SYS_ADMIN the kernel also accounts each
+/// program's time, and with CAP_NET_ADMIN and iproute2 the self-test includes a queue. Exit status:
+/// 0 if all checks pass, 1 if a count is wrong or the target is missed, 2 if the result is
+/// inconclusive.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "validate")]
 pub(crate) struct Args {

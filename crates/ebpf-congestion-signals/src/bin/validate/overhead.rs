@@ -40,11 +40,11 @@ pub(crate) struct Period {
 /// What probes cost in one pair, in percent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Overhead {
-    /// Share of the processor time of all CPUs of the host that is missing for everything else while
-    /// the same work is done.
+    /// Share of the processor time of all CPUs of the host that is missing for everything else
+    /// while the same work is done.
     pub(crate) of_host: f64,
-    /// Share of the processor time that the load takes for the same work without probes; `None` where
-    /// the work is not known.
+    /// Share of the processor time that the load takes for the same work without probes; `None`
+    /// where the work is not known.
     pub(crate) of_load: Option<f64>,
 }
 

@@ -126,7 +126,8 @@ fn an_ipip_packet_is_counted_once_and_its_peer_told() -> TestResult {
     assert_counted_once(&pair, Destination::Readable)
 }
 
-/// Runs `wg` with these arguments; `input` goes to its standard input, its standard output is returned.
+/// Runs `wg` with these arguments; `input` goes to its standard input, its standard output is
+/// returned.
 fn wg(
     namespace: &Namespace,
     line: &str,

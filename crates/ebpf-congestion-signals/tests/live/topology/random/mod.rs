@@ -1,8 +1,8 @@
-//! Topologies put together at random. At every step, what is reported of a flow is what `tc` and the
-//! receivers say, or absent.
+//! Topologies put together at random. At every step, what is reported of a flow is what `tc` and
+//! the receivers say, or absent.
 //!
-//! `TOPOLOGY_SEED`, `TOPOLOGY_SECONDS` and `TOPOLOGY_ROUND` choose others than the fixed ones; what a
-//! failed round prints repeats it.
+//! `TOPOLOGY_SEED`, `TOPOLOGY_SECONDS` and `TOPOLOGY_ROUND` choose others than the fixed ones; what
+//! a failed round prints repeats it.
 
 mod parts;
 
@@ -337,8 +337,8 @@ impl<'a> Round<'a> {
         let sample = watch.sample();
         let reasons = || self.source.drops_by_reason(Some(watch.id()));
         if let Some(told) = sample.sent_packets {
-            // Behind a queue of an upper device, some kernels pass by every tracepoint now and then:
-            // there the count is of so many at least.
+            // Behind a queue of an upper device, some kernels pass by every tracepoint now and
+            // then: there the count is of so many at least.
             let (least, most) = if self.topology.is_stacked() {
                 (0, sent - lost)
             } else {
