@@ -15,7 +15,6 @@ mod atomic;
 mod buffers;
 mod drops;
 mod events;
-mod global_functions;
 mod in_queue;
 mod kernel;
 mod maps;
