@@ -11,27 +11,36 @@ use crate::packet;
 #[inline(always)]
 pub fn of_leaving(skb: Skb) -> Owner {
     let sk = skb.sk();
-    if sk.is_none() {
-        // Forwarded: received from a device, and never a socket's of this namespace.
-        if skb.iif() != 0 {
+    let mut cookie = 0;
+    if !sk.is_none() {
+        cookie = sk.cookie();
+        let Some(entry) = maps::watched(cookie) else {
             return Owner::NONE;
-        }
-        return match packet::ends(skb) {
-            Some(ends) => by_address(skb, &ends.source, &ends.destination, ends.protocol),
-            None => Owner::NONE,
         };
+        if entry.peers == 0 {
+            return Owner::of_socket(entry.flow);
+        }
+    } else if skb.iif() != 0 {
+        // Forwarded: received from a device, and never a socket's of this namespace.
+        return Owner::NONE;
     }
-    let cookie = sk.cookie();
+    let ends = packet::ends(skb);
+    if cookie == 0
+        && let Some(ends) = &ends
+    {
+        let mut key = LocalKey {
+            netns: skb.dev().netns_cookie(),
+            local: ends.source,
+            protocol: ends.protocol as u64,
+        };
+        cookie = by_key(&raw mut key);
+    }
     let Some(entry) = maps::watched(cookie) else {
         return Owner::NONE;
     };
-    let peer = if entry.peers == 0 {
-        FlowRef::NONE
-    } else {
-        match packet::ends(skb) {
-            Some(ends) => peer_of(cookie, ends.destination),
-            None => FlowRef::NONE,
-        }
+    let peer = match ends {
+        Some(ends) if entry.peers != 0 => peer_of(cookie, ends.destination),
+        _ => FlowRef::NONE,
     };
     Owner {
         socket: entry.flow,
@@ -94,28 +103,6 @@ pub fn of_dropped(skb: Skb, arriving: bool, receiver: Sock) -> Owner {
             socket: entry.flow,
             peer,
         }
-    }
-}
-
-#[inline(always)]
-fn by_address(skb: Skb, local: &FlowAddress, remote: &FlowAddress, protocol: u8) -> Owner {
-    let mut key = LocalKey {
-        netns: skb.dev().netns_cookie(),
-        local: *local,
-        protocol: protocol as u64,
-    };
-    let cookie = by_key(&raw mut key);
-    let Some(entry) = maps::watched(cookie) else {
-        return Owner::NONE;
-    };
-    let peer = if entry.peers == 0 {
-        FlowRef::NONE
-    } else {
-        peer_of(cookie, *remote)
-    };
-    Owner {
-        socket: entry.flow,
-        peer,
     }
 }
 

@@ -262,7 +262,8 @@ fn is_held(transit: *mut Transit, skb: Skb, owner: Owner) -> bool {
     if queue::is_given(place, skb) {
         return false;
     }
-    in_queue::holds(owner.socket, place, bytes) || in_queue::holds(owner.peer, place, bytes)
+    in_queue::holds(owner.socket, place, bytes, transit)
+        || in_queue::holds(owner.peer, place, bytes, transit)
 }
 
 /// A queue discipline dropped the packet: what it held it holds no longer. What it refused it never
@@ -313,7 +314,7 @@ fn leave_queue(transit: *mut Transit, skb: Skb, owner: Owner, reason: u32) {
         && reason != fact!(reason_not_specified)
         && let Some(record) = handed
     {
-        queue::taken_for_another(record, place);
+        queue::taken_for_another(record, place, transit);
     }
 }
 

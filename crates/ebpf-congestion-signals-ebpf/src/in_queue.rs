@@ -6,7 +6,9 @@ use ebpf_congestion_signals_common::{
 };
 
 use crate::atomic::{add, get, raise, set};
-use crate::maps;
+use crate::kernel::Skb;
+use crate::maps::{self, Transit};
+use crate::owner::Owner;
 
 /// A queue, and its index among the queues.
 #[derive(Clone, Copy)]
@@ -20,21 +22,38 @@ pub struct Place {
 pub struct Entry {
     /// As the queue discipline counts them.
     pub bytes: u32,
-    /// Whether it counts as shared by this flow.
-    pub shared: bool,
     /// Address of what will leave last of it; 0: not known, or the queue does not keep order.
     pub followed: u64,
     /// By what the queue may keep it apart from others; 0 where that is not known.
     pub order: u32,
 }
 
-/// A flow enters a queue.
+/// A packet of these flows enters a queue.
 #[inline(always)]
-pub fn enter(whose: FlowRef, place: Place, entry: Entry) {
+pub fn enter(owner: Owner, place: Place, mut entry: Entry, transit: *mut Transit) {
+    entry.followed = maps::forgotten(transit, entry.followed);
+    let owner = forgotten(owner, transit);
+    for which in 0..2 {
+        let (whose, shared) = forgotten(owner, transit).flows()[which];
+        flow_enters(whose, place, entry, shared, transit);
+    }
+}
+
+/// The same flows, of which the verifier knows nothing.
+#[inline(always)]
+fn forgotten(owner: Owner, transit: *mut Transit) -> Owner {
+    Owner {
+        socket: maps::forgotten(transit, owner.socket),
+        peer: maps::forgotten(transit, owner.peer),
+    }
+}
+
+#[inline(always)]
+fn flow_enters(whose: FlowRef, place: Place, entry: Entry, shared: bool, transit: *mut Transit) {
     let Some(flow) = maps::flow(whose) else {
         return;
     };
-    let Some((record, number)) = find_or_make(flow, place) else {
+    let Some((record, number)) = find_or_make(flow, place, transit) else {
         return uncounted(flow);
     };
     // SAFETY: fields of slots, and a helper without preconditions.
@@ -47,14 +66,14 @@ pub fn enter(whose: FlowRef, place: Place, entry: Entry) {
             set(&raw mut (*flow).uncounted, 0);
             raise(&raw mut (*flow).changes);
         }
-        share(record, place.slot, entry.shared);
+        share(record, place.slot, shared);
         let before = get(&raw const (*record).entered);
         if entry.order != 0 && get(&raw const (*record).order) != entry.order {
             set(&raw mut (*record).order, entry.order);
             set(&raw mut (*record).order_since, before);
         }
         add(&raw mut (*record).entered, entry.bytes as u64);
-        if entry.shared {
+        if shared {
             add(&raw mut (*place.slot).shared_entered, entry.bytes as u64);
         }
         follow(flow, record, before, &entry);
@@ -108,18 +127,36 @@ fn follow(flow: *mut FlowSlot, record: *mut InQueue, before: u64, entry: &Entry)
     }
 }
 
-/// `bytes` of a flow leave a queue for the device: those of the packet at this address.
+/// A packet of these flows leaves a queue for the device.
 #[inline(always)]
-pub fn leave(
+pub fn leave(owner: Owner, place: Place, skb: Skb, transit: *mut Transit) {
+    let now = maps::tick_time(transit);
+    let bytes = maps::forgotten(transit, skb.pkt_len());
+    let address = maps::forgotten(transit, skb.address());
+    let owner = forgotten(owner, transit);
+    for which in 0..2 {
+        let (whose, shared) = forgotten(owner, transit).flows()[which];
+        flow_leaves(whose, place, bytes, shared, address, now, transit);
+    }
+}
+
+#[inline(always)]
+fn flow_leaves(
     whose: FlowRef,
     place: Place,
     bytes: u32,
     shared: bool,
     skb: u64,
-) -> Option<*mut FlowSlot> {
-    let flow = maps::flow(whose)?;
-    let Some(record) = find(flow, place) else {
-        return Some(flow);
+    now: u64,
+    transit: *mut Transit,
+) {
+    let Some(flow) = maps::flow(whose) else {
+        return;
+    };
+    // SAFETY: a field of a slot.
+    unsafe { set(&raw mut (*flow).updated_ns, now) };
+    let Some(record) = find(flow, place, transit) else {
+        return;
     };
     // SAFETY: fields of slots, and a helper without preconditions.
     unsafe {
@@ -129,7 +166,7 @@ pub fn leave(
             add(&raw mut (*place.slot).shared_left, bytes as u64);
         }
         if get(&raw const (*record).followed) != skb {
-            return Some(flow);
+            return;
         }
         set(&raw mut (*record).followed, 0);
         let end = get(&raw const (*record).followed_end);
@@ -154,16 +191,33 @@ pub fn leave(
             add(&raw mut (*flow).sojourn.samples, 1);
         }
     }
-    Some(flow)
 }
 
-/// `bytes` of a flow were dropped inside a queue: those of the packet at this address.
+/// A packet of these flows was dropped after it had entered the queue.
 #[inline(always)]
-pub fn drop_inside(whose: FlowRef, place: Place, bytes: u32, shared: bool, skb: u64) {
+pub fn drop_inside(owner: Owner, place: Place, skb: Skb, transit: *mut Transit) {
+    let bytes = maps::forgotten(transit, skb.pkt_len());
+    let address = maps::forgotten(transit, skb.address());
+    let owner = forgotten(owner, transit);
+    for which in 0..2 {
+        let (whose, shared) = forgotten(owner, transit).flows()[which];
+        flow_drops(whose, place, bytes, shared, address, transit);
+    }
+}
+
+#[inline(always)]
+fn flow_drops(
+    whose: FlowRef,
+    place: Place,
+    bytes: u32,
+    shared: bool,
+    skb: u64,
+    transit: *mut Transit,
+) {
     let Some(flow) = maps::flow(whose) else {
         return;
     };
-    let Some(record) = find(flow, place) else {
+    let Some(record) = find(flow, place, transit) else {
         return;
     };
     // SAFETY: fields of slots.
@@ -181,11 +235,11 @@ pub fn drop_inside(whose: FlowRef, place: Place, bytes: u32, shared: bool, skb: 
 
 /// Whether `bytes` of a flow, or more, are in some queue.
 #[inline(always)]
-pub fn holds(whose: FlowRef, place: Place, bytes: u32) -> bool {
+pub fn holds(whose: FlowRef, place: Place, bytes: u32, transit: *mut Transit) -> bool {
     let Some(flow) = maps::flow(whose) else {
         return false;
     };
-    let Some(record) = find(flow, place) else {
+    let Some(record) = find(flow, place, transit) else {
         return false;
     };
     // SAFETY: fields of a slot.
@@ -224,29 +278,48 @@ unsafe fn inside(record: *mut InQueue) -> i64 {
 
 /// The record of a queue, while it is of what the queue holds now.
 #[inline(always)]
-fn find(flow: *mut FlowSlot, place: Place) -> Option<*mut InQueue> {
+fn find(flow: *mut FlowSlot, place: Place, transit: *mut Transit) -> Option<*mut InQueue> {
+    let wanted = maps::forgotten(transit, place.index + 1);
     let mut number = 0;
     while number < FLOW_QUEUES {
-        // SAFETY: an element of an array of a slot, and fields of slots.
-        unsafe {
-            let record = &raw mut (*flow).queues[number];
-            if get(&raw const (*record).queue) == place.index + 1 {
-                let is_current = get(&raw const (*record).generation)
-                    == get(&raw const (*place.slot).generation)
-                    && get(&raw const (*record).drained) == get(&raw const (*place.slot).drained);
-                return if is_current { Some(record) } else { None };
-            }
+        // SAFETY: an element of an array of a slot.
+        let queue = unsafe { get(&raw const (*flow).queues[number].queue) };
+        if queue == wanted {
+            break;
         }
         number += 1;
     }
-    None
+    if number == FLOW_QUEUES {
+        return None;
+    }
+    let record = element(flow, number, transit);
+    // SAFETY: fields of slots.
+    let is_current = unsafe {
+        get(&raw const (*record).generation) == get(&raw const (*place.slot).generation)
+            && get(&raw const (*record).drained) == get(&raw const (*place.slot).drained)
+    };
+    if is_current { Some(record) } else { None }
+}
+
+/// A record by its number, of which the verifier then knows no more than its range: it verifies what
+/// comes next once, and not for each number.
+#[inline(always)]
+fn element(flow: *mut FlowSlot, number: usize, transit: *mut Transit) -> *mut InQueue {
+    const { assert!(FLOW_QUEUES.is_power_of_two()) };
+    let number = maps::forgotten(transit, number) % FLOW_QUEUES;
+    // SAFETY: an element of an array of a slot.
+    unsafe { (&raw mut (*flow).queues).cast::<InQueue>().add(number) }
 }
 
 /// The record of a queue and its number, from one on: one that is empty is taken for it where it has
 /// none. `None` where all are of other queues that hold packets of the flow.
 #[inline(always)]
-fn find_or_make(flow: *mut FlowSlot, place: Place) -> Option<(*mut InQueue, u32)> {
-    let mut free: Option<(*mut InQueue, u32)> = None;
+fn find_or_make(
+    flow: *mut FlowSlot,
+    place: Place,
+    transit: *mut Transit,
+) -> Option<(*mut InQueue, u32)> {
+    let mut free = FLOW_QUEUES;
     let mut number = 0;
     // SAFETY: elements of an array of a slot, and fields of slots.
     unsafe {
@@ -254,15 +327,19 @@ fn find_or_make(flow: *mut FlowSlot, place: Place) -> Option<(*mut InQueue, u32)
             let record = &raw mut (*flow).queues[number];
             let queue = get(&raw const (*record).queue);
             if queue == place.index + 1 {
-                free = Some((record, number as u32 + 1));
+                free = number;
                 break;
             }
-            if free.is_none() && (queue == 0 || inside(record) <= 0) {
-                free = Some((record, number as u32 + 1));
+            if free == FLOW_QUEUES && (queue == 0 || inside(record) <= 0) {
+                free = number;
             }
             number += 1;
         }
-        let (record, number) = free?;
+        if free == FLOW_QUEUES {
+            return None;
+        }
+        let record = element(flow, free, transit);
+        let number = free as u32 + 1;
         let generation = get(&raw const (*place.slot).generation);
         let drained = get(&raw const (*place.slot).drained);
         let is_other = get(&raw const (*record).queue) != place.index + 1

@@ -16,7 +16,6 @@ mod attribution;
 mod buffers;
 mod drops;
 mod events;
-mod global_functions;
 mod in_queue;
 mod kernel;
 mod maps;

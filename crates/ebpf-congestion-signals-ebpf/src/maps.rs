@@ -117,18 +117,23 @@ pub struct Transit {
     pub refused_reason: u32,
     /// The packet's address.
     pub refused: u64,
-    /// Where [`as_number`] puts an address.
-    address: u64,
+    /// Whose the last packet of a dequeued bulk is.
+    pub departed: Owner,
+    /// What it leaves in the send buffer, in the upper half; below, the buffer's size. 0: not known.
+    pub departed_buffer: u64,
+    /// Where [`forgotten`] puts a value.
+    forgotten: u64,
 }
 
-/// An address as a number that the verifier takes for one: it follows pointers through registers and
-/// the stack, and not through maps.
+/// The same value, of which the verifier knows nothing: it follows values through registers and the
+/// stack, and not through maps. What it cannot tell apart, it verifies once. An address becomes a number.
 #[inline(always)]
-pub fn as_number(transit: *mut Transit, address: u64) -> u64 {
-    // SAFETY: a field of this CPU's own record.
+pub fn forgotten<T: Copy>(transit: *mut Transit, value: T) -> T {
+    const { assert!(size_of::<T>() <= size_of::<u64>()) };
+    // SAFETY: a field of this CPU's own record, with room for such a value.
     unsafe {
-        let field = &raw mut (*transit).address;
-        field.write_volatile(address);
+        let field = (&raw mut (*transit).forgotten).cast::<T>();
+        field.write_volatile(value);
         field.read_volatile()
     }
 }

@@ -31,6 +31,15 @@ impl Owner {
         self.socket.is_none() && self.peer.is_none()
     }
 
+    /// Both, and whether the packet counts as shared by each.
+    #[inline(always)]
+    pub fn flows(self) -> [(FlowRef, bool); 2] {
+        [
+            (self.socket, self.socket_shares()),
+            (self.peer, self.peer_shares()),
+        ]
+    }
+
     #[inline(always)]
     pub fn is_same(self, other: Self) -> bool {
         self.socket == other.socket && self.peer == other.peer

@@ -12,7 +12,6 @@ use ebpf_congestion_signals_common::{ABSENT, QueueSlot};
 use crate::atomic::{add, get, set};
 use crate::attribution;
 use crate::buffers;
-use crate::global_functions;
 use crate::in_queue::{self, Entry, Place};
 use crate::kernel::{NETEM, Qdisc, Skb, TBF, fact, read};
 use crate::maps::{self, FREE_QUEUES, InTransit, Transit};
@@ -73,7 +72,6 @@ pub fn enqueued(qdisc: Qdisc, skb: Skb) {
     let place = Place { index, slot: queue };
     let mut entry = Entry {
         bytes: skb.pkt_len(),
-        shared: false,
         followed: skb.address(),
         order: (skb.hash() ^ skb.priority()) | 1,
     };
@@ -86,8 +84,7 @@ pub fn enqueued(qdisc: Qdisc, skb: Skb) {
     if unsafe { get((&raw const (*queue).kind).cast::<u64>()) } == NETEM {
         entry.followed = 0;
     }
-    entry.followed = maps::as_number(transit, entry.followed);
-    global_functions::enter(owner, place, entry);
+    in_queue::enter(owner, place, entry, transit);
     changed(queue);
 }
 
@@ -177,15 +174,19 @@ pub fn dequeued(qdisc: Qdisc, count: u32, skb: Skb) {
             // SAFETY: a field of a slot.
             unsafe { set(&raw mut (*queue).given, skb.address()) };
         }
+        let place = Place { index, slot: queue };
+        // SAFETY: this CPU's own record.
+        unsafe { (*transit).departed_buffer = 0 };
         let mut skb = skb;
         while gone.packets < BULK {
             if gone.packets >= count || skb.is_none() {
                 break;
             }
-            gone.bytes += depart(index, skb, transit);
+            gone.bytes += depart(place, skb, transit);
             skb = skb.next();
             gone.packets += 1;
         }
+        observe_departed(transit);
         if gone.packets == BULK && count > BULK {
             gone.bytes = gone.bytes / BULK as u64 * count as u64;
             gone.packets = count;
@@ -285,16 +286,14 @@ pub fn destroyed(qdisc: Qdisc) {
 /// A watched packet was dropped after a queue discipline had taken it.
 #[inline(always)]
 pub fn dropped_inside(owner: Owner, place: Place, skb: Skb, transit: *mut Transit) {
-    let bytes = skb.pkt_len();
-    let address = maps::as_number(transit, skb.address());
-    global_functions::drop_inside(owner, place, bytes, address);
+    in_queue::drop_inside(owner, place, skb, transit);
     changed(place.slot);
 }
 
 /// A queue discipline dropped another packet to take this one, and says so to the sender
 /// (`NET_XMIT_CN`), but to no probe.
 #[inline(always)]
-pub fn taken_for_another(record: *mut InTransit, place: Place) {
+pub fn taken_for_another(record: *mut InTransit, place: Place, transit: *mut Transit) {
     // SAFETY: this CPU's own record.
     unsafe {
         (*record).queued = 1;
@@ -311,11 +310,10 @@ pub fn taken_for_another(record: *mut InTransit, place: Place) {
         in_use_again(place.slot, (*record).skb, Some(record));
         let entry = Entry {
             bytes,
-            shared: false,
             followed: (*record).skb,
             order: 0,
         };
-        global_functions::enter((*record).owner, place, entry);
+        in_queue::enter((*record).owner, place, entry, transit);
     }
     changed(place.slot);
 }
@@ -326,16 +324,35 @@ struct Gone {
     packets: u32,
 }
 
-/// One packet leaves the queue of this index; returns its bytes.
+/// One packet leaves the queue; returns its bytes.
 #[inline(always)]
-fn depart(index: u32, skb: Skb, transit: *mut Transit) -> u64 {
+fn depart(place: Place, skb: Skb, transit: *mut Transit) -> u64 {
     let bytes = skb.pkt_len();
     let owner = attribution::of_leaving(skb);
     if !owner.is_none() {
-        let address = maps::as_number(transit, skb.address());
-        global_functions::leave(owner, index, bytes, address, buffer_after(skb));
+        // SAFETY: this CPU's own record.
+        unsafe {
+            (*transit).departed = owner;
+            (*transit).departed_buffer = buffer_after(skb);
+        }
+        in_queue::leave(owner, place, skb, transit);
     }
     bytes as u64
+}
+
+/// What the last packet of a bulk leaves in the send buffer of its flows.
+#[inline(always)]
+fn observe_departed(transit: *mut Transit) {
+    // SAFETY: this CPU's own record.
+    let (owner, buffer) = unsafe { ((*transit).departed, (*transit).departed_buffer) };
+    if buffer == 0 {
+        return;
+    }
+    for whose in [owner.socket, owner.peer] {
+        if let Some(flow) = maps::flow(whose) {
+            buffers::observe_send(whose, flow, (buffer >> 32) as u32, buffer as u32);
+        }
+    }
 }
 
 /// In the upper half, the occupancy of the send buffer once the device has sent `skb`; in the lower half,

@@ -1,4 +1,4 @@
-//! Builds the probes into objects whose bytes depend on nothing but sources and toolchain.
+//! Builds the probes into one object whose bytes depend on nothing but sources and toolchain.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,39 +12,9 @@ use serde_json::Value;
 use crate::toolchain::{TARGET, Toolchain, without_outer_build};
 
 const PROBES: &str = "crates/ebpf-congestion-signals-ebpf";
+const OBJECT: &str = "crates/ebpf-congestion-signals/probes.bpf.o";
 
-/// Where the objects are committed.
-const DIRECTORY: &str = "crates/ebpf-congestion-signals";
-
-/// A build of the probes.
-struct Object {
-    name: &'static str,
-    /// Features of the probes' crate that it is built with.
-    features: &'static str,
-}
-
-/// The feature without calls between functions.
-const INLINED: &str = "inlined";
-
-const OBJECTS: [Object; 2] = [
-    Object {
-        name: "probes.bpf.o",
-        features: "",
-    },
-    Object {
-        name: "probes-inlined.bpf.o",
-        features: INLINED,
-    },
-];
-
-impl Object {
-    /// Where it is committed, in the workspace.
-    fn committed(&self) -> String {
-        format!("{DIRECTORY}/{}", self.name)
-    }
-}
-
-/// The objects' SHA-256 as `sha256sum` writes it, for those who have the package alone.
+/// The object's SHA-256 as `sha256sum` writes it, for those who have the package alone.
 const CHECKSUM: &str = "crates/ebpf-congestion-signals/probes.bpf.o.sha256";
 
 /// Where the toolchain of the probes works, apart from the other crates' builds.
@@ -59,58 +29,60 @@ const DEPENDENCIES_NAME: &str = "/dependencies";
 /// Begins what the object says of its toolchain.
 const COMMENT: &str = "built with ";
 
-/// Builds the probes and replaces the committed objects that differ.
+/// Builds the probes and replaces the committed object if it differs.
 pub(crate) fn build(workspace: &Path, tools: &Toolchain) -> Result<()> {
-    for object in &OBJECTS {
-        let built = bytes(object, workspace, tools)?;
-        let committed = object.committed();
-        let path = workspace.join(&committed);
-        // An unchanged file keeps its time, so that the crate that embeds it is not rebuilt.
-        let changed = fs::read(&path).ok().as_deref() != Some(&built[..]);
-        if changed {
-            fs::write(&path, &built).with_context(|| format!("writing {committed}"))?;
-        }
-        let verb = if changed { "written" } else { "unchanged" };
-        println!(
-            "{committed}: {verb}, {} bytes, {COMMENT}{}",
-            built.len(),
-            tools.versions()
-        );
+    let built = object(workspace, tools)?;
+    let path = workspace.join(OBJECT);
+    // An unchanged file keeps its time, so that the crate that embeds it is not rebuilt.
+    let changed = fs::read(&path).ok().as_deref() != Some(&built[..]);
+    if changed {
+        fs::write(&path, &built).with_context(|| format!("writing {}", path.display()))?;
     }
-    fs::write(workspace.join(CHECKSUM), checksum(workspace)?).context(CHECKSUM)
-}
-
-/// Fails unless the committed objects are what the sources build.
-pub(crate) fn check(workspace: &Path, tools: &Toolchain) -> Result<()> {
-    for object in &OBJECTS {
-        let name = object.committed();
-        let committed = fs::read(workspace.join(&name))
-            .with_context(|| format!("reading {name}: `cargo xtask bpf` builds it"))?;
-        let built = bytes(object, workspace, tools)?;
-        if committed != built {
-            bail!("{}", difference(&name, &committed, &built));
-        }
-        println!(
-            "{name} is what the sources build, {COMMENT}{}",
-            tools.versions()
-        );
-    }
-    let recorded = fs::read_to_string(workspace.join(CHECKSUM)).unwrap_or_default();
-    ensure!(
-        recorded == checksum(workspace)?,
-        "{CHECKSUM} is not the objects': `cargo xtask bpf` writes it"
+    write_checksum(workspace)?;
+    let verb = if changed { "written" } else { "unchanged" };
+    println!(
+        "{OBJECT}: {verb}, {} bytes, {COMMENT}{}",
+        built.len(),
+        tools.versions()
     );
     Ok(())
 }
 
-/// The lines that `sha256sum` prints of the objects.
+/// Fails unless the committed object is what the sources build.
+pub(crate) fn check(workspace: &Path, tools: &Toolchain) -> Result<()> {
+    let path = workspace.join(OBJECT);
+    let committed = fs::read(&path)
+        .with_context(|| format!("reading {}: `cargo xtask bpf` builds it", path.display()))?;
+    let built = object(workspace, tools)?;
+    if committed != built {
+        bail!("{}", difference(&committed, &built));
+    }
+    let recorded = fs::read_to_string(workspace.join(CHECKSUM)).unwrap_or_default();
+    ensure!(
+        recorded == checksum(workspace)?,
+        "{CHECKSUM} is not the object's: `cargo xtask bpf` writes it"
+    );
+    println!(
+        "{OBJECT} is what the sources build, {COMMENT}{}",
+        tools.versions()
+    );
+    Ok(())
+}
+
+/// Brings the object's checksum up to date.
+fn write_checksum(workspace: &Path) -> Result<()> {
+    fs::write(workspace.join(CHECKSUM), checksum(workspace)?).context(CHECKSUM)
+}
+
+/// The line that `sha256sum` prints of the object.
 fn checksum(workspace: &Path) -> Result<String> {
-    let output = Command::new("sha256sum")
-        .current_dir(workspace.join(DIRECTORY))
-        .args(OBJECTS.iter().map(|object| object.name))
-        .stderr(Stdio::inherit())
-        .output()
-        .context("starting sha256sum")?;
+    let object = workspace.join(OBJECT);
+    let mut command = Command::new("sha256sum");
+    if let (Some(directory), Some(name)) = (object.parent(), object.file_name()) {
+        command.current_dir(directory).arg(name);
+    }
+    let output = command.stderr(Stdio::inherit()).output();
+    let output = output.context("starting sha256sum")?;
     ensure!(output.status.success(), "sha256sum: {}", output.status);
     String::from_utf8(output.stdout).context("reading what sha256sum wrote")
 }
@@ -132,27 +104,27 @@ pub(crate) fn lint(workspace: &Path, tools: &Toolchain) -> Result<()> {
     run(&mut command)
 }
 
-/// Says how a committed object differs from what was built, and how to mend it.
-fn difference(name: &str, committed: &[u8], built: &[u8]) -> String {
+/// Says how the committed object differs from what was built, and how to mend it.
+fn difference(committed: &[u8], built: &[u8]) -> String {
     let same = committed
         .iter()
         .zip(built)
         .take_while(|(a, b)| a == b)
         .count();
     let mut text = format!(
-        "{name} is not what the sources build: {} bytes committed, {} built, the first \
+        "{OBJECT} is not what the sources build: {} bytes committed, {} built, the first \
          difference at byte {same}.\n",
         committed.len(),
         built.len()
     );
     let [was, is] = [committed, built].map(recorded_versions);
     if was == is {
-        text += "Run `cargo xtask bpf` and commit it with the sources.";
+        text += "Run `cargo xtask bpf` and commit the object with the sources.";
     } else {
         let [was, is] = [was, is].map(|versions| versions.unwrap_or("an unknown toolchain"));
         text += &format!(
             "It was {COMMENT}{was}; here there is {is}. Install that toolchain, or run \
-             `cargo xtask bpf` with this one and commit it."
+             `cargo xtask bpf` with this one and commit the object."
         );
     }
     text
@@ -168,24 +140,24 @@ fn recorded_versions(object: &[u8]) -> Option<&str> {
     std::str::from_utf8(&rest[..end]).ok()
 }
 
-/// An object's bytes: BTF and line information kept, without DWARF.
-fn bytes(object: &Object, workspace: &Path, tools: &Toolchain) -> Result<Vec<u8>> {
+/// The object's bytes: BTF and line information kept, without DWARF.
+fn object(workspace: &Path, tools: &Toolchain) -> Result<Vec<u8>> {
     let directory = workspace.join(TARGET_DIRECTORY);
     fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
-    let linked = compile(object, workspace, &directory, tools)?;
+    let linked = compile(workspace, &directory, tools)?;
 
     let comment = directory.join("comment");
     fs::write(&comment, format!("{COMMENT}{}\0", tools.versions()))
         .with_context(|| format!("writing {}", comment.display()))?;
-    let stripped = directory.join(object.name);
+    let stripped = directory.join("probes.bpf.o");
     let mut objcopy = Command::new(&tools.objcopy);
     objcopy
         .arg("--strip-debug")
         .arg(format!("--add-section=.comment={}", comment.display()))
         .args([&linked, &stripped]);
     run(&mut objcopy)?;
-    let built = fs::read(&stripped).with_context(|| format!("reading {}", stripped.display()))?;
-    let elf = ElfFile64::<Endianness>::parse(&*built).context("reading the built object")?;
+    let object = fs::read(&stripped).with_context(|| format!("reading {}", stripped.display()))?;
+    let elf = ElfFile64::<Endianness>::parse(&*object).context("reading the built object")?;
     for section in [".BTF", ".BTF.ext"] {
         ensure!(
             elf.section_by_name(section).is_some(),
@@ -193,14 +165,18 @@ fn bytes(object: &Object, workspace: &Path, tools: &Toolchain) -> Result<Vec<u8>
         );
     }
     ensure!(
-        object.features != INLINED || calls(&elf)? == 0,
-        "{} has calls between functions: one is not inlined",
-        object.name
+        calls(&elf)? == 0,
+        "a program calls a function that is not inlined: Linux before 6.5 does not survive a fault in \
+         such a program"
     );
-    Ok(built)
+    Ok(object)
 }
 
-/// How many calls of functions its programs have.
+/// How many calls of functions the programs have.
+///
+/// Before commit 0108a4e9f358 ("bpf: ensure main program has an extable", Linux 6.5), the kernel does
+/// not find the table of the loads that may fault for a program with such calls: the first fault
+/// stops the kernel.
 fn calls(elf: &ElfFile64<'_>) -> Result<usize> {
     const CALL: u8 = 0x85;
     const PSEUDO_CALL: u8 = 1; // BPF_PSEUDO_CALL, as the source register
@@ -220,12 +196,7 @@ fn calls(elf: &ElfFile64<'_>) -> Result<usize> {
 }
 
 /// Compiles and links the probes; returns where the linked object is.
-fn compile(
-    object: &Object,
-    workspace: &Path,
-    directory: &Path,
-    tools: &Toolchain,
-) -> Result<PathBuf> {
+fn compile(workspace: &Path, directory: &Path, tools: &Toolchain) -> Result<PathBuf> {
     let mut flags = vec![
         format!("-Clinker={}", tools.linker.display()),
         "-Clink-arg=--btf".to_owned(),
@@ -243,7 +214,6 @@ fn compile(
     let mut cargo = in_probes(Command::new(&tools.cargo), workspace, tools);
     cargo
         .args(["build", "--locked", "--release", "--target", TARGET])
-        .args(["--features", object.features])
         .env("CARGO_TARGET_DIR", directory)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     run(&mut cargo)?;
@@ -331,29 +301,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn checksums_name_the_objects_as_the_package_does() {
+    fn a_checksum_names_the_object_as_the_package_does() {
         let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let lines = checksum(&workspace).expect("every system with coreutils has sha256sum");
-        let names = lines.lines().map(|line| line.split_once("  "));
-        let names: Option<Vec<(&str, &str)>> = names.collect();
-        let names = names.expect("two blanks between checksum and name");
-        assert_eq!(names.len(), OBJECTS.len());
-        for ((sum, name), object) in names.into_iter().zip(&OBJECTS) {
-            assert_eq!(sum.len(), 64);
-            assert_eq!(name, object.name);
-        }
+        let line = checksum(&workspace).expect("every system with coreutils has sha256sum");
+        assert_eq!(line.len(), 64 + "  probes.bpf.o\n".len());
+        assert!(line.ends_with("  probes.bpf.o\n"), "{line}");
     }
 
     #[test]
-    fn what_old_kernels_load_calls_no_functions() {
+    fn programs_call_no_functions() {
         let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let calls = OBJECTS.map(|object| {
-            let built = fs::read(workspace.join(object.committed())).expect("it is committed");
-            let elf = ElfFile64::parse(&*built).expect("an ELF file");
-            calls(&elf).expect("sections with names")
-        });
-        assert!(calls[0] > 0, "{calls:?}");
-        assert_eq!(calls[1], 0, "{calls:?}");
+        let object = fs::read(workspace.join(OBJECT)).expect("it is committed");
+        let elf = ElfFile64::parse(&*object).expect("an ELF file");
+        assert_eq!(calls(&elf).expect("sections have names"), 0);
     }
 
     #[test]
@@ -365,14 +325,14 @@ mod tests {
 
     #[test]
     fn changed_sources_ask_for_a_rebuild() {
-        let text = difference("probes.bpf.o", b"abXbuilt with 1\0", b"abYbuilt with 1\0");
+        let text = difference(b"abXbuilt with 1\0", b"abYbuilt with 1\0");
         assert!(text.contains("first difference at byte 2"), "{text}");
         assert!(text.contains("Run `cargo xtask bpf`"), "{text}");
     }
 
     #[test]
     fn a_changed_toolchain_is_named() {
-        let text = difference("probes.bpf.o", b"built with 1\0", b"built with 2\0");
+        let text = difference(b"built with 1\0", b"built with 2\0");
         assert!(text.contains("built with 1; here there is 2"), "{text}");
     }
 }

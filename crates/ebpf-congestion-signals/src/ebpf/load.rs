@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use aya::maps::{Array, HashMap as BpfHashMap, MapData, MapError, Queue, RingBuf};
 use aya::programs::{Program, ProgramError};
-use aya::util::KernelVersion;
 use aya::{BtfError, Ebpf, EbpfError, EbpfLoader, Pod};
 use ebpf_congestion_signals_common::{
     ABSENT, CORE_REASONS, FlowRef, KernelOffsets, Layout, LocalKey, PeerKey, QUEUE_SLOTS,
@@ -31,15 +30,6 @@ use crate::source::Capability;
 
 /// The probes, as `cargo xtask bpf` builds them.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../probes.bpf.o");
-
-/// The same, without calls between functions.
-static INLINED_OBJECT: &[u8] = aya::include_bytes_aligned!("../../probes-inlined.bpf.o");
-
-/// The first Linux on which a program may call functions of its own. Before commit 0108a4e9f358
-/// ("bpf: ensure main program has an extable"), such a program has no table of the loads that may
-/// fault, and a fault stops the kernel. Some older kernels have the commit too, which their version
-/// does not say.
-const FIRST_WITH_CALLS: KernelVersion = KernelVersion::new(6, 5, 0);
 
 /// A record of the ABI, as the loader needs it.
 #[derive(Clone, Copy)]
@@ -108,7 +98,6 @@ pub(super) fn load(options: &EbpfOptions) -> Result<Loaded, LoadError> {
     };
 
     let words = facts::words(&kernel);
-    let object = object(KernelVersion::current().ok());
     let hooks = aya::Btf::parse(
         &btf.excerpt(&probes::hook_types()),
         aya::Endianness::default(),
@@ -125,7 +114,7 @@ pub(super) fn load(options: &EbpfOptions) -> Result<Loaded, LoadError> {
             .map_max_entries("LOCALS", options.flows)
             .map_max_entries("REASONS", ReasonTable::entries_for(options.flows))
             .map_max_entries("EVENTS", options.ring_bytes)
-            .load(object)
+            .load(OBJECT)
     };
     let mut ebpf = match make() {
         // Kernels before 5.11 hold maps against the limit of locked memory, and refuse with the
@@ -179,15 +168,6 @@ pub(super) fn load(options: &EbpfOptions) -> Result<Loaded, LoadError> {
         token_bucket,
         capabilities,
     })
-}
-
-/// What to load into a kernel of this version; `None`: not known.
-fn object(version: Option<KernelVersion>) -> &'static [u8] {
-    if version.is_some_and(|version| version >= FIRST_WITH_CALLS) {
-        OBJECT
-    } else {
-        INLINED_OBJECT
-    }
 }
 
 /// Fills the maps that the probes look up from the start.
@@ -399,24 +379,6 @@ pub(super) fn costs(ebpf: &Ebpf) -> io::Result<Vec<ProbeCost>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_kernels_that_survive_faults_get_calls() {
-        let loaded = |version| object(version).as_ptr();
-        for (major, minor, patch) in [(6, 5, 0), (6, 12, 3), (7, 0, 0)] {
-            let version = KernelVersion::new(major, minor, patch);
-            assert_eq!(loaded(Some(version)), OBJECT.as_ptr(), "{version:?}");
-        }
-        for (major, minor, patch) in [(5, 10, 223), (6, 1, 170), (6, 4, 255)] {
-            let version = KernelVersion::new(major, minor, patch);
-            assert_eq!(
-                loaded(Some(version)),
-                INLINED_OBJECT.as_ptr(),
-                "{version:?}"
-            );
-        }
-        assert_eq!(loaded(None), INLINED_OBJECT.as_ptr());
-    }
 
     #[test]
     fn the_highest_cpu_counts_where_numbers_have_gaps() {

@@ -106,3 +106,34 @@ fn the_kernel_accounts_each_probes_runs() -> TestResult {
     drop(accounting);
     Ok(())
 }
+
+/// What the verifier walks through of one program (`BPF_COMPLEXITY_LIMIT_INSNS` of the kernel). A
+/// kernel that prunes less than another must still come to an end.
+const VERIFIER_LIMIT: u32 = 1_000_000;
+
+#[test]
+fn each_probe_is_verified_with_half_of_what_the_kernel_allows() -> TestResult {
+    let source = source()?;
+    let ours: Vec<_> = source
+        .costs()?
+        .into_iter()
+        .map(|cost| cost.name.to_owned())
+        .collect();
+    assert!(ours.len() > 5, "{ours:?}");
+    for program in aya::programs::loaded_programs() {
+        let program = program?;
+        let Some(name) = program.name_as_str() else {
+            continue;
+        };
+        // Before Linux 5.16 the kernel keeps no such count.
+        let Some(instructions) = program.verified_instruction_count() else {
+            continue;
+        };
+        // The kernel cuts names after fifteen bytes.
+        if ours.iter().any(|ours| ours.starts_with(name)) {
+            println!("{name}: {instructions} instructions verified");
+            assert!(instructions <= VERIFIER_LIMIT / 2, "{name}");
+        }
+    }
+    Ok(())
+}
