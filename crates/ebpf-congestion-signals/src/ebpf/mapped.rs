@@ -142,13 +142,19 @@ impl Slots {
     /// The slot at `index`.
     #[inline]
     fn slot<T>(&self, index: u32) -> *const T {
+        self.at(index).as_ptr()
+    }
+
+    /// The slot at `index`, as a pointer that is not null.
+    #[inline]
+    pub(super) fn at<T>(&self, index: u32) -> NonNull<T> {
         assert!(
             index < self.layout.slots(),
             "slot {index} of {}",
             self.layout.slots()
         );
         // SAFETY: the mapping has as many slots, and each is large and aligned enough for any.
-        unsafe { self.base.as_ptr().add(index as usize * SLOT_BYTES) }.cast()
+        unsafe { self.base.add(index as usize * SLOT_BYTES) }.cast()
     }
 
     #[inline]
