@@ -8,7 +8,7 @@ use ebpf_congestion_signals_common::{
     FLOW_QUEUES, FlowSlot, InQueue, QUEUE_SLOTS, QueueSlot, SLOT_BYTES,
 };
 
-use super::mapped::{FlowIndex, Load, Slots, load};
+use super::mapped::{FlowIndex, Load, Slots, congestion_in, load};
 use super::tells::Tells;
 use crate::sample::LocalCongestion;
 use crate::version::{Change, Version};
@@ -86,10 +86,10 @@ impl Slots {
         let (of_flow, sent) = (load!(slot, changes), load!(slot, sent_packets));
         fence(Ordering::Acquire);
         // The queue's own counter comes before what is read of the queue.
-        let entered = self.entered(flow);
+        let entered = entered(slot);
         let of_queue = entered.map_or(0, |queue| self.queue_changes(queue));
         fence(Ordering::Acquire);
-        let held = self.held(flow);
+        let held = self.held(slot);
         let version = match (entered, &held) {
             (Some(queue), Some(held)) if held.is_only() && held.id.index() == queue as usize => {
                 Version::in_queue(of_flow, sent, of_queue, queue)
@@ -97,19 +97,7 @@ impl Slots {
             (None, None) => Version::without_queue(of_flow, sent),
             _ => Version::UNKNOWN,
         };
-        (self.congestion_in(flow, tells, live, held), version)
-    }
-
-    /// Index of the queue that the flow entered last.
-    #[inline]
-    fn entered(&self, flow: FlowIndex) -> Option<u32> {
-        let slot = self.flow(flow);
-        let last = load!(slot, queue).checked_sub(1)? as usize;
-        // SAFETY: an array inside the mapping.
-        let queues: *const InQueue = unsafe { &raw const (*slot).queues }.cast();
-        // SAFETY: an element of the array.
-        let record = (last < FLOW_QUEUES).then(|| unsafe { queues.add(last) })?;
-        load!(record, queue).checked_sub(1)
+        (congestion_in(slot, tells, live, held), version)
     }
 
     #[inline]
@@ -117,6 +105,17 @@ impl Slots {
         self.queue_slot(queue)
             .map_or(0, |queue| load!(queue, changes))
     }
+}
+
+/// Index of the queue that the flow entered last.
+#[inline]
+fn entered(slot: *const FlowSlot) -> Option<u32> {
+    let last = load!(slot, queue).checked_sub(1)? as usize;
+    // SAFETY: an array inside the mapping.
+    let queues: *const InQueue = unsafe { &raw const (*slot).queues }.cast();
+    // SAFETY: an element of the array.
+    let record = (last < FLOW_QUEUES).then(|| unsafe { queues.add(last) })?;
+    load!(record, queue).checked_sub(1)
 }
 
 #[cfg(all(test, feature = "testing"))]
