@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use ebpf_congestion_signals::{FlowId, QueueId, SignalSource, Watch, WatchError, WatchTarget};
@@ -16,12 +16,15 @@ use crate::governor::Governed;
 use crate::queue_limit::QueueLimit;
 use crate::report::Counters;
 use crate::seat;
+use crate::time::Origin;
 
 /// What the [`Governors`](crate::Governors) of a process that use one source know together: how
 /// much each queue is to hold, and what was sent on each flow.
 #[derive(Debug)]
 pub(crate) struct SourceState {
     pub(crate) source: Arc<dyn SignalSource>,
+    /// When the first controller was built.
+    origin: OnceLock<Instant>,
     /// By the index of the queue.
     pub(crate) queues: Arc<[QueueLimit]>,
     flows: Mutex<HashMap<FlowId, Weak<Flow>>>,
@@ -39,11 +42,17 @@ impl SourceState {
         }
         let state = Arc::new(Self {
             source,
+            origin: OnceLock::new(),
             queues: (0..QueueId::COUNT).map(|_| QueueLimit::new()).collect(),
             flows: Mutex::default(),
         });
         known.push(Arc::downgrade(&state));
         state
+    }
+
+    /// What the times of its controllers are counted from; of the first, from `now`.
+    pub(crate) fn origin(&self, now: Instant) -> Origin {
+        Origin::new(*self.origin.get_or_init(|| now))
     }
 
     /// What the controllers of this flow have in common.

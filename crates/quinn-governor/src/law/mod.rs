@@ -24,7 +24,7 @@
 use std::time::{Duration, Instant};
 
 use batch::batch_window;
-use constants::{INITIAL_RTT, PACER_BURST};
+use constants::{INITIAL_RTT, PACER_BURST, Tuning};
 use local_drop::LocalDrops;
 use reductions::Reductions;
 use rounds::Rounds;
@@ -36,6 +36,7 @@ use trust::Trust;
 use crate::base::BaseKind;
 use crate::config::{GovernorConfig, LawConfig};
 use crate::mechanism::Mechanism;
+use crate::time::{Span, Time};
 
 pub(crate) use exchange::{Answer, Base, Decision, Marks, Observed, Occasion, Sent, Verdict};
 pub(crate) use reductions::{Heard, Report};
@@ -64,7 +65,7 @@ pub(crate) struct Law {
     mode: Mode,
     mtu: u64,
     in_flight: u64,
-    srtt: Duration,
+    srtt: Span,
     trust: Trust,
     standing: Standing,
     reductions: Reductions,
@@ -72,9 +73,9 @@ pub(crate) struct Law {
     local_drops: LocalDrops,
     policy_drops_seen: u64,
     /// When a rule last took something before it came to the queue: batches are then left whole.
-    ruled_out: Option<Instant>,
+    ruled_out: Option<Time>,
     /// When the queue last dropped something.
-    overflowed: Option<Instant>,
+    overflowed: Option<Time>,
     /// No more than the queue's own limit was in it at the last look.
     within_limit: bool,
     still: Still,
@@ -86,10 +87,10 @@ pub(crate) struct Law {
     /// The most that may be in flight besides the queue, if it is bounded: a sixteenth more than in the last round trip.
     most_besides: Option<u64>,
     /// When the cap last held something back, and the queue's `drained` then.
-    last_held: Option<(Instant, u64)>,
+    last_held: Option<(Time, u64)>,
     crowd: Crowd,
     unseen: Unseen,
-    last_look: Option<Instant>,
+    last_look: Option<Time>,
     /// Acknowledgements of this flight arrive.
     ack_clock: bool,
     /// The application had no more to send when acknowledgements last came.
@@ -109,7 +110,7 @@ enum Mode {
     /// The window is capped by what stands in the queue.
     Engaged,
     /// The cap is being let go, growing by what is acknowledged until it is over base's window.
-    Releasing { window: u64, since: Instant },
+    Releasing { window: u64, since: Time },
 }
 
 impl Law {
@@ -118,7 +119,7 @@ impl Law {
             config: config.law,
             kind: config.base_kind.unwrap_or(kind),
             mtu: u64::from(mtu),
-            srtt: INITIAL_RTT,
+            srtt: Span::of(INITIAL_RTT),
             local_drops: LocalDrops::from(start),
             policy_drops_seen: start.policy_drops,
             ..Self::default()
@@ -142,7 +143,7 @@ impl Law {
     /// The connection goes on as another flow of the source: on another socket, or to another
     /// address of the peer. Counters begin elsewhere; what the path and the wrapped controller are
     /// like stays.
-    pub(crate) fn on_new_flow(&mut self, now: Instant, signals: &Signals) {
+    pub(crate) fn on_new_flow(&mut self, now: Time, signals: &Signals) {
         self.trust = Trust::default();
         self.local_drops = LocalDrops::from(signals);
         self.policy_drops_seen = signals.policy_drops;
@@ -165,7 +166,7 @@ impl Law {
     }
 
     /// Whether the flow waits for others that it does not know to be in front of it.
-    pub(crate) fn waits(&self, now: Instant) -> bool {
+    pub(crate) fn waits(&self, now: Time) -> bool {
         self.unseen.is_active(now)
     }
 
@@ -181,7 +182,7 @@ impl Law {
     }
 
     /// The smoothed round trip.
-    pub(crate) fn srtt(&self) -> Duration {
+    pub(crate) fn srtt(&self) -> Span {
         self.srtt
     }
 
@@ -194,7 +195,7 @@ impl Law {
                 let batch = if self.ruled_out.is_some() || !self.has(Mechanism::SmallBatches) {
                     u64::MAX
                 } else {
-                    batch_window(self.in_flight, self.mtu, self.rate(), self.config.tuning)
+                    batch_window(self.in_flight, self.mtu, self.rate(), self.tuning())
                 };
                 let (cap, target) = self.cap(signals);
                 // A hole is filled at the pace of the window that fills it.
@@ -219,12 +220,10 @@ impl Law {
         }
     }
 
-    /// Whether a sample is to be taken even if nothing has changed since the last one: in a free
-    /// connection after an eighth of a round trip, or as long as a burst of the pacer takes.
-    #[inline]
-    pub(crate) fn is_due(&self, now: Instant) -> bool {
-        let after = PACER_BURST.min(self.srtt / 8);
-        !self.is_free() || self.last_look.is_none_or(|last| now >= last + after)
+    /// After how long a free connection takes a sample even if nothing has changed since the last
+    /// one: an eighth of a round trip, or as long as a burst of the pacer takes.
+    pub(crate) fn refresh(&self) -> Span {
+        Span::of(PACER_BURST).min(self.srtt / 8)
     }
 
     /// Acknowledgements begin, and nothing has changed since the last sample.
@@ -235,7 +234,7 @@ impl Law {
     /// Takes a sample.
     pub(crate) fn look(
         &mut self,
-        now: Instant,
+        now: Time,
         signals: &Signals,
         base: Base,
         marks: Marks,
@@ -246,10 +245,10 @@ impl Law {
         if marks.capped
             && let Some(last) = last_look
         {
-            decision.capped_for = now.saturating_duration_since(last);
+            decision.capped_for = now.since(last);
         }
 
-        let tuning = self.config.tuning;
+        let tuning = self.tuning();
         let trusted = signals.live && (self.trust.holds() || !self.has(Mechanism::Trust));
         let dropped = self.local_congestion(now, signals);
         if signals.policy_drops > self.policy_drops_seen && self.has(Mechanism::WholeBatches) {
@@ -263,19 +262,19 @@ impl Law {
         }
 
         let engaged_before = self.mode == Mode::Engaged;
-        let rate = self.rate();
-        let holds = signals
-            .queue
-            .is_none_or(|queue| self.unseen.allows(now, &queue, rate, tuning))
-            || !self.config.has(Mechanism::LettingGo);
-        match signals.queue {
+        let (in_flight, srtt) = (self.in_flight, self.srtt);
+        let holds = signals.queue.as_ref().is_none_or(|queue| {
+            let rate = || rate(in_flight, srtt);
+            self.unseen.allows(now, queue, rate, tuning)
+        }) || !self.config.has(Mechanism::LettingGo);
+        match &signals.queue {
             Some(queue) if trusted && holds && self.config.backlog_cap => {
                 // In slow start a window is up to twice what is in flight; more of it is not
                 // used, and paces nothing.
                 let used = base.window.min(self.in_flight.saturating_mul(2));
-                let outgrown = outgrows_bursts(&queue, used, self.mtu, self.srtt, tuning)
+                let outgrown = outgrows_bursts(queue, used, self.mtu, self.srtt, tuning)
                     && self.has(Mechanism::Outgrown);
-                let standing = self.standing.look(now, &queue, self.srtt, tuning)
+                let standing = self.standing.look(now, queue, self.srtt, tuning)
                     || outgrown
                     || !self.has(Mechanism::Standing) && queue.total > 0;
                 self.crowd.look(now, self.standing.time(now), tuning);
@@ -288,7 +287,7 @@ impl Law {
                     _ => None,
                 };
                 let fits = self.rounds.refill(
-                    &queue,
+                    queue,
                     self.in_flight,
                     self.mtu,
                     self.app_limited && self.config.has(Mechanism::PauseRefill),
@@ -310,10 +309,10 @@ impl Law {
                 };
                 self.kept_in_flight = fits.max(kept);
                 if self.mode == Mode::Engaged {
-                    decision.ran_dry = self.follow_hold(now, &queue, marks, occasion);
+                    decision.ran_dry = self.follow_hold(now, queue, marks, occasion);
                 } else if dropped
-                    || self.may_hold(&queue)
-                        && (standing || is_half_full(&queue) && self.has(Mechanism::HalfFull))
+                    || self.may_hold(queue)
+                        && (standing || is_half_full(queue) && self.has(Mechanism::HalfFull))
                 {
                     self.mode = Mode::Engaged;
                     self.last_held = Some((now, queue.drained));
@@ -337,8 +336,8 @@ impl Law {
             Mode::Releasing { window, since } => {
                 // Twice the time in which it doubles even if it grows by the same bytes each round
                 // trip: a sender that pauses does not keep it for ever.
-                let longest = self.srtt.saturating_mul(2 * tuning.release_rounds);
-                if window >= base.window || now.saturating_duration_since(since) >= longest {
+                let longest = self.srtt.times(2 * tuning.release_rounds);
+                if window >= base.window || now.since(since) >= longest {
                     self.mode = Mode::Free;
                 }
             }
@@ -347,7 +346,9 @@ impl Law {
         if let Occasion::Acks { app_limited } = occasion {
             self.capped = marks.capped || self.window(base.window, signals).capped;
             decision.wants_more = self.mode == Mode::Engaged && !app_limited;
-            decision.rate = self.rate();
+            if decision.wants_more {
+                decision.rate = self.rate();
+            }
         }
 
         decision.local_drop = dropped && self.local_drop_reduces_window(now, trusted);
@@ -356,12 +357,12 @@ impl Law {
 
     /// What quinn's pacer makes of a window, bits a second: 1.25 windows in a round trip.
     pub(crate) fn pacing_rate(&self, window: u64) -> u64 {
-        let micros = u64::try_from(self.srtt.as_micros()).unwrap_or(u64::MAX);
+        let micros = self.srtt.micros();
         window.saturating_mul(8 * 1_250_000) / micros.max(1)
     }
 
     /// Base was told to reduce because of [`Decision::local_drop`] or [`Law::end_acks`].
-    pub(crate) fn on_local_reduction(&mut self, now: Instant) {
+    pub(crate) fn on_local_reduction(&mut self, now: Time) {
         self.reductions.on_local(now);
     }
 
@@ -380,20 +381,26 @@ impl Law {
         self.still.in_flight = self.still.in_flight.max(self.in_flight);
     }
 
-    /// A datagram was acknowledged; now and then, whether the source had observed it.
-    pub(crate) fn on_ack(
-        &mut self,
-        sent: Instant,
-        bytes: u64,
-        srtt: Duration,
-        observed: impl FnOnce() -> Observed,
-    ) -> Option<Answer> {
-        self.srtt = srtt;
+    /// A datagram was acknowledged.
+    #[inline]
+    pub(crate) fn on_ack(&mut self, bytes: u64, srtt: Duration) {
+        self.srtt = Span::of(srtt);
         self.in_flight = self.in_flight.saturating_sub(bytes);
+        let tuning = self.tuning();
         if let Mode::Releasing { window, .. } = &mut self.mode {
-            *window = window.saturating_add(bytes / u64::from(self.config.tuning.release_rounds));
+            *window = window.saturating_add(bytes / u64::from(tuning.release_rounds));
         }
-        self.trust.on_ack(sent, observed)
+    }
+
+    /// A datagram that was sent at `sent` was acknowledged: whether to [`Law::answer`].
+    #[inline]
+    pub(crate) fn asks(&self, sent: Instant) -> bool {
+        self.trust.asks(sent)
+    }
+
+    /// Takes what the source has observed; whether it had observed what was acknowledged.
+    pub(crate) fn answer(&mut self, observed: Observed) -> Option<Answer> {
+        self.trust.answer(observed)
     }
 
     /// Whether base is to be told that the application limited sending, whatever it did: it must
@@ -407,8 +414,9 @@ impl Law {
         !grows_on
     }
 
-    /// Whether growth can be hidden, without having asked base.
-    pub(crate) fn may_hide_growth(&self) -> bool {
+    /// Whether the cap limited sending and base answers to loss: its growth can be hidden, and its
+    /// slow start ended.
+    pub(crate) fn is_capped(&self) -> bool {
         self.capped && self.kind == BaseKind::LossBased
     }
 
@@ -418,13 +426,17 @@ impl Law {
         self.own_limit && self.has(Mechanism::Clock)
     }
 
-    /// A batch of acknowledgements is complete; whether base is to leave slow start.
-    pub(crate) fn end_acks(&mut self, now: Instant, in_flight: u64, base: Base) -> bool {
+    /// A batch of acknowledgements is complete.
+    pub(crate) fn end_acks(&mut self, in_flight: u64) {
         self.in_flight = in_flight;
         self.ack_clock = true;
-        self.standing.time(now) >= self.srtt
-            && self.capped
+    }
+
+    /// Whether base is to leave slow start. Only asked for where [`Law::is_capped`].
+    pub(crate) fn ends_slow_start(&self, now: Time, base: Base) -> bool {
+        self.capped
             && self.leaves_slow_start(base)
+            && self.standing.time(now) >= self.srtt
             && base.window >= self.covered()
             && self.reductions.is_due(now, self.srtt)
     }
@@ -432,7 +444,7 @@ impl Law {
     /// Of a loss beyond this host: three quarters of what was in flight lately, which base is to come
     /// under (RFC 5681 section 3.1 reduces from there). Its own window was not in force, and may be
     /// more than the path holds.
-    pub(crate) fn reduces_under(&self, now: Instant, lost_bytes: u64) -> u64 {
+    pub(crate) fn reduces_under(&self, now: Time, lost_bytes: u64) -> u64 {
         let elsewhere = !self.is_free() && self.standing.idle(now) >= self.srtt;
         let counts = self.kind == BaseKind::LossBased && lost_bytes > 0;
         match self.rounds.peak() {
@@ -442,7 +454,7 @@ impl Law {
     }
 
     /// The connection reports a congestion event; whether base is to hear of it.
-    pub(crate) fn on_report(&mut self, now: Instant, report: &Report) -> Heard {
+    pub(crate) fn on_report(&mut self, now: Time, report: &Report) -> Heard {
         self.in_flight = self.in_flight.saturating_sub(report.lost_bytes);
         match self.reductions.on_report(now, report) {
             Heard::Not if self.kind == BaseKind::ModelBased => Heard::Known,
@@ -454,25 +466,32 @@ impl Law {
         self.mtu = u64::from(mtu);
     }
 
+    fn tuning(&self) -> &'static Tuning {
+        self.config.tuning()
+    }
+
     fn has(&self, mechanism: Mechanism) -> bool {
         self.config.has(mechanism)
     }
 
     /// What is sent, bytes a second.
     fn rate(&self) -> u64 {
-        let micros = u64::try_from(self.srtt.as_micros()).unwrap_or(u64::MAX);
-        self.in_flight.saturating_mul(1_000_000) / micros.max(1)
+        rate(self.in_flight, self.srtt)
     }
 
     /// The least window, if base's is not smaller.
     fn least_window(&self) -> u64 {
-        self.config.tuning.min_window_datagrams * self.mtu
+        self.tuning().min_window_datagrams * self.mtu
     }
 
-    fn sender(&self) -> Sender {
+    fn sender(&self, queue: &QueueSignals) -> Sender {
         Sender {
             mtu: self.mtu,
-            rate: self.rate(),
+            rate: if queue.others_share > 0 {
+                self.rate()
+            } else {
+                0
+            },
             crowded: (self.crowd.is_there() || !self.has(Mechanism::Crowd))
                 && self.has(Mechanism::Matching),
         }
@@ -480,9 +499,9 @@ impl Law {
 
     /// As much more than what is in flight as may still be added to the queue.
     fn cap(&self, signals: &Signals) -> (u64, Option<Target>) {
-        match signals.queue {
+        match &signals.queue {
             Some(queue) if signals.live => {
-                let target = Target::of(&queue, &self.sender(), self.config.tuning);
+                let target = Target::of(queue, &self.sender(queue), self.tuning());
                 let cap = self.in_flight.saturating_add(target.allowance);
                 let most = self.most_besides.unwrap_or(u64::MAX);
                 let cap = cap.min(most.saturating_add(target.share));
@@ -505,12 +524,12 @@ impl Law {
     /// away makes no such pause).
     fn follow_hold(
         &mut self,
-        now: Instant,
+        now: Time,
         queue: &QueueSignals,
         marks: Marks,
         occasion: Occasion,
     ) -> bool {
-        let tuning = self.config.tuning;
+        let tuning = self.tuning();
         let wants_more = occasion == Occasion::Acks { app_limited: false };
         if let Some(drained) = marks.held_by_limit
             && wants_more
@@ -521,8 +540,8 @@ impl Law {
         if let Some((held, drained)) = self.last_held
             && queue.drained != drained
         {
-            let time = now.saturating_duration_since(held);
-            let rounds = self.srtt.saturating_mul(tuning.unused_rounds);
+            let time = now.since(held);
+            let rounds = self.srtt.times(tuning.unused_rounds);
             let unused = time >= rounds.max(least_time(tuning)) && !self.overflows(now);
             let paused = self.in_flight < self.mtu && self.app_limited && queue.others_share == 0;
             let app_limited = occasion == Occasion::Acks { app_limited: true };
@@ -537,20 +556,20 @@ impl Law {
     }
 
     /// Whether the queue overflowed lately.
-    fn overflows(&self, now: Instant) -> bool {
+    fn overflows(&self, now: Time) -> bool {
         self.has(Mechanism::OverflowMemory)
             && self
                 .overflowed
                 .is_some_and(|at| self.is_remembered(at, now))
     }
 
-    fn is_remembered(&self, at: Instant, now: Instant) -> bool {
-        now.saturating_duration_since(at) < self.config.tuning.overflow_memory
+    fn is_remembered(&self, at: Time, now: Time) -> bool {
+        now.since(at) < Span::of(self.tuning().overflow_memory)
     }
 
     /// Lets the cap go, not at once but growing with acknowledgements, from what was in flight
     /// lately. Whether it was in force.
-    fn let_go(&mut self, now: Instant) -> bool {
+    fn let_go(&mut self, now: Time) -> bool {
         let engaged = self.mode == Mode::Engaged;
         if engaged {
             let window = self.in_flight.max(self.rounds.peak());
@@ -578,6 +597,11 @@ impl Law {
     fn covered(&self) -> u64 {
         self.cap
             .max(self.least_window())
-            .saturating_mul(self.config.tuning.slow_start_cover)
+            .saturating_mul(self.tuning().slow_start_cover)
     }
+}
+
+/// What is sent where so much is acknowledged in a round trip, bytes a second.
+fn rate(in_flight: u64, srtt: Span) -> u64 {
+    in_flight.saturating_mul(1_000_000) / srtt.micros().max(1)
 }

@@ -1,9 +1,8 @@
 //! What the path holds besides the queue.
 
-use std::time::{Duration, Instant};
-
 use super::constants::Tuning;
 use super::signals::QueueSignals;
+use crate::time::{Span, Time};
 
 /// The most that was in flight and not in the queue: in this round trip, and before. What was before
 /// counts a sixteenth less with each round trip.
@@ -17,7 +16,7 @@ use super::signals::QueueSignals;
 /// from competing traffic as well.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rounds {
-    began: Option<Instant>,
+    began: Option<Time>,
     besides: Peak,
     all: Peak,
     filling: bool,
@@ -46,14 +45,14 @@ impl Peak {
 impl Rounds {
     pub(crate) fn look(
         &mut self,
-        now: Instant,
+        now: Time,
         in_flight: u64,
         own: u64,
-        srtt: Duration,
+        srtt: Span,
         tuning: &Tuning,
     ) {
         let began = *self.began.get_or_insert(now);
-        if now.saturating_duration_since(began) >= srtt {
+        if now.since(began) >= srtt {
             let rounds = u64::from(tuning.release_rounds).max(1);
             self.besides.next_round(rounds);
             self.all.next_round(rounds);

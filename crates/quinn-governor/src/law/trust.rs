@@ -52,15 +52,16 @@ impl Trust {
         }
     }
 
-    /// A datagram that was sent at `sent` was acknowledged. Asks for what was observed about once a
-    /// round trip; `None` in between.
-    pub(crate) fn on_ack(
-        &mut self,
-        sent: Instant,
-        observed: impl FnOnce() -> Observed,
-    ) -> Option<Answer> {
-        let probe = self.probe.take_if(|probe| sent >= probe.at)?;
-        let observed = observed();
+    /// A datagram that was sent at `sent` was acknowledged: whether to ask what was observed, about
+    /// once a round trip.
+    #[inline]
+    pub(crate) fn asks(&self, sent: Instant) -> bool {
+        self.probe.is_some_and(|probe| sent >= probe.at)
+    }
+
+    /// Takes what was observed, where [`Trust::asks`].
+    pub(crate) fn answer(&mut self, observed: Observed) -> Option<Answer> {
+        let probe = self.probe.take()?;
         let missing = probe.sent.packets.saturating_sub(observed.packets);
         // The socket may have forgotten since what the kernel refused.
         let missing = missing.min(observed.missing);

@@ -51,7 +51,8 @@ fn slow_start_ends_when_the_queue_stood_for_a_round_trip_and_base_covers_the_cap
     scene.marks.capped = true;
     let ends = |scene: &mut Scene| {
         scene.look_at_acks();
-        scene.law.end_acks(scene.now, 100 * MTU, scene.base)
+        scene.law.end_acks(100 * MTU);
+        scene.law.ends_slow_start(scene.now, scene.base)
     };
     assert!(!ends(&mut scene), "it stands for 6 ms");
     scene.wait(RTT - 6 * MS);
