@@ -22,7 +22,7 @@ use crate::queue_limit::Observation;
 use crate::report::{Counters, GovernorReport};
 use crate::seat::{self, Seat};
 use crate::shared::Shared;
-use crate::time::{Origin, Span, Time};
+use crate::time::{Span, Time};
 
 /// A controller under a base controller's window: what a [`Factory`](crate::Factory) builds.
 ///
@@ -43,16 +43,8 @@ pub struct GovernedController {
     unproven: u64,
     /// Since when the signals are doubted, and what the source had seen then.
     doubted: Option<(Time, u64)>,
-    origin: Origin,
     /// Packets that the source had seen at the last sample.
     observed: u64,
-}
-
-/// With what a connection begins.
-pub(crate) struct Start {
-    pub(crate) now: Instant,
-    /// Bytes of a full datagram's payload.
-    pub(crate) mtu: u16,
 }
 
 impl GovernedController {
@@ -61,12 +53,11 @@ impl GovernedController {
         base: Box<dyn Controller>,
         shared: Arc<Shared>,
         flow: Option<Arc<Governed>>,
-        Start { now, mtu }: Start,
+        mtu: u16,
         decisions: Decisions,
     ) -> Self {
         let binding = flow.is_none().then(Arc::default);
         let config = shared.config;
-        let origin = shared.state.origin(now);
         let mut seat = Seat::new(shared, flow);
         if binding.is_none() {
             seat.join();
@@ -84,7 +75,6 @@ impl GovernedController {
             seat,
             binding,
             doubted: None,
-            origin,
             observed: 0,
         }
     }
@@ -165,7 +155,7 @@ impl GovernedController {
         self.kept = KeptWindow::default();
         self.doubted = None;
         if let Some(signals) = self.seat.signals(self.law.mtu()) {
-            self.law.on_new_flow(self.origin.time(now), &signals);
+            self.law.on_new_flow(self.seat.time(now), &signals);
         }
     }
 
@@ -190,7 +180,7 @@ impl GovernedController {
     /// Takes a sample and does what it asks for.
     #[inline(never)]
     fn sample(&mut self, at: Instant, occasion: Occasion) {
-        let now = self.origin.time(at);
+        let now = self.seat.time(at);
         let Some(watch) = self.seat.watch() else {
             return;
         };
@@ -258,7 +248,7 @@ impl GovernedController {
     fn reduce(&mut self, now: Instant) {
         let time = self.clock.reduction(now);
         self.base.on_congestion_event(time, time, false, 0);
-        self.law.on_local_reduction(self.origin.time(now));
+        self.law.on_local_reduction(self.seat.time(now));
     }
 
     /// Had the source observed what was acknowledged?
@@ -287,7 +277,7 @@ impl GovernedController {
             return;
         };
         let seen = seat::observed(&governed.watch.congestion());
-        let (now, sent) = (self.origin.time(now), self.origin.time(sent));
+        let (now, sent) = (self.seat.time(now), self.seat.time(sent));
         match self.doubted {
             Some((since, before)) if sent >= since => {
                 if seen == before {
@@ -354,7 +344,7 @@ impl GovernedController {
     }
 
     fn hides_growth(&self) -> bool {
-        self.law.is_capped() && self.law.hides_growth(self.base_state())
+        self.law.hides_growth(|| self.base_state())
     }
 }
 
@@ -426,9 +416,8 @@ impl Controller for GovernedController {
             largest_packet_num_acked,
         );
         self.law.end_acks(in_flight);
-        if self.law.is_capped()
-            && (self.law).ends_slow_start(self.origin.time(now), self.base_state())
-        {
+        let ends = (self.law).ends_slow_start(|| self.seat.time(now), || self.base_state());
+        if ends {
             self.reduce(now);
             self.seat.count(Counters::slow_start_exit);
         }
@@ -445,9 +434,9 @@ impl Controller for GovernedController {
         lost_bytes: u64,
     ) {
         self.look(now, Occasion::Other);
-        let time = self.origin.time(now);
+        let time = self.seat.time(now);
         let report = Report {
-            sent: self.origin.time(sent),
+            sent: self.seat.time(sent),
             persistent: is_persistent_congestion,
             lost_bytes,
         };
@@ -517,7 +506,6 @@ impl Controller for GovernedController {
             binding: self.binding.as_ref().map(|_| Arc::default()),
             unproven: self.base.initial_window(),
             doubted: None,
-            origin: self.origin,
             observed: self.observed,
         })
     }

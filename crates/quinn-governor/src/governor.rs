@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ebpf_congestion_signals::Watch;
 use quinn_proto::congestion::{Controller, ControllerFactory};
 
-use crate::controller::{GovernedController, Start};
+use crate::controller::GovernedController;
 use crate::decisions::Decisions;
 use crate::flow::Flow;
 use crate::law::{Answer, Sent};
@@ -120,10 +120,7 @@ impl ControllerFactory for Factory {
             base,
             shared,
             flow,
-            Start {
-                now,
-                mtu: current_mtu,
-            },
+            current_mtu,
             decisions,
         ))
     }

@@ -1,6 +1,7 @@
 //! A controller's place on the flow that it goes by.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use ebpf_congestion_signals::{LocalCongestion, QueueId, QueueSample, QueueState, Watch};
 
@@ -11,6 +12,7 @@ use crate::mechanism::Mechanism;
 use crate::queue_limit::{QueueLimit, Sharing};
 use crate::report::Counters;
 use crate::shared::Shared;
+use crate::time::Time;
 
 /// Which flow a controller goes by, and its entries among those who share it.
 pub(crate) struct Seat {
@@ -63,6 +65,12 @@ impl Seat {
 
     pub(crate) fn shared(&self) -> &Shared {
         &self.shared
+    }
+
+    /// The time as the law counts it.
+    #[inline]
+    pub(crate) fn time(&self, at: Instant) -> Time {
+        self.shared.state.time(at)
     }
 
     pub(crate) fn watch(&self) -> Option<&Watch> {

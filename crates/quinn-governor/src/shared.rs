@@ -16,15 +16,15 @@ use crate::governor::Governed;
 use crate::queue_limit::QueueLimit;
 use crate::report::Counters;
 use crate::seat;
-use crate::time::Origin;
+use crate::time::{Origin, Time};
 
 /// What the [`Governors`](crate::Governors) of a process that use one source know together: how
 /// much each queue is to hold, and what was sent on each flow.
 #[derive(Debug)]
 pub(crate) struct SourceState {
     pub(crate) source: Arc<dyn SignalSource>,
-    /// When the first controller was built.
-    origin: OnceLock<Instant>,
+    /// What the times of its controllers are counted from: the first of them.
+    origin: OnceLock<Origin>,
     /// By the index of the queue.
     pub(crate) queues: Arc<[QueueLimit]>,
     flows: Mutex<HashMap<FlowId, Weak<Flow>>>,
@@ -50,9 +50,10 @@ impl SourceState {
         state
     }
 
-    /// What the times of its controllers are counted from; of the first, from `now`.
-    pub(crate) fn origin(&self, now: Instant) -> Origin {
-        Origin::new(*self.origin.get_or_init(|| now))
+    /// A controller's time as the law counts it.
+    #[inline]
+    pub(crate) fn time(&self, at: Instant) -> Time {
+        self.origin.get_or_init(|| Origin::new(at)).time(at)
     }
 
     /// What the controllers of this flow have in common.

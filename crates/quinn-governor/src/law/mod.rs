@@ -84,8 +84,9 @@ pub(crate) struct Law {
     /// In flight that is kept up: what the path is known to hold, while the queue has room; and
     /// what it was, while the sample stands still.
     kept_in_flight: u64,
-    /// The most that may be in flight besides the queue, if it is bounded: a sixteenth more than in the last round trip.
-    most_besides: Option<u64>,
+    /// The most that may be in flight besides the queue: a sixteenth more than in the last round
+    /// trip, or anything.
+    most_besides: u64,
     /// When the cap last held something back, and the queue's `drained` then.
     last_held: Option<(Time, u64)>,
     crowd: Crowd,
@@ -97,6 +98,8 @@ pub(crate) struct Law {
     app_limited: bool,
     /// Whether the cap limited sending since the acknowledgements before these.
     capped: bool,
+    /// Base was in slow start at the last sample, or was not asked. Acknowledgements can only end it.
+    may_be_in_slow_start: bool,
     /// Whether this process's own limit for the queue decided over the cap at the last look.
     own_limit: bool,
 }
@@ -122,6 +125,7 @@ impl Law {
             srtt: Span::of(INITIAL_RTT),
             local_drops: LocalDrops::from(start),
             policy_drops_seen: start.policy_drops,
+            most_besides: u64::MAX,
             ..Self::default()
         }
     }
@@ -135,7 +139,7 @@ impl Law {
             // What the old path held says nothing of the new one.
             rounds: Rounds::default(),
             kept_in_flight: 0,
-            most_besides: None,
+            most_besides: u64::MAX,
             ..self.clone()
         }
     }
@@ -220,6 +224,16 @@ impl Law {
         }
     }
 
+    /// Whether the window is under base's, with the cap of the last sample.
+    fn is_under(&self, base: u64) -> bool {
+        let cap = match self.mode {
+            Mode::Free => return false,
+            Mode::Releasing { window, .. } => window,
+            Mode::Engaged => self.cap,
+        };
+        cap.max(self.least_window()) < base
+    }
+
     /// After how long a free connection takes a sample even if nothing has changed since the last
     /// one: an eighth of a round trip, or as long as a burst of the pacer takes.
     pub(crate) fn refresh(&self) -> Span {
@@ -242,6 +256,8 @@ impl Law {
     ) -> Decision {
         let mut decision = Decision::default();
         let last_look = self.last_look.replace(now);
+        // A free connection's base is not asked.
+        self.may_be_in_slow_start = base.slow_start || self.is_free();
         if marks.capped
             && let Some(last) = last_look
         {
@@ -284,7 +300,7 @@ impl Law {
                     BaseKind::LossBased if !base.slow_start && self.has(Mechanism::Growth) => {
                         self.rounds.growth(tuning)
                     }
-                    _ => None,
+                    _ => u64::MAX,
                 };
                 let fits = self.rounds.refill(
                     queue,
@@ -344,7 +360,7 @@ impl Law {
             Mode::Free => {}
         }
         if let Occasion::Acks { app_limited } = occasion {
-            self.capped = marks.capped || self.window(base.window, signals).capped;
+            self.capped = marks.capped || self.is_under(base.window);
             decision.wants_more = self.mode == Mode::Engaged && !app_limited;
             if decision.wants_more {
                 decision.rate = self.rate();
@@ -406,18 +422,16 @@ impl Law {
     /// Whether base is to be told that the application limited sending, whatever it did: it must
     /// not grow behind the cap. In slow start it may, until its window covers the cap even when
     /// halved.
-    pub(crate) fn hides_growth(&self, base: Base) -> bool {
+    #[inline]
+    pub(crate) fn hides_growth(&self, base: impl FnOnce() -> Base) -> bool {
         if self.kind == BaseKind::ModelBased || !self.capped || !self.has(Mechanism::HiddenGrowth) {
             return false;
         }
-        let grows_on = self.leaves_slow_start(base) && base.window < self.covered();
+        let grows_on = self.may_be_in_slow_start && {
+            let base = base();
+            self.leaves_slow_start(base) && base.window < self.covered()
+        };
         !grows_on
-    }
-
-    /// Whether the cap limited sending and base answers to loss: its growth can be hidden, and its
-    /// slow start ended.
-    pub(crate) fn is_capped(&self) -> bool {
-        self.capped && self.kind == BaseKind::LossBased
     }
 
     /// Whether no time passes for base while its growth is hidden: where others fill the queue it is
@@ -432,13 +446,20 @@ impl Law {
         self.ack_clock = true;
     }
 
-    /// Whether base is to leave slow start. Only asked for where [`Law::is_capped`].
-    pub(crate) fn ends_slow_start(&self, now: Time, base: Base) -> bool {
-        self.capped
-            && self.leaves_slow_start(base)
-            && self.standing.time(now) >= self.srtt
-            && base.window >= self.covered()
-            && self.reductions.is_due(now, self.srtt)
+    /// Whether base is to leave slow start.
+    #[inline]
+    pub(crate) fn ends_slow_start(
+        &self,
+        now: impl FnOnce() -> Time,
+        base: impl FnOnce() -> Base,
+    ) -> bool {
+        self.capped && self.may_be_in_slow_start && {
+            let (now, base) = (now(), base());
+            self.leaves_slow_start(base)
+                && self.standing.time(now) >= self.srtt
+                && base.window >= self.covered()
+                && self.reductions.is_due(now, self.srtt)
+        }
     }
 
     /// Of a loss beyond this host: three quarters of what was in flight lately, which base is to come
@@ -503,8 +524,7 @@ impl Law {
             Some(queue) if signals.live => {
                 let target = Target::of(queue, &self.sender(queue), self.tuning());
                 let cap = self.in_flight.saturating_add(target.allowance);
-                let most = self.most_besides.unwrap_or(u64::MAX);
-                let cap = cap.min(most.saturating_add(target.share));
+                let cap = cap.min(self.most_besides.saturating_add(target.share));
                 (cap.max(self.kept_in_flight), Some(target))
             }
             _ => (self.cap, None),

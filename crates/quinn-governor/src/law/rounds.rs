@@ -64,10 +64,12 @@ impl Rounds {
 
     /// The most besides the queue that there may be in this round trip: a sixteenth more than before.
     /// A queue that is empty, because it is no longer what limits this sender, would let it double
-    /// within one.
-    pub(crate) fn growth(&self, tuning: &Tuning) -> Option<u64> {
-        let last = self.besides.last;
-        (last > 0).then(|| last.saturating_add(last / u64::from(tuning.release_rounds).max(1)))
+    /// within one. Anything after none.
+    pub(crate) fn growth(&self, tuning: &Tuning) -> u64 {
+        match self.besides.last {
+            0 => u64::MAX,
+            last => last.saturating_add(last / u64::from(tuning.release_rounds).max(1)),
+        }
     }
 
     /// The most that was in flight besides the queue.

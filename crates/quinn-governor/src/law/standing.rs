@@ -7,7 +7,7 @@ use crate::time::{Span, Time};
 /// Follows how long the queue has not run empty.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Standing {
-    queue: Option<usize>,
+    queue: usize,
     drained: u64,
     busy: Option<Busy>,
     /// When it had last not run empty for some time, or the first sample.
@@ -32,8 +32,8 @@ impl Standing {
         srtt: Span,
         tuning: &Tuning,
     ) -> bool {
-        if self.queue != Some(queue.id) || self.drained != queue.drained || queue.total == 0 {
-            self.queue = Some(queue.id);
+        if self.queue != queue.id || self.drained != queue.drained || queue.total == 0 {
+            self.queue = queue.id;
             self.drained = queue.drained;
             self.busy = None;
         }

@@ -19,6 +19,8 @@ use super::exchange::{Answer, Observed, Sent};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Trust {
     probe: Option<Probe>,
+    /// As many were missing before every batch that followed it.
+    steady: bool,
     doubted: bool,
 }
 
@@ -28,8 +30,6 @@ struct Probe {
     at: Instant,
     /// The flow's count of packets before and with it, on the scale of those observed.
     sent: Sent,
-    /// As many were missing before every batch that followed.
-    steady: bool,
 }
 
 impl Trust {
@@ -40,14 +40,11 @@ impl Trust {
 
     /// A batch is about to be sent.
     pub(crate) fn on_sent(&mut self, now: Instant, sent: Sent) {
-        match &mut self.probe {
-            Some(probe) => probe.steady &= probe.sent.missing == sent.missing,
+        match &self.probe {
+            Some(probe) => self.steady &= probe.sent.missing == sent.missing,
             None => {
-                self.probe = Some(Probe {
-                    at: now,
-                    sent,
-                    steady: true,
-                });
+                self.probe = Some(Probe { at: now, sent });
+                self.steady = true;
             }
         }
     }
@@ -65,7 +62,7 @@ impl Trust {
         let missing = probe.sent.packets.saturating_sub(observed.packets);
         // The socket may have forgotten since what the kernel refused.
         let missing = missing.min(observed.missing);
-        let lost = if probe.steady && !observed.late {
+        let lost = if self.steady && !observed.late {
             probe.sent.missing.min(observed.missing)
         } else {
             0
