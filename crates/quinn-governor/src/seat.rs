@@ -185,6 +185,9 @@ impl Seat {
                 controllers => backlog / controllers,
             };
             let limit = self.queue(id);
+            let others_share = limit
+                .sharers()
+                .saturating_sub(u32::from(self.sharing.is_at(id)));
             Some(QueueSignals {
                 id,
                 own,
@@ -202,10 +205,8 @@ impl Seat {
                 } else {
                     0
                 },
-                others_share: limit
-                    .sharers()
-                    .saturating_sub(u32::from(self.sharing.is_at(id))),
-                mean_rate: if self.has(Mechanism::Weights) {
+                others_share,
+                mean_rate: if others_share > 0 && self.has(Mechanism::Weights) {
                     limit.mean_rate()
                 } else {
                     0
