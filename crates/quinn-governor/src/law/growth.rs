@@ -64,7 +64,8 @@ impl Law {
         }
     }
 
-    /// Base was told to reduce because of [`Decision::local_drop`] or [`Law::end_acks`].
+    /// Base was told to reduce because of [`Decision::local_drop`](super::Decision::local_drop) or
+    /// [`Law::ends_slow_start`].
     pub(crate) fn on_local_reduction(&mut self, now: Time) {
         self.reductions.on_local(now);
     }
