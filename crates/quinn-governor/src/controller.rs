@@ -40,7 +40,7 @@ pub struct GovernedController {
     /// By which the socket names the flow to go by; `None` where that never changes.
     binding: Option<Arc<Binding>>,
     /// Bytes that the peer has to acknowledge before it counts as validated.
-    unproven: u64,
+    unproven: u32,
     /// Since when the signals are doubted, and what the source had seen then.
     doubted: Option<(Time, u64)>,
     /// Packets that the source had seen at the last sample.
@@ -65,7 +65,7 @@ impl GovernedController {
         let start = seat.signals(u64::from(mtu)).unwrap_or_default();
         Self {
             law: Law::new(config, BaseKind::of(&*base), mtu, &start),
-            unproven: base.initial_window(),
+            unproven: unproven(&*base),
             base,
             clock: BaseClock::default(),
             in_acks: false,
@@ -295,6 +295,7 @@ impl GovernedController {
     /// most (RFC 9000 section 8.1).
     #[inline(never)]
     fn prove(&mut self, bytes: u64) {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         self.unproven = self.unproven.saturating_sub(bytes);
         if self.unproven == 0
             && let Some(binding) = &self.binding
@@ -504,7 +505,7 @@ impl Controller for GovernedController {
             decisions: self.decisions.clone(),
             seat: self.seat.copy(),
             binding: self.binding.as_ref().map(|_| Arc::default()),
-            unproven: self.base.initial_window(),
+            unproven: unproven(&*self.base),
             doubted: None,
             observed: self.observed,
         })
@@ -517,6 +518,11 @@ impl Controller for GovernedController {
     fn into_any(self: Box<Self>) -> Box<dyn Any> {
         self
     }
+}
+
+/// What a peer has to acknowledge before it counts as validated.
+fn unproven(base: &dyn Controller) -> u32 {
+    u32::try_from(base.initial_window()).unwrap_or(u32::MAX)
 }
 
 impl fmt::Debug for GovernedController {
