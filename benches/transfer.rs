@@ -1,16 +1,20 @@
-//! Processor time of a transfer over loopback, both ends in this process: quinn's own socket beside
-//! ours, watched and governed. Runs take turns, so that the machine's other work meets all alike;
-//! each ratio is to the stock run of the same turn, and the medians over all turns are printed.
+//! Processor time of a transfer over loopback and through a veth, both ends in this process: quinn's
+//! own socket beside ours, watched and governed. Runs take turns, so that the machine's other work
+//! meets all alike; each ratio is to the stock run of the same turn, and the medians over all turns
+//! are printed. Sending is segmented by the kernel (GSO), as quinn does where it can; through the
+//! veth, batches reach the receiver's namespace unsplit.
 //!
 //! `cargo bench -p benches --bench transfer -- [ROUNDS] [MEGABYTES]`; 11 rounds of 200 MB without
-//! arguments. Needs root for the probes; without, only what needs none is measured.
+//! arguments. Needs root for the probes and the veth; without, only what needs none is measured.
 
 use std::error::Error;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ebpf_congestion_signals::{EbpfSource, SignalSource, SocketSource, WatchTarget};
+use netlab::{Family, Path, PathConfig};
 use nix::sys::resource::{UsageWho, getrusage};
 use quinn::congestion::CubicConfig;
 use quinn::{ClientConfig, Endpoint, TransportConfig};
@@ -39,6 +43,55 @@ const ALL: [Kind; 5] = [
     Kind::WatchedByProbes,
     Kind::GovernedByProbes,
 ];
+
+/// What both ends are on.
+enum Link {
+    Loopback,
+    /// Two namespaces, with a veth between them.
+    Veth(Box<Path>),
+}
+
+impl Link {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Loopback => "loopback",
+            Self::Veth(_) => "veth",
+        }
+    }
+
+    /// Whether a kind is measured here. The source without privilege asks the kernel about the
+    /// devices of the namespace that it was made in, which is not the one of the veth.
+    fn has(&self, kind: Kind) -> bool {
+        match self {
+            Self::Loopback => true,
+            Self::Veth(_) => !matches!(kind, Kind::OurSocket | Kind::GovernedBySocket),
+        }
+    }
+
+    fn sender(&self) -> Result<UdpSocket, Box<dyn Error>> {
+        match self {
+            Self::Loopback => Ok(bind(Ipv4Addr::LOCALHOST)?),
+            Self::Veth(path) => {
+                let address = path.addresses(Family::V4).sender;
+                Ok(path.sender().run(|| bind(address))??)
+            }
+        }
+    }
+
+    fn receiver(&self) -> Result<UdpSocket, Box<dyn Error>> {
+        match self {
+            Self::Loopback => Ok(bind(Ipv4Addr::LOCALHOST)?),
+            Self::Veth(path) => {
+                let address = path.addresses(Family::V4).receiver;
+                Ok(path.receiver().run(|| bind(address))??)
+            }
+        }
+    }
+}
+
+fn bind(address: impl Into<IpAddr>) -> io::Result<UdpSocket> {
+    UdpSocket::bind((address.into(), 0))
+}
 
 struct Sources {
     socket: Arc<SocketSource>,
@@ -78,24 +131,42 @@ fn main() -> Result<(), Box<dyn Error>> {
         socket: Arc::new(SocketSource::new()),
         probes: probes.ok().map(Arc::new),
     };
-    let kinds: Vec<Kind> = ALL
-        .into_iter()
-        .filter(|kind| sources.probes.is_some() || !kind.needs_probes())
-        .collect();
-    let mut costs = vec![Vec::new(); kinds.len()];
-    for round in 0..rounds {
-        for place in 0..kinds.len() {
-            // Another order each time.
-            let place = (place + round) % kinds.len();
-            let cost = runtime.block_on(transfer(kinds[place], &sources, megabytes))?;
-            costs[place].push(cost);
-        }
+    let mut links = vec![Link::Loopback];
+    match netlab::missing_privilege() {
+        Some(why) => println!("without the veth: {why}"),
+        None => links.push(Link::Veth(Box::new(Path::new(&PathConfig::default())?))),
     }
+    for link in &links {
+        let kinds: Vec<Kind> = ALL
+            .into_iter()
+            .filter(|kind| sources.probes.is_some() || !kind.needs_probes())
+            .filter(|kind| link.has(*kind))
+            .collect();
+        let mut costs = vec![Vec::new(); kinds.len()];
+        for round in 0..rounds {
+            for place in 0..kinds.len() {
+                // Another order each time.
+                let place = (place + round) % kinds.len();
+                let cost = transfer(kinds[place], link, &sources, megabytes);
+                costs[place].push(runtime.block_on(cost)?);
+            }
+        }
+        print(link, &kinds, &costs, megabytes);
+    }
+    Ok(())
+}
+
+/// Prints the medians, and those of the ratios to the stock run of the same turn.
+fn print(link: &Link, kinds: &[Kind], costs: &[Vec<Cost>], megabytes: usize) {
     println!(
         "{:<18} {:>10} {:>12} {:>16} {:>14}",
-        "", "Gbit/s", "CPU s/GB", "CPU by stock's", "time by stock's"
+        link.name(),
+        "Gbit/s",
+        "CPU s/GB",
+        "CPU by stock's",
+        "time by stock's"
     );
-    for (kind, of_kind) in kinds.iter().zip(&costs) {
+    for (kind, of_kind) in kinds.iter().zip(costs) {
         let gigabytes = megabytes as f64 / 1e3;
         let rate = median(
             of_kind
@@ -119,7 +190,6 @@ fn main() -> Result<(), Box<dyn Error>> {
             median(by_time)
         );
     }
-    Ok(())
 }
 
 impl Kind {
@@ -139,7 +209,12 @@ impl Kind {
 }
 
 /// Sends so many megabytes from a client to a server.
-async fn transfer(kind: Kind, sources: &Sources, megabytes: usize) -> Result<Cost, Box<dyn Error>> {
+async fn transfer(
+    kind: Kind,
+    link: &Link,
+    sources: &Sources,
+    megabytes: usize,
+) -> Result<Cost, Box<dyn Error>> {
     let governors = kind.governors(sources);
     let (mut client_config, mut server_config) = quic_configs();
     let transport = |governors: &Governors| {
@@ -153,16 +228,15 @@ async fn transfer(kind: Kind, sources: &Sources, megabytes: usize) -> Result<Cos
     // What is shared is left as it is.
     let _shared = (kind == Kind::OurSocket).then(|| Arc::clone(&server_config.transport));
     client_config.transport_config(transport(&governors));
-    let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let server = governors.endpoint(
         quinn::EndpointConfig::default(),
         Some(server_config),
-        std::net::UdpSocket::bind(local)?,
+        link.receiver()?,
         Arc::new(quinn::TokioRuntime),
     )?;
     let receiving = tokio::spawn(receive(server.clone()));
 
-    let socket = std::net::UdpSocket::bind(local)?;
+    let socket = link.sender()?;
     let _watch = match (kind, &sources.probes) {
         (Kind::WatchedByProbes, Some(probes)) => {
             Some(probes.watch(WatchTarget::socket(&socket).sharing())?)

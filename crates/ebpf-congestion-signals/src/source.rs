@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+#[cfg(all(feature = "ebpf", target_os = "linux"))]
+use crate::ebpf::Counters;
 use crate::error::{EventsError, WatchError};
 use crate::event::EventStream;
 use crate::flow_id::FlowId;
@@ -191,12 +193,28 @@ pub trait FlowReader: fmt::Debug + Send + Sync {
 #[derive(Clone, Debug)]
 pub struct Watch {
     reader: Arc<dyn FlowReader>,
+    /// Of a flow in mapped memory; they are the reader's.
+    #[cfg(all(feature = "ebpf", target_os = "linux"))]
+    counters: Option<Counters>,
 }
 
 impl Watch {
     /// A handle over a source's reader.
     pub fn new(reader: Arc<dyn FlowReader>) -> Self {
-        Self { reader }
+        Self {
+            reader,
+            #[cfg(all(feature = "ebpf", target_os = "linux"))]
+            counters: None,
+        }
+    }
+
+    /// The same, of a reader whose versions are compared by these counters.
+    #[cfg(all(feature = "ebpf", target_os = "linux"))]
+    pub(crate) fn with_counters(reader: Arc<dyn FlowReader>, counters: Counters) -> Self {
+        Self {
+            reader,
+            counters: Some(counters),
+        }
     }
 
     /// The flow's identifier, as events name it.
@@ -217,10 +235,14 @@ impl Watch {
         self.reader.versioned()
     }
 
-    /// What has changed since a version of this flow: two or three loads, where the source keeps
+    /// What has changed since a version of this flow: three or four loads, where the source keeps
     /// versions.
     #[inline]
     pub fn change_since(&self, version: &Version) -> Change {
+        #[cfg(all(feature = "ebpf", target_os = "linux"))]
+        if let Some(counters) = &self.counters {
+            return counters.change_since(version);
+        }
         self.reader.change_since(version)
     }
 
@@ -259,8 +281,15 @@ impl CongestionReader {
     #[inline]
     pub fn read(&mut self) -> &LocalCongestion {
         if self.watch.change_since(&self.version) != Change::Nothing {
-            (self.congestion, self.version) = self.watch.versioned();
+            self.read_anew();
         }
         &self.congestion
+    }
+
+    /// Apart, so that reading what has not changed saves no registers for it.
+    #[cold]
+    #[inline(never)]
+    fn read_anew(&mut self) {
+        (self.congestion, self.version) = self.watch.versioned();
     }
 }

@@ -37,11 +37,13 @@ impl Version {
         }
     }
 
+    #[inline]
     pub(crate) const fn of_flow(&self) -> u32 {
         self.of_flow
     }
 
     /// As numbers, for storage in atomics.
+    #[inline]
     pub const fn to_words(self) -> [u64; 3] {
         let (queue, of_flow) = (self.queue as u64, self.of_flow as u64);
         [self.sent, self.of_queue, queue << 32 | of_flow]
@@ -52,6 +54,7 @@ impl Version {
         clippy::cast_possible_truncation,
         reason = "two numbers are taken apart"
     )]
+    #[inline]
     pub const fn from_words([sent, of_queue, last]: [u64; 3]) -> Self {
         Self {
             sent,
@@ -70,19 +73,23 @@ impl Version {
         Self::in_queue(of_flow, sent, 0, NO_QUEUE)
     }
 
+    #[inline]
     pub(crate) const fn is_unknown(&self) -> bool {
         self.queue == UNKNOWN
     }
 
+    #[inline]
     pub(crate) const fn sent(&self) -> u64 {
         self.sent
     }
 
+    #[inline]
     pub(crate) const fn of_queue(&self) -> u64 {
         self.of_queue
     }
 
     /// Index of the queue.
+    #[inline]
     pub(crate) const fn queue(&self) -> Option<u32> {
         if self.queue < NO_QUEUE {
             Some(self.queue)

@@ -27,10 +27,17 @@ impl BaseClock {
     }
 
     /// The time as the wrapped controller is to see it.
+    #[inline]
     pub(crate) fn time(&self, now: Instant) -> Instant {
         if self.is_true() {
-            return now;
+            now
+        } else {
+            self.shifted(now)
         }
+    }
+
+    #[inline(never)]
+    fn shifted(&self, now: Instant) -> Instant {
         let now = self.stopped.map_or(now, |stopped| now.min(stopped));
         now.checked_sub(self.paused).unwrap_or(now)
     }
@@ -42,6 +49,7 @@ impl BaseClock {
     }
 
     /// Whether the wrapped controller's time is everybody's.
+    #[inline]
     pub(crate) fn is_true(&self) -> bool {
         self.paused.is_zero() && self.stopped.is_none()
     }

@@ -82,9 +82,15 @@ impl Binding {
     /// The flow to change to, if the socket has said so since the last call.
     #[inline]
     pub(crate) fn take_flow(&self) -> Option<Arc<Governed>> {
-        if !self.moved.load(Ordering::Relaxed) {
-            return None;
+        if self.moved.load(Ordering::Relaxed) {
+            self.take_next()
+        } else {
+            None
         }
+    }
+
+    #[cold]
+    fn take_next(&self) -> Option<Arc<Governed>> {
         let mut next = self.next.lock();
         self.moved.store(false, Ordering::Relaxed);
         next.take()

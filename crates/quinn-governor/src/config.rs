@@ -32,6 +32,7 @@ pub struct GovernorConfig {
 /// The part of it that each controller keeps a copy of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LawConfig {
+    #[cfg(feature = "tuning")]
     pub(crate) tuning: &'static Tuning,
     pub(crate) backlog_cap: bool,
     pub(crate) local_drops: bool,
@@ -40,9 +41,29 @@ pub(crate) struct LawConfig {
     pub(crate) without: Option<Mechanism>,
 }
 
+impl LawConfig {
+    /// The law's numbers: constants, unless they are measured.
+    #[cfg(not(feature = "tuning"))]
+    #[inline]
+    #[expect(
+        clippy::unused_self,
+        reason = "with the feature they are the configuration's"
+    )]
+    pub(crate) const fn tuning(&self) -> &'static Tuning {
+        &Tuning::STANDARD
+    }
+
+    /// The law's numbers.
+    #[cfg(feature = "tuning")]
+    pub(crate) const fn tuning(&self) -> &'static Tuning {
+        self.tuning
+    }
+}
+
 impl Default for LawConfig {
     fn default() -> Self {
         Self {
+            #[cfg(feature = "tuning")]
             tuning: &Tuning::STANDARD,
             backlog_cap: true,
             local_drops: true,

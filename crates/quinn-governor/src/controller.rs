@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ebpf_congestion_signals::{Version, Watch};
 use quinn_proto::RttEstimator;
@@ -22,6 +22,7 @@ use crate::queue_limit::Observation;
 use crate::report::{Counters, GovernorReport};
 use crate::seat::{self, Seat};
 use crate::shared::Shared;
+use crate::time::{Span, Time};
 
 /// A controller under a base controller's window: what a [`Factory`](crate::Factory) builds.
 ///
@@ -39,9 +40,11 @@ pub struct GovernedController {
     /// By which the socket names the flow to go by; `None` where that never changes.
     binding: Option<Arc<Binding>>,
     /// Bytes that the peer has to acknowledge before it counts as validated.
-    unproven: u64,
+    unproven: u32,
     /// Since when the signals are doubted, and what the source had seen then.
-    doubted: Option<(Instant, u64)>,
+    doubted: Option<(Time, u64)>,
+    /// Packets that the source had seen at the last sample.
+    observed: u64,
 }
 
 impl GovernedController {
@@ -62,7 +65,7 @@ impl GovernedController {
         let start = seat.signals(u64::from(mtu)).unwrap_or_default();
         Self {
             law: Law::new(config, BaseKind::of(&*base), mtu, &start),
-            unproven: base.initial_window(),
+            unproven: unproven(&*base),
             base,
             clock: BaseClock::default(),
             in_acks: false,
@@ -72,6 +75,7 @@ impl GovernedController {
             seat,
             binding,
             doubted: None,
+            observed: 0,
         }
     }
 
@@ -144,13 +148,14 @@ impl GovernedController {
 
     /// Goes by another flow: after a rebind of the socket, or when the peer has another address or
     /// becomes a flow of its own.
+    #[cold]
     pub(crate) fn move_to(&mut self, now: Instant, flow: Arc<Governed>) {
         self.seat.move_to(flow);
         self.marks.clear();
         self.kept = KeptWindow::default();
         self.doubted = None;
         if let Some(signals) = self.seat.signals(self.law.mtu()) {
-            self.law.on_new_flow(now, &signals);
+            self.law.on_new_flow(self.seat.time(now), &signals);
         }
     }
 
@@ -158,13 +163,14 @@ impl GovernedController {
     ///
     /// While the law is in force, each call has one: even of a queue that has not changed, what is in
     /// flight has. Else only what has changed is looked at, and now and then what has not.
+    #[inline]
     fn look(&mut self, now: Instant, occasion: Occasion) {
         self.follow(now);
         self.kept.forget();
         let Some(watch) = self.seat.watch() else {
             return;
         };
-        if self.law.is_due(now) || !self.kept.is_current(watch) {
+        if !self.law.is_free() || self.kept.is_due(now) || !self.kept.is_current(watch) {
             self.sample(now, occasion);
         } else if let Occasion::Acks { app_limited } = occasion {
             self.law.on_same(app_limited);
@@ -172,37 +178,44 @@ impl GovernedController {
     }
 
     /// Takes a sample and does what it asks for.
-    fn sample(&mut self, now: Instant, occasion: Occasion) {
-        let Some((sample, version)) = self.seat.follow(self.law.waits(now)) else {
+    #[inline(never)]
+    fn sample(&mut self, at: Instant, occasion: Occasion) {
+        let now = self.seat.time(at);
+        let Some(watch) = self.seat.watch() else {
             return;
         };
+        let (sample, version) = watch.versioned();
+        self.seat.follow(&sample, self.law.waits(now));
         let Some(signals) = self.seat.signals_of(&sample, self.law.mtu()) else {
             return;
         };
         self.kept.on_look(version);
+        self.observed = signals.observed;
         self.seat.on_sample(&signals);
         let marks = self.marks.load();
         let decision = self
             .law
             .look(now, &signals, self.base_state(), marks, occasion);
+        if self.law.is_free() {
+            self.kept.set_due(at + Duration::from(self.law.refresh()));
+        }
 
-        if !decision.capped_for.is_zero() {
+        if decision.capped_for > Span::default() {
             self.seat
                 .count(|counters| counters.capped_for(decision.capped_for));
         }
         if decision.went_blind && self.seat.shared().is_enabled() {
             self.seat.count(Counters::stale_period);
-            self.decisions.note(now, self.state(), Trigger::SignalsLost);
+            self.decisions.note(at, self.state(), Trigger::SignalsLost);
         }
         let Some(governed) = self.seat.flow() else {
             return;
         };
         governed.flow.on_observed(signals.observed);
         if decision.local_drop && governed.flow.answer_drops(self.seat.counted_drops()) {
-            self.reduce(now);
+            self.reduce(at);
             self.seat.count(Counters::local_drop_reduction);
-            self.decisions
-                .note(now, State::Recovery, Trigger::LocalDrop);
+            self.decisions.note(at, State::Recovery, Trigger::LocalDrop);
         }
         if let Some(queue) = signals.queue {
             let seen = Observation {
@@ -235,20 +248,36 @@ impl GovernedController {
     fn reduce(&mut self, now: Instant) {
         let time = self.clock.reduction(now);
         self.base.on_congestion_event(time, time, false, 0);
-        self.law.on_local_reduction(now);
+        self.law.on_local_reduction(self.seat.time(now));
+    }
+
+    /// Had the source observed what was acknowledged?
+    #[inline(never)]
+    fn answer(&mut self) {
+        let Some(governed) = self.seat.flow() else {
+            return;
+        };
+        let packets = seat::observed(&governed.watch.congestion());
+        let answer = self.law.answer(governed.flow.observed(packets));
+        if let Some(answer) = answer
+            && self.seat.shared().config.has(Mechanism::Forgetting)
+        {
+            governed.on_answer(answer);
+        }
+        if self.law.trusts_signals() {
+            self.doubted = None;
+        }
     }
 
     /// Of what was acknowledged, does the source see anything? If not in a whole round trip, it is
-    /// asked to watch something else.
+    /// asked to watch something else. While the signals are not trusted.
+    #[cold]
     fn look_for_sight(&mut self, now: Instant, sent: Instant) {
         let (Some(binding), Some(governed)) = (&self.binding, self.seat.flow()) else {
             return;
         };
-        if self.law.trusts_signals() {
-            self.doubted = None;
-            return;
-        }
         let seen = seat::observed(&governed.watch.congestion());
+        let (now, sent) = (self.seat.time(now), self.seat.time(sent));
         match self.doubted {
             Some((since, before)) if sent >= since => {
                 if seen == before {
@@ -264,10 +293,9 @@ impl GovernedController {
     /// The peer acknowledged this much: from a first window on, its address is taken for proven. A
     /// made-up address acknowledges nothing, and quinn sends it three times what came from it at
     /// most (RFC 9000 section 8.1).
+    #[inline(never)]
     fn prove(&mut self, bytes: u64) {
-        if self.unproven == 0 {
-            return;
-        }
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         self.unproven = self.unproven.saturating_sub(bytes);
         if self.unproven == 0
             && let Some(binding) = &self.binding
@@ -317,7 +345,7 @@ impl GovernedController {
     }
 
     fn hides_growth(&self) -> bool {
-        self.law.may_hide_growth() && self.law.hides_growth(self.base_state())
+        self.law.hides_growth(|| self.base_state())
     }
 }
 
@@ -330,7 +358,7 @@ impl Controller for GovernedController {
         let time = self.clock.time(now);
         self.base.on_sent(time, bytes, last_packet_number);
         if let Some(governed) = self.seat.flow() {
-            let observed = governed.watch.seen_packets().unwrap_or_default();
+            let observed = self.observed;
             governed.flow.on_observed(observed);
             let datagrams = bytes.div_ceil(self.law.mtu());
             let sent = governed.on_sent(datagrams, observed);
@@ -353,18 +381,17 @@ impl Controller for GovernedController {
         rtt: &RttEstimator,
     ) {
         self.begin_acks(now, app_limited);
-        self.prove(bytes);
-        if let Some(governed) = self.seat.flow() {
-            let observed = || {
-                let packets = seat::observed(&governed.watch.congestion());
-                governed.flow.observed(packets)
-            };
-            if let Some(answer) = self.law.on_ack(sent, bytes, rtt.get(), observed)
-                && self.seat.shared().config.has(Mechanism::Forgetting)
-            {
-                governed.on_answer(answer);
+        if self.unproven > 0 {
+            self.prove(bytes);
+        }
+        if self.seat.flow().is_some() {
+            self.law.on_ack(bytes, rtt.get());
+            if self.law.asks(sent) {
+                self.answer();
             }
-            self.look_for_sight(now, sent);
+            if !self.law.trusts_signals() {
+                self.look_for_sight(now, sent);
+            }
         }
         self.kept.forget();
         let limited = app_limited || self.hides_growth();
@@ -389,8 +416,9 @@ impl Controller for GovernedController {
             app_limited || hidden,
             largest_packet_num_acked,
         );
-        let base = self.base_state();
-        if self.law.end_acks(now, in_flight, base) {
+        self.law.end_acks(in_flight);
+        let ends = (self.law).ends_slow_start(|| self.seat.time(now), || self.base_state());
+        if ends {
             self.reduce(now);
             self.seat.count(Counters::slow_start_exit);
         }
@@ -407,13 +435,14 @@ impl Controller for GovernedController {
         lost_bytes: u64,
     ) {
         self.look(now, Occasion::Other);
+        let time = self.seat.time(now);
         let report = Report {
-            sent,
+            sent: self.seat.time(sent),
             persistent: is_persistent_congestion,
             lost_bytes,
         };
-        let bound = self.law.reduces_under(now, lost_bytes);
-        let heard = self.law.on_report(now, &report);
+        let bound = self.law.reduces_under(time, lost_bytes);
+        let heard = self.law.on_report(time, &report);
         let (time, sent) = match heard {
             Heard::Not => return,
             _ if self.clock.is_true() => (now, sent),
@@ -427,7 +456,10 @@ impl Controller for GovernedController {
         self.base
             .on_congestion_event(time, sent, is_persistent_congestion, lost_bytes);
         let mut window = u64::MAX;
-        while heard == Heard::New && (bound..window).contains(&self.base.window()) {
+        while heard == Heard::New
+            && bound < u64::MAX
+            && (bound..window).contains(&self.base.window())
+        {
             window = self.base.window();
             self.reduce(now);
         }
@@ -473,8 +505,9 @@ impl Controller for GovernedController {
             decisions: self.decisions.clone(),
             seat: self.seat.copy(),
             binding: self.binding.as_ref().map(|_| Arc::default()),
-            unproven: self.base.initial_window(),
+            unproven: unproven(&*self.base),
             doubted: None,
+            observed: self.observed,
         })
     }
 
@@ -485,6 +518,11 @@ impl Controller for GovernedController {
     fn into_any(self: Box<Self>) -> Box<dyn Any> {
         self
     }
+}
+
+/// What a peer has to acknowledge before it counts as validated.
+fn unproven(base: &dyn Controller) -> u32 {
+    u32::try_from(base.initial_window()).unwrap_or(u32::MAX)
 }
 
 impl fmt::Debug for GovernedController {

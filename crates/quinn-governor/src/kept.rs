@@ -1,6 +1,7 @@
 //! What a controller keeps between calls of `window(&self)`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use ebpf_congestion_signals::{Change, Version, Watch};
 
@@ -17,6 +18,8 @@ pub(crate) struct KeptWindow {
     window: AtomicU64,
     /// The version of the last sample taken.
     version: [AtomicU64; 3],
+    /// When a free connection takes another sample, whether or not anything has changed.
+    due: Option<Instant>,
 }
 
 impl KeptWindow {
@@ -58,6 +61,17 @@ impl KeptWindow {
     pub(crate) fn on_look(&mut self, version: Version) {
         self.forget();
         self.set_version(version);
+    }
+
+    /// Another sample is to be taken then.
+    pub(crate) fn set_due(&mut self, due: Instant) {
+        self.due = Some(due);
+    }
+
+    /// Whether a sample is to be taken even if nothing has changed since the last one.
+    #[inline]
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.due.is_none_or(|due| now >= due)
     }
 
     /// Whether nothing has changed since the last sample.

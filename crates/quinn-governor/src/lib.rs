@@ -72,6 +72,7 @@ mod seat;
 mod shared;
 mod socket;
 mod sockets;
+mod time;
 mod tuning;
 
 #[cfg(feature = "testing")]

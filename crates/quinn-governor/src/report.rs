@@ -6,6 +6,7 @@ use std::time::Duration;
 use ebpf_congestion_signals::SourceKind;
 
 use crate::fallback::Fallbacks;
+use crate::time::Span;
 
 /// What the governor did so far, and how recent its signals are. Counters start at zero;
 /// [`Governors::report`](crate::Governors::report) includes closed connections.
@@ -89,9 +90,8 @@ impl Counters {
         self.slow_start_exits.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn capped_for(&self, time: Duration) {
-        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        self.capped_nanos.fetch_add(nanos, Ordering::Relaxed);
+    pub(crate) fn capped_for(&self, time: Span) {
+        self.capped_nanos.fetch_add(time.nanos(), Ordering::Relaxed);
     }
 
     /// Whether any window was ever held back.

@@ -1,8 +1,9 @@
 //! A controller's place on the flow that it goes by.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use ebpf_congestion_signals::{LocalCongestion, QueueId, QueueSample, QueueState, Version, Watch};
+use ebpf_congestion_signals::{LocalCongestion, QueueId, QueueSample, QueueState, Watch};
 
 use crate::governor::Governed;
 use crate::law::constants::WIRE_OVERHEAD;
@@ -11,6 +12,7 @@ use crate::mechanism::Mechanism;
 use crate::queue_limit::{QueueLimit, Sharing};
 use crate::report::Counters;
 use crate::shared::Shared;
+use crate::time::Time;
 
 /// Which flow a controller goes by, and its entries among those who share it.
 pub(crate) struct Seat {
@@ -65,6 +67,12 @@ impl Seat {
         &self.shared
     }
 
+    /// The time as the law counts it.
+    #[inline]
+    pub(crate) fn time(&self, at: Instant) -> Time {
+        self.shared.state.time(at)
+    }
+
     pub(crate) fn watch(&self) -> Option<&Watch> {
         self.flow.as_ref().map(|flow| &flow.watch)
     }
@@ -85,14 +93,20 @@ impl Seat {
     }
 
     /// Counts among the flow's controllers from now on.
+    #[inline]
     pub(crate) fn join(&mut self) {
         if !self.joined {
-            self.joined = true;
-            if let Some(flow) = &self.flow {
-                flow.join();
-            }
-            self.count(Counters::controller_built);
+            self.join_now();
         }
+    }
+
+    #[cold]
+    fn join_now(&mut self) {
+        self.joined = true;
+        if let Some(flow) = &self.flow {
+            flow.join();
+        }
+        self.count(Counters::controller_built);
     }
 
     fn leave(&mut self) {
@@ -166,8 +180,14 @@ impl Seat {
             let backlog = own_flow.saturating_add(on_its_way);
             // A FIFO is left in the order it was entered; which of a socket's connections entered
             // it, the source does not tell.
-            let own = backlog / governed.flow.controllers();
+            let own = match governed.flow.controllers() {
+                0 | 1 => backlog,
+                controllers => backlog / controllers,
+            };
             let limit = self.queue(id);
+            let others_share = limit
+                .sharers()
+                .saturating_sub(u32::from(self.sharing.is_at(id)));
             Some(QueueSignals {
                 id,
                 own,
@@ -185,10 +205,8 @@ impl Seat {
                 } else {
                     0
                 },
-                others_share: limit
-                    .sharers()
-                    .saturating_sub(u32::from(self.sharing.is_at(id))),
-                mean_rate: if self.has(Mechanism::Weights) {
+                others_share,
+                mean_rate: if others_share > 0 && self.has(Mechanism::Weights) {
                     limit.mean_rate()
                 } else {
                     0
@@ -208,10 +226,11 @@ impl Seat {
     /// Takes note of new drops, and of the queue's kind when it is another than before. Call before
     /// [`Seat::signals_of`] is shown to the law, with whether the flow `waits` for others that it is not
     /// known to be behind.
-    pub(crate) fn follow(&mut self, waits: bool) -> Option<(LocalCongestion, Version)> {
+    pub(crate) fn follow(&mut self, sample: &LocalCongestion, waits: bool) {
         self.waits = waits;
-        let flow = self.flow.as_ref()?;
-        let (sample, version) = flow.watch.versioned();
+        let Some(flow) = &self.flow else {
+            return;
+        };
         let counted = sample.queue_drops.unwrap_or_default();
         if !flow.has_peers() {
             let more = counted.saturating_sub(self.counted_drops);
@@ -226,7 +245,6 @@ impl Seat {
                 self.queue(queue.index()).follow(queue.generation());
             }
         }
-        Some((sample, version))
     }
 
     /// The flow's drops at the last sample, as the source counts them.
@@ -312,7 +330,8 @@ mod tests {
         let peer = shared.peer(target.peer(remote), Some(Arc::clone(&whole)));
         let mut seat = Seat::new(Arc::clone(&shared), Some(whole));
         let mut told = || {
-            seat.follow(false);
+            let sample = seat.watch().unwrap().congestion();
+            seat.follow(&sample, false);
             seat.signals(1200).unwrap().drops
         };
         let before = told();

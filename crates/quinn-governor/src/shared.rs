@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use ebpf_congestion_signals::{FlowId, QueueId, SignalSource, Watch, WatchError, WatchTarget};
@@ -16,12 +16,15 @@ use crate::governor::Governed;
 use crate::queue_limit::QueueLimit;
 use crate::report::Counters;
 use crate::seat;
+use crate::time::{Origin, Time};
 
 /// What the [`Governors`](crate::Governors) of a process that use one source know together: how
 /// much each queue is to hold, and what was sent on each flow.
 #[derive(Debug)]
 pub(crate) struct SourceState {
     pub(crate) source: Arc<dyn SignalSource>,
+    /// What the times of its controllers are counted from: the first of them.
+    origin: OnceLock<Origin>,
     /// By the index of the queue.
     pub(crate) queues: Arc<[QueueLimit]>,
     flows: Mutex<HashMap<FlowId, Weak<Flow>>>,
@@ -39,11 +42,18 @@ impl SourceState {
         }
         let state = Arc::new(Self {
             source,
+            origin: OnceLock::new(),
             queues: (0..QueueId::COUNT).map(|_| QueueLimit::new()).collect(),
             flows: Mutex::default(),
         });
         known.push(Arc::downgrade(&state));
         state
+    }
+
+    /// A controller's time as the law counts it.
+    #[inline]
+    pub(crate) fn time(&self, at: Instant) -> Time {
+        self.origin.get_or_init(|| Origin::new(at)).time(at)
     }
 
     /// What the controllers of this flow have in common.

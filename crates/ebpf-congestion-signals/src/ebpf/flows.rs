@@ -12,10 +12,10 @@ use ebpf_congestion_signals_common::{
 
 use super::load::{Maps, Plain, SlotWords};
 use super::mapped::FlowIndex;
+use super::reader::Reader;
 use super::socket::Identity;
 use crate::error::WatchError;
 use crate::flow_id::FlowId;
-use crate::source::FlowReader;
 
 /// What is watched: a socket by its cookie, or one remote address of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -69,7 +69,7 @@ pub(super) fn slot_of(id: FlowId) -> (u32, u32) {
 struct Held {
     flow: Flow,
     sharing: bool,
-    reader: Weak<dyn FlowReader>,
+    reader: Weak<Reader>,
 }
 
 /// A socket of which something is watched.
@@ -113,7 +113,7 @@ impl Registry {
 
     /// The handle of a flow that is watched already. `None` also for one whose last handle is just
     /// being dropped.
-    pub(super) fn reader(&self, key: &FlowKey) -> Option<Arc<dyn FlowReader>> {
+    pub(super) fn reader(&self, key: &FlowKey) -> Option<Arc<Reader>> {
         self.flows.get(key)?.reader.upgrade()
     }
 
@@ -153,8 +153,8 @@ impl Registry {
         key: FlowKey,
         identity: &Identity,
         sharing: bool,
-        reader: impl FnOnce(Flow) -> Arc<dyn FlowReader>,
-    ) -> Result<Arc<dyn FlowReader>, WatchError> {
+        reader: impl FnOnce(Flow) -> Arc<Reader>,
+    ) -> Result<Arc<Reader>, WatchError> {
         let index = self.free.pop_front().ok_or(WatchError::NoSlot {
             slots: self.layout.flows,
         })?;

@@ -2,128 +2,124 @@
 
 use std::time::Duration;
 
-use ebpf_congestion_signals_common::{HostSlot, SendCounters, Socket, SoftirqCounters};
+use ebpf_congestion_signals_common::{HostSlot, Pressure, SendCounters, Socket, SoftirqCounters};
 
 use super::mapped::{Load, Slots, add_drops, load, pressure, send_counters};
 use super::tells::Tells;
 use crate::clock;
 use crate::sample::{Direction, DropTable, HostSample, PressureSample, SoftirqSample};
 
-const UDP: [Socket; 2] = [Socket::Udp4, Socket::Udp6];
-const TCP: [Socket; 2] = [Socket::Tcp4, Socket::Tcp6];
+/// What the slots of CPUs sum up to.
+#[derive(Default)]
+struct Sums {
+    udp_send: SendCounters,
+    tcp_send: SendCounters,
+    udp_packets: u64,
+    tcp_packets: u64,
+    drops: DropTable,
+    softirqs: Softirqs,
+    /// Send and receive buffers.
+    pressures: [PressureSample; 2],
+    events: u64,
+    events_lost: u64,
+    reasons_lost: u64,
+}
+
+impl Sums {
+    /// Adds a CPU's counters.
+    #[inline]
+    fn add(&mut self, cpu: *const HostSlot) {
+        // SAFETY: a field inside the mapping.
+        let sends = |kind: Socket| unsafe { &raw const (*cpu).send[kind as usize] };
+        add_sends(&mut self.udp_send, sends(Socket::Udp4));
+        add_sends(&mut self.udp_send, sends(Socket::Udp6));
+        add_sends(&mut self.tcp_send, sends(Socket::Tcp4));
+        add_sends(&mut self.tcp_send, sends(Socket::Tcp6));
+        let packets = |kind: Socket| load!(cpu, packets[kind as usize]);
+        let udp = packets(Socket::Udp4).wrapping_add(packets(Socket::Udp6));
+        let tcp = packets(Socket::Tcp4).wrapping_add(packets(Socket::Tcp6));
+        self.udp_packets = self.udp_packets.wrapping_add(udp);
+        self.tcp_packets = self.tcp_packets.wrapping_add(tcp);
+        // SAFETY: a field inside the mapping.
+        let drops = unsafe { (&raw const (*cpu).drops).cast() };
+        add_drops(&mut self.drops, drops, &Direction::ALL);
+        self.softirqs = self.softirqs.plus(Softirqs::of(cpu));
+        // SAFETY: a field inside the mapping.
+        add_pressure(&mut self.pressures[0], unsafe {
+            &raw const (*cpu).send_pressure
+        });
+        // SAFETY: as above.
+        add_pressure(&mut self.pressures[1], unsafe {
+            &raw const (*cpu).receive_pressure
+        });
+        let (events, lost) = events(cpu);
+        self.events += events;
+        self.events_lost += lost;
+        self.reasons_lost = self.reasons_lost.wrapping_add(load!(cpu, reasons_lost));
+    }
+}
+
+/// Many CPUs never ran a socket's call.
+#[inline]
+fn add_sends(sum: &mut SendCounters, counters: *const SendCounters) {
+    if load!(counters, calls) == 0 {
+        return;
+    }
+    let more = send_counters(counters);
+    sum.bytes = sum.bytes.wrapping_add(more.bytes);
+    sum.calls = sum.calls.wrapping_add(more.calls);
+    sum.estimated = sum.estimated.wrapping_add(more.estimated);
+}
+
+#[inline]
+fn add_pressure(sum: &mut PressureSample, of_cpu: *const Pressure) {
+    if load!(of_cpu, samples) == 0 {
+        return;
+    }
+    let more = pressure(of_cpu);
+    sum.sum += more.sum;
+    sum.samples += more.samples;
+    sum.peaks.merge(&more.peaks);
+}
+
+/// Events written to the ring, and events that were not.
+#[inline]
+fn events(cpu: *const HostSlot) -> (u64, u64) {
+    let lost = load!(cpu, events_limited) + load!(cpu, events_ring_full);
+    (load!(cpu, events), lost)
+}
 
 impl Slots {
-    /// What sockets of these kinds sent.
-    pub(super) fn host_send(&self, kinds: [Socket; 2]) -> SendCounters {
-        let mut sum = SendCounters::default();
-        for cpu in self.cpus() {
-            for kind in kinds {
-                // SAFETY: a field inside the mapping.
-                let counters = unsafe { &raw const (*cpu).send[kind as usize] };
-                if load!(counters, calls) == 0 {
-                    continue;
-                }
-                let more = send_counters(counters);
-                sum.bytes = sum.bytes.wrapping_add(more.bytes);
-                sum.calls = sum.calls.wrapping_add(more.calls);
-                sum.estimated = sum.estimated.wrapping_add(more.estimated);
-            }
-        }
-        sum
-    }
-
-    /// Packets of these kinds' sockets that were handed to devices.
-    pub(super) fn host_packets(&self, kinds: [Socket; 2]) -> u64 {
-        let packets = |cpu: *const HostSlot, kind: Socket| load!(cpu, packets[kind as usize]);
-        self.cpus()
-            .flat_map(|cpu| kinds.map(|kind| packets(cpu, kind)))
-            .fold(0, u64::wrapping_add)
-    }
-
-    pub(super) fn host_drops(&self) -> DropTable {
-        let mut table = DropTable::default();
-        for cpu in self.cpus() {
-            // SAFETY: a field inside the mapping.
-            add_drops(
-                &mut table,
-                unsafe { (&raw const (*cpu).drops).cast() },
-                &Direction::ALL,
-            );
-        }
-        table
-    }
-
     /// One sample each CPU.
     pub(super) fn softirq_by_cpu(&self) -> impl Iterator<Item = SoftirqSample> {
         self.cpus().map(|cpu| Softirqs::of(cpu).sample())
     }
 
-    pub(super) fn host_softirq(&self) -> SoftirqSample {
-        self.cpus()
-            .map(Softirqs::of)
-            .fold(Softirqs::default(), Softirqs::plus)
-            .sample()
+    /// Events that were not written to the ring.
+    pub(super) fn events_lost(&self) -> u64 {
+        self.cpus().map(|cpu| events(cpu).1).sum()
     }
 
-    /// Send and receive buffers' occupancy at sends and receives.
-    pub(super) fn host_pressures(&self) -> [PressureSample; 2] {
-        let mut sums = [PressureSample::default(); 2];
-        for cpu in self.cpus() {
-            // SAFETY: a field inside the mapping.
-            let send = unsafe { &raw const (*cpu).send_pressure };
-            // SAFETY: as above.
-            let receive = unsafe { &raw const (*cpu).receive_pressure };
-            for (sum, cpu) in sums.iter_mut().zip([send, receive]) {
-                // Many CPUs never ran a socket's call.
-                if load!(cpu, samples) == 0 {
-                    continue;
-                }
-                let cpu = pressure(cpu);
-                sum.sum += cpu.sum;
-                sum.samples += cpu.samples;
-                sum.peaks.merge(&cpu.peaks);
-            }
-        }
-        sums
-    }
-
-    /// Drops whose reason found no room in the table of reasons.
-    pub(super) fn reasons_lost(&self) -> u64 {
-        self.cpus()
-            .map(|cpu| load!(cpu, reasons_lost))
-            .fold(0, u64::wrapping_add)
-    }
-
-    /// Events written to the ring, and events that were not.
-    pub(super) fn host_events(&self) -> (u64, u64) {
-        self.cpus().fold((0, 0), |(written, lost), cpu| {
-            (
-                written + load!(cpu, events),
-                lost + load!(cpu, events_limited) + load!(cpu, events_ring_full),
-            )
-        })
-    }
-}
-
-impl Slots {
     /// The host's counters now.
     pub(super) fn host(&self, tells: &Tells) -> HostSample {
-        let slots = self;
-        let (events, events_lost) = slots.host_events();
-        let [send_pressure, receive_pressure] = slots.host_pressures();
+        let mut sums = Sums::default();
+        for cpu in self.cpus() {
+            sums.add(cpu);
+        }
+        let [send_pressure, receive_pressure] = sums.pressures;
         HostSample {
             taken: clock::now(),
-            udp_send: tells.sends.then(|| slots.host_send(UDP)),
-            tcp_send: tells.sends.then(|| slots.host_send(TCP)),
-            udp_packets: tells.host_packets.then(|| slots.host_packets(UDP)),
-            tcp_packets: tells.host_packets.then(|| slots.host_packets(TCP)),
-            drops: tells.drops.then(|| slots.host_drops()),
-            softirq: tells.softirqs.then(|| slots.host_softirq()),
+            udp_send: tells.sends.then_some(sums.udp_send),
+            tcp_send: tells.sends.then_some(sums.tcp_send),
+            udp_packets: tells.host_packets.then_some(sums.udp_packets),
+            tcp_packets: tells.host_packets.then_some(sums.tcp_packets),
+            drops: tells.drops.then_some(sums.drops),
+            softirq: tells.softirqs.then(|| sums.softirqs.sample()),
             pressure: tells.send_buffers.then_some(send_pressure),
             receive_pressure: tells.receive_buffers.then_some(receive_pressure),
-            events,
-            events_lost,
-            reasons_lost: slots.reasons_lost(),
+            events: sums.events,
+            events_lost: sums.events_lost,
+            reasons_lost: sums.reasons_lost,
         }
     }
 }

@@ -49,6 +49,10 @@ impl FlowIndex {
 
 /// Loads one field of a slot.
 macro_rules! load {
+    ($pointer:expr, [$place:expr].$field:ident) => {
+        // SAFETY: as below.
+        Load::load(unsafe { &raw const (*$pointer)[$place].$field })
+    };
     ($pointer:expr, $($field:tt)+) => {
         // SAFETY: `pointer` points to a slot of its type inside the mapping, so the field is
         // readable and aligned.
@@ -142,13 +146,19 @@ impl Slots {
     /// The slot at `index`.
     #[inline]
     fn slot<T>(&self, index: u32) -> *const T {
+        self.at(index).as_ptr()
+    }
+
+    /// The slot at `index`, as a pointer that is not null.
+    #[inline]
+    pub(super) fn at<T>(&self, index: u32) -> NonNull<T> {
         assert!(
             index < self.layout.slots(),
             "slot {index} of {}",
             self.layout.slots()
         );
         // SAFETY: the mapping has as many slots, and each is large and aligned enough for any.
-        unsafe { self.base.as_ptr().add(index as usize * SLOT_BYTES) }.cast()
+        unsafe { self.base.add(index as usize * SLOT_BYTES) }.cast()
     }
 
     #[inline]
@@ -157,7 +167,10 @@ impl Slots {
     }
 
     pub(super) fn cpus(&self) -> impl Iterator<Item = *const HostSlot> {
-        (0..self.layout.cpus).map(|cpu| self.slot(cpu))
+        let first: *const u8 = self.base.as_ptr();
+        // SAFETY: the mapping has the layout's slots, and so many from the first on are CPUs'.
+        let slot = move |cpu| unsafe { first.add(cpu as usize * SLOT_BYTES) };
+        (0..self.layout.cpus).map(move |cpu| slot(cpu).cast())
     }
 
     /// Kernel time of the flow's last observation.
@@ -172,10 +185,6 @@ impl Slots {
         (load!(slot, sent_bytes), load!(slot, sent_packets))
     }
 
-    pub(super) fn sent_packets(&self, flow: FlowIndex) -> u64 {
-        load!(self.flow(flow), sent_packets)
-    }
-
     /// What the flow's socket accepted.
     pub(super) fn send(&self, flow: FlowIndex) -> SendCounters {
         // SAFETY: a field inside the mapping.
@@ -185,19 +194,14 @@ impl Slots {
     /// Packets that the probes saw leave the flow's socket, wherever they got to.
     #[inline]
     pub(super) fn seen_packets(&self, flow: FlowIndex, tells: &Tells) -> Option<u64> {
+        let slot = self.flow(flow);
         let policy = if tells.drops && tells.reasons {
-            self.egress_drops(flow, DropClass::Policy)
+            egress_drops(slot, DropClass::Policy)
         } else {
             0
         };
-        let packets = tells.packets.then(|| self.sent_packets(flow))?;
+        let packets = tells.packets.then(|| load!(slot, sent_packets))?;
         Some(packets.saturating_add(policy))
-    }
-
-    /// Egress packets of the flow that were dropped for reasons of this class.
-    pub(super) fn egress_drops(&self, flow: FlowIndex, class: DropClass) -> u64 {
-        let (egress, class) = (Direction::Egress as usize, class as usize);
-        load!(self.flow(flow), drops[egress][class].packets)
     }
 
     pub(super) fn drops(&self, flow: FlowIndex) -> DropTable {
@@ -242,33 +246,15 @@ impl Slots {
     }
 
     /// What a congestion controller needs of a flow.
-    pub(super) fn congestion(&self, flow: FlowIndex, tells: &Tells, live: bool) -> LocalCongestion {
-        self.congestion_in(flow, tells, live, self.held(flow))
-    }
-
-    /// The same, of a flow that is in this queue.
     #[inline]
-    pub(super) fn congestion_in(
-        &self,
-        flow: FlowIndex,
-        tells: &Tells,
-        live: bool,
-        held: Option<Held>,
-    ) -> LocalCongestion {
-        let drops = |class| tells.drops.then(|| self.egress_drops(flow, class));
-        LocalCongestion {
-            live,
-            taken: None,
-            observed_packets: tells.packets.then(|| self.sent_packets(flow)),
-            queue: held.map(|held| held.sample()),
-            queue_drops: drops(DropClass::QueueFull),
-            policy_drops: drops(DropClass::Policy).filter(|_| tells.reasons),
-        }
+    pub(super) fn congestion(&self, flow: FlowIndex, tells: &Tells, live: bool) -> LocalCongestion {
+        let slot = self.flow(flow);
+        congestion_in(slot, tells, live, self.held(slot))
     }
 
     /// What the queue is that holds most of the flow.
     pub(super) fn queue_state(&self, flow: FlowIndex) -> Option<QueueState> {
-        let held = self.held(flow)?;
+        let held = self.held(self.flow(flow))?;
         let queue = held.queue;
         let mut name = [0; QDISC_NAME_BYTES];
         for (place, byte) in name.iter_mut().enumerate() {
@@ -287,9 +273,36 @@ impl Slots {
     /// The queue that holds most of the flow: the one that it entered last, where others hold no
     /// more.
     #[inline]
-    pub(super) fn held(&self, flow: FlowIndex) -> Option<Held> {
-        let slot = self.flow(flow);
+    pub(super) fn held(&self, slot: *const FlowSlot) -> Option<Held> {
         let last = load!(slot, queue).checked_sub(1)? as usize;
+        // SAFETY: an array inside the mapping.
+        let queues: *const InQueue = unsafe { &raw const (*slot).queues }.cast();
+        let used = |place: usize| {
+            // SAFETY: an element of the array.
+            let record = unsafe { queues.add(place) };
+            u32::from(load!(record, queue) != 0)
+        };
+        if last >= FLOW_QUEUES || (0..FLOW_QUEUES).map(used).sum::<u32>() > used(last) {
+            return self.held_of_several(slot, last);
+        }
+        // Most flows are in one queue.
+        // SAFETY: an element of the array.
+        let record = unsafe { queues.add(last) };
+        let index = load!(record, queue).checked_sub(1)?;
+        Some(Held {
+            own: self.in_queue(record, index)?,
+            id: QueueId::with_generation(index as usize, load!(record, generation))?,
+            queue: self.queue_slot(index)?,
+            elsewhere: 0,
+            is_last: true,
+            shares: load!(record, shared) != 0,
+            counted: load!(slot, uncounted) == 0,
+        })
+    }
+
+    /// The same, of a flow that is in more queues than the one it entered last.
+    #[cold]
+    fn held_of_several(&self, slot: *const FlowSlot, last: usize) -> Option<Held> {
         let mut everywhere = 0;
         let mut most: Option<(*const InQueue, usize, u32, u64)> = None;
         // SAFETY: an array inside the mapping.
@@ -297,7 +310,7 @@ impl Slots {
         for place in 0..FLOW_QUEUES {
             // SAFETY: an element of the array.
             let record = unsafe { queues.add(place) };
-            // Most flows are in one queue, and most records unused.
+            // Most records are unused.
             let number = load!(record, queue);
             if number == 0 {
                 continue;
@@ -325,7 +338,11 @@ impl Slots {
 
     #[inline]
     pub(super) fn queue_slot(&self, index: u32) -> Option<*const QueueSlot> {
-        (index < QUEUE_SLOTS).then(|| self.slot(self.layout.first_queue() + index))
+        (index < QUEUE_SLOTS).then(|| {
+            let slot = (self.layout.first_queue() + index) as usize;
+            // SAFETY: the mapping has the layout's slots, and so many are queues' from the first on.
+            unsafe { self.base.as_ptr().cast_const().add(slot * SLOT_BYTES) }.cast()
+        })
     }
 
     /// What the flow has in a queue; `None` where that is another by now than the flow entered.
@@ -339,6 +356,32 @@ impl Slots {
         let own = inside(entered, load!(record, left));
         let is_current = load!(queue, drained) == load!(record, drained);
         Some(if is_current { own } else { 0 })
+    }
+}
+
+/// Packets of a flow that were dropped on their way out for reasons of this class.
+#[inline]
+fn egress_drops(slot: *const FlowSlot, class: DropClass) -> u64 {
+    let (egress, class) = (Direction::Egress as usize, class as usize);
+    load!(slot, drops[egress][class].packets)
+}
+
+/// What a congestion controller needs of a flow that is in this queue.
+#[inline]
+pub(super) fn congestion_in(
+    slot: *const FlowSlot,
+    tells: &Tells,
+    live: bool,
+    held: Option<Held>,
+) -> LocalCongestion {
+    let drops = |class| tells.drops.then(|| egress_drops(slot, class));
+    LocalCongestion {
+        live,
+        taken: None,
+        observed_packets: tells.packets.then(|| load!(slot, sent_packets)),
+        queue: held.map(Held::sample),
+        queue_drops: drops(DropClass::QueueFull),
+        policy_drops: drops(DropClass::Policy).filter(|_| tells.reasons),
     }
 }
 
@@ -451,17 +494,25 @@ fn drop_table(drops: *const [Classes; 2]) -> DropTable {
 }
 
 /// Adds the counters of some directions, which lie one behind the other at `drops`.
+#[inline]
 pub(super) fn add_drops(table: &mut DropTable, drops: *const Classes, directions: &[Direction]) {
     for direction in directions {
         // SAFETY: callers name directions that there are counters of inside the mapping.
         let classes = unsafe { drops.add(*direction as usize) };
+        let dropped = |class| load!(classes, [class as usize].skbs);
+        // Mostly, nothing was dropped for any reason.
+        if DropClass::ALL
+            .map(dropped)
+            .iter()
+            .fold(0, |any, skbs| any | skbs)
+            == 0
+        {
+            continue;
+        }
         for class in DropClass::ALL {
             // SAFETY: as above.
             let counters = unsafe { &raw const (*classes)[class as usize] };
-            // Most reasons are none that packets were dropped for.
-            if load!(counters, skbs) != 0 {
-                table.add(*direction, class, drop_counters(counters));
-            }
+            table.add(*direction, class, drop_counters(counters));
         }
     }
 }

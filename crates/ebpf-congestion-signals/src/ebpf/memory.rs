@@ -20,6 +20,7 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use super::flows::flow_id;
 use super::mapped::{FlowIndex, Load, Slots, load};
 use super::tells::Tells;
+use super::version::Counters;
 use crate::error::{EventsError, WatchError};
 use crate::event::EventStream;
 use crate::flow_id::FlowId;
@@ -158,7 +159,9 @@ fn raise_word(field: *mut u32) {
 impl MemoryFlow {
     /// A handle that reads the flow.
     pub fn watch(&self) -> Watch {
-        Watch::new(Arc::new(MemoryReader(self.clone())))
+        let reader = MemoryReader(self.clone());
+        let counters = reader.counters();
+        Watch::with_counters(Arc::new(reader), counters)
     }
 
     /// So many packets of the flow were seen so far.
@@ -218,6 +221,13 @@ impl Memory {
 #[derive(Debug)]
 struct MemoryReader(MemoryFlow);
 
+impl MemoryReader {
+    fn counters(&self) -> Counters {
+        let memory = &*self.0.memory;
+        memory.slots.counters(self.0.index, &memory.attached)
+    }
+}
+
 impl FlowReader for MemoryReader {
     fn id(&self) -> FlowId {
         flow_id(self.0.index.slot(), 1)
@@ -235,13 +245,8 @@ impl FlowReader for MemoryReader {
         memory.slots.versioned(self.0.index, &memory.tells, live)
     }
 
-    #[inline]
     fn change_since(&self, version: &Version) -> Change {
-        let memory = &*self.0.memory;
-        if !memory.attached.load(Ordering::Relaxed) {
-            return Change::Any;
-        }
-        memory.slots.change_since(self.0.index, version)
+        self.counters().change_since(version)
     }
 
     fn seen_packets(&self) -> Option<u64> {

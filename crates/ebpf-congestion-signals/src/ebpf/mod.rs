@@ -31,3 +31,4 @@ pub use load::ProbeCost;
 pub use memory::{MemoryFlow, MemorySource};
 pub use options::{EbpfOptions, Signal};
 pub use source::{CostAccounting, EbpfSource};
+pub(crate) use version::Counters;

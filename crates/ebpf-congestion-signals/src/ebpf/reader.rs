@@ -7,6 +7,7 @@ use super::flows::Flow;
 use super::mapped::{FlowIndex, Slots};
 use super::shared::Shared;
 use super::tells::Tells;
+use super::version::Counters;
 use crate::clock;
 use crate::flow_id::FlowId;
 use crate::sample::{FlowSample, LocalCongestion, SourceKind};
@@ -22,6 +23,12 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn new(shared: Arc<Shared>, flow: Flow) -> Self {
         Self { shared, flow }
+    }
+
+    /// By which its [`Watch`](crate::Watch) compares versions.
+    pub(super) fn counters(&self) -> Counters {
+        let shared = &*self.shared;
+        shared.slots.counters(self.flow.index, &shared.attached)
     }
 }
 
@@ -52,12 +59,8 @@ impl FlowReader for Reader {
         (shared.slots).versioned(self.flow.index, &shared.tells, live)
     }
 
-    #[inline]
     fn change_since(&self, version: &Version) -> Change {
-        if !self.shared.is_attached() {
-            return Change::Any;
-        }
-        self.shared.slots.change_since(self.flow.index, version)
+        self.counters().change_since(version)
     }
 
     fn seen_packets(&self) -> Option<u64> {

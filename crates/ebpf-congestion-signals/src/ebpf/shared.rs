@@ -45,7 +45,7 @@ impl Shared {
     }
 
     pub(super) fn events_lost(&self) -> u64 {
-        self.slots.host_events().1
+        self.slots.events_lost()
     }
 
     pub(super) fn reason_name(&self, reason: u32) -> Arc<str> {

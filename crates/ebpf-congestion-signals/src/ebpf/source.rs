@@ -23,7 +23,7 @@ use crate::event::EventStream;
 use crate::fanout::Fanout;
 use crate::flow_id::FlowId;
 use crate::sample::{DropsByReason, HostSample, SoftirqSample, SourceKind};
-use crate::source::{Capability, FlowReader, SignalSource, Watch, WatchTarget};
+use crate::source::{Capability, SignalSource, Watch, WatchTarget};
 use crate::symbols::KernelSymbols;
 
 /// Probes in the running kernel.
@@ -189,7 +189,8 @@ impl SignalSource for EbpfSource {
 
     fn watch(&self, target: WatchTarget<'_>) -> Result<Watch, WatchError> {
         let reader = watch(&self.shared, &target)?;
-        Ok(Watch::new(reader))
+        let counters = reader.counters();
+        Ok(Watch::with_counters(reader, counters))
     }
 
     fn events(&self) -> Result<Box<dyn EventStream>, EventsError> {
@@ -199,10 +200,7 @@ impl SignalSource for EbpfSource {
 }
 
 /// A handle of the flow, whether it is watched already or from now on.
-fn watch(
-    shared: &Arc<Shared>,
-    target: &WatchTarget<'_>,
-) -> Result<Arc<dyn FlowReader>, WatchError> {
+fn watch(shared: &Arc<Shared>, target: &WatchTarget<'_>) -> Result<Arc<Reader>, WatchError> {
     if shared.process != std::process::id() {
         return Err(WatchError::Disconnected {
             reason: "the probes are those of the process that this one was forked from".into(),
@@ -219,7 +217,7 @@ fn watch(
     };
     let mut registry = shared.registry.lock();
     let Some(reader) = registry.reader(&key) else {
-        let reader = |flow| Arc::new(Reader::new(Arc::clone(shared), flow)) as _;
+        let reader = |flow| Arc::new(Reader::new(Arc::clone(shared), flow));
         return registry.add(key, &identity, target.is_sharing(), reader);
     };
     let sharing = if target.is_sharing() {

@@ -1,10 +1,14 @@
-//! Whether what a congestion controller reads of a flow has changed: three loads.
+//! Whether what a congestion controller reads of a flow has changed: three loads, and one of
+//! whether there still are probes.
 
-use std::sync::atomic::{Ordering, fence};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 
-use ebpf_congestion_signals_common::{FLOW_QUEUES, InQueue};
+use ebpf_congestion_signals_common::{
+    FLOW_QUEUES, FlowSlot, InQueue, QUEUE_SLOTS, QueueSlot, SLOT_BYTES,
+};
 
-use super::mapped::{FlowIndex, Load, Slots, load};
+use super::mapped::{FlowIndex, Load, Slots, congestion_in, load};
 use super::tells::Tells;
 use crate::sample::LocalCongestion;
 use crate::version::{Change, Version};
@@ -13,7 +17,61 @@ use crate::version::{Change, Version};
 /// than these nothing is taken to be unchanged: probes have no barrier that all kernels know.
 const IS_ORDERED: bool = cfg!(target_arch = "x86_64");
 
+/// The counters that a flow's [`Version`] is compared with, each found without a call and without
+/// asking for the bounds of the array of slots again.
+///
+/// Whoever keeps one also keeps the flow's reader, which keeps the mapping and the flag.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Counters {
+    attached: NonNull<AtomicBool>,
+    flow: NonNull<FlowSlot>,
+    /// The first queue's slot.
+    queues: NonNull<QueueSlot>,
+}
+
+// SAFETY: what is pointed to is only read, through atomic loads.
+unsafe impl Send for Counters {}
+// SAFETY: as above.
+unsafe impl Sync for Counters {}
+
+impl Counters {
+    /// What has changed since this version of the flow.
+    #[inline]
+    pub(crate) fn change_since(&self, version: &Version) -> Change {
+        // SAFETY: the reader that keeps the flag lives, see above.
+        let attached = unsafe { self.attached.as_ref() }.load(Ordering::Relaxed);
+        let flow: *const FlowSlot = self.flow.as_ptr();
+        if !IS_ORDERED || !attached || load!(flow, changes) != version.of_flow() {
+            return Change::Any;
+        }
+        let of_queue = match version.queue() {
+            Some(queue) if queue < QUEUE_SLOTS => {
+                // SAFETY: the mapping has so many slots of queues, one behind the other.
+                let queue = unsafe { self.queues.byte_add(queue as usize * SLOT_BYTES) };
+                let queue: *const QueueSlot = queue.as_ptr();
+                load!(queue, changes)
+            }
+            _ if version.is_unknown() => return Change::Any,
+            _ => 0,
+        };
+        if load!(flow, sent_packets) == version.sent() && of_queue == version.of_queue() {
+            Change::Nothing
+        } else {
+            Change::Traffic
+        }
+    }
+}
+
 impl Slots {
+    /// Valid as long as the mapping and the flag are, which says whether there still are probes.
+    pub(super) fn counters(&self, flow: FlowIndex, attached: &AtomicBool) -> Counters {
+        Counters {
+            attached: NonNull::from(attached),
+            flow: self.at(flow.slot()),
+            queues: self.at(self.layout().first_queue()),
+        }
+    }
+
     /// What a congestion controller needs of a flow, and the version of that.
     ///
     /// The probes raise the counters after they have written, and here they are read before: a
@@ -28,10 +86,10 @@ impl Slots {
         let (of_flow, sent) = (load!(slot, changes), load!(slot, sent_packets));
         fence(Ordering::Acquire);
         // The queue's own counter comes before what is read of the queue.
-        let entered = self.entered(flow);
+        let entered = entered(slot);
         let of_queue = entered.map_or(0, |queue| self.queue_changes(queue));
         fence(Ordering::Acquire);
-        let held = self.held(flow);
+        let held = self.held(slot);
         let version = match (entered, &held) {
             (Some(queue), Some(held)) if held.is_only() && held.id.index() == queue as usize => {
                 Version::in_queue(of_flow, sent, of_queue, queue)
@@ -39,34 +97,7 @@ impl Slots {
             (None, None) => Version::without_queue(of_flow, sent),
             _ => Version::UNKNOWN,
         };
-        (self.congestion_in(flow, tells, live, held), version)
-    }
-
-    /// What has changed since.
-    #[inline]
-    pub(super) fn change_since(&self, flow: FlowIndex, version: &Version) -> Change {
-        let slot = self.flow(flow);
-        if !IS_ORDERED || version.is_unknown() || load!(slot, changes) != version.of_flow() {
-            return Change::Any;
-        }
-        let of_queue = version.queue().map_or(0, |queue| self.queue_changes(queue));
-        if load!(slot, sent_packets) == version.sent() && of_queue == version.of_queue() {
-            Change::Nothing
-        } else {
-            Change::Traffic
-        }
-    }
-
-    /// Index of the queue that the flow entered last.
-    #[inline]
-    fn entered(&self, flow: FlowIndex) -> Option<u32> {
-        let slot = self.flow(flow);
-        let last = load!(slot, queue).checked_sub(1)? as usize;
-        // SAFETY: an array inside the mapping.
-        let queues: *const InQueue = unsafe { &raw const (*slot).queues }.cast();
-        // SAFETY: an element of the array.
-        let record = (last < FLOW_QUEUES).then(|| unsafe { queues.add(last) })?;
-        load!(record, queue).checked_sub(1)
+        (congestion_in(slot, tells, live, held), version)
     }
 
     #[inline]
@@ -74,6 +105,17 @@ impl Slots {
         self.queue_slot(queue)
             .map_or(0, |queue| load!(queue, changes))
     }
+}
+
+/// Index of the queue that the flow entered last.
+#[inline]
+fn entered(slot: *const FlowSlot) -> Option<u32> {
+    let last = load!(slot, queue).checked_sub(1)? as usize;
+    // SAFETY: an array inside the mapping.
+    let queues: *const InQueue = unsafe { &raw const (*slot).queues }.cast();
+    // SAFETY: an element of the array.
+    let record = (last < FLOW_QUEUES).then(|| unsafe { queues.add(last) })?;
+    load!(record, queue).checked_sub(1)
 }
 
 #[cfg(all(test, feature = "testing"))]

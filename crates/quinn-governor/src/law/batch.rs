@@ -1,6 +1,7 @@
 //! How much may leave at once.
 
 use super::constants::Tuning;
+use crate::time::Span;
 
 /// The window that lets a batch of so much pass over what is in flight: about a millisecond of the
 /// flow's own rate (`rate`, bytes a second), two datagrams at least.
@@ -11,7 +12,7 @@ use super::constants::Tuning;
 ///
 /// It is left out where a rule of this host drops batches: there smaller ones are more losses.
 pub(super) fn batch_window(in_flight: u64, mtu: u64, rate: u64, tuning: &Tuning) -> u64 {
-    let micros = u64::try_from(tuning.batch_time.as_micros()).unwrap_or(u64::MAX);
+    let micros = Span::of(tuning.batch_time).micros();
     let timed = rate.saturating_mul(micros) / 1_000_000;
     let batch = timed.max(tuning.batch_datagrams * mtu);
     // The connection sends while in flight + datagram < window.

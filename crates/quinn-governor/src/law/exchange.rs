@@ -1,6 +1,6 @@
 //! Types passed between [`Law`](super::Law) and its controller.
 
-use std::time::Duration;
+use crate::time::Span;
 
 /// What is read of the wrapped controller (the base).
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +77,7 @@ pub(crate) struct Decision {
     /// The source is no longer trusted.
     pub(crate) went_blind: bool,
     /// Time since the last sample, if the cap limited sending.
-    pub(crate) capped_for: Duration,
+    pub(crate) capped_for: Span,
     /// The queue ran empty after its limit had held something back.
     pub(crate) ran_dry: bool,
     /// The law is engaged and the queue's own limit decides.
@@ -88,6 +88,6 @@ pub(crate) struct Decision {
     pub(crate) overflowed: bool,
     /// The law is engaged and the sender wants to send more. Set when acknowledgements begin.
     pub(crate) wants_more: bool,
-    /// What it sends, bytes a second.
+    /// What it sends then, bytes a second.
     pub(crate) rate: u64,
 }

@@ -1,11 +1,10 @@
 //! Where a drop by this host's queue reduces the window.
 
-use std::time::Instant;
-
 use super::signals::Signals;
 use super::{Law, QueueSignals};
 use crate::base::BaseKind;
 use crate::mechanism::Mechanism;
+use crate::time::Time;
 
 /// Follows the kernel's counter of the flow's packets that its queue dropped.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,7 +47,7 @@ impl LocalDrops {
 
 impl Law {
     /// Takes note of a sample's drops; whether they are congestion.
-    pub(super) fn local_congestion(&mut self, now: Instant, signals: &Signals) -> bool {
+    pub(super) fn local_congestion(&mut self, now: Time, signals: &Signals) -> bool {
         let in_flight = self.in_flight > 0;
         let dropped = self.local_drops.counts(signals, in_flight);
         if dropped {
@@ -59,7 +58,7 @@ impl Law {
 
     /// Whether a drop that is congestion reduces the window now: of a wrapped controller that
     /// answers to loss, once a round trip (RFC 9002 section 7.3.2), while the samples are trusted.
-    pub(super) fn local_drop_reduces_window(&self, now: Instant, trusted: bool) -> bool {
+    pub(super) fn local_drop_reduces_window(&self, now: Time, trusted: bool) -> bool {
         trusted
             && self.config.local_drops
             && self.kind == BaseKind::LossBased

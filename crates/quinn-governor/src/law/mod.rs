@@ -23,19 +23,18 @@
 
 use std::time::{Duration, Instant};
 
-use batch::batch_window;
-use constants::{INITIAL_RTT, PACER_BURST};
+use constants::{INITIAL_RTT, Tuning};
 use local_drop::LocalDrops;
 use reductions::Reductions;
 use rounds::Rounds;
-use standing::{Crowd, Standing, Unseen, is_half_full, least_time, outgrows_bursts};
+use standing::{Crowd, Standing, Unseen};
 use still::Still;
-use target::{Sender, Target};
 use trust::Trust;
 
 use crate::base::BaseKind;
 use crate::config::{GovernorConfig, LawConfig};
 use crate::mechanism::Mechanism;
+use crate::time::{Span, Time};
 
 pub(crate) use exchange::{Answer, Base, Decision, Marks, Observed, Occasion, Sent, Verdict};
 pub(crate) use reductions::{Heard, Report};
@@ -45,9 +44,12 @@ pub(crate) use target::match_of;
 mod batch;
 pub(crate) mod constants;
 mod exchange;
+mod growth;
+mod hold;
 mod local_drop;
 mod reductions;
 mod rounds;
+mod sample;
 mod signals;
 mod standing;
 mod still;
@@ -55,6 +57,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 mod trust;
+mod window;
 
 /// The law's state for one controller.
 #[derive(Clone, Debug, Default)]
@@ -64,7 +67,7 @@ pub(crate) struct Law {
     mode: Mode,
     mtu: u64,
     in_flight: u64,
-    srtt: Duration,
+    srtt: Span,
     trust: Trust,
     standing: Standing,
     reductions: Reductions,
@@ -72,9 +75,9 @@ pub(crate) struct Law {
     local_drops: LocalDrops,
     policy_drops_seen: u64,
     /// When a rule last took something before it came to the queue: batches are then left whole.
-    ruled_out: Option<Instant>,
+    ruled_out: Option<Time>,
     /// When the queue last dropped something.
-    overflowed: Option<Instant>,
+    overflowed: Option<Time>,
     /// No more than the queue's own limit was in it at the last look.
     within_limit: bool,
     still: Still,
@@ -83,19 +86,22 @@ pub(crate) struct Law {
     /// In flight that is kept up: what the path is known to hold, while the queue has room; and
     /// what it was, while the sample stands still.
     kept_in_flight: u64,
-    /// The most that may be in flight besides the queue, if it is bounded: a sixteenth more than in the last round trip.
-    most_besides: Option<u64>,
+    /// The most that may be in flight besides the queue: a sixteenth more than in the last round
+    /// trip, or anything.
+    most_besides: u64,
     /// When the cap last held something back, and the queue's `drained` then.
-    last_held: Option<(Instant, u64)>,
+    last_held: Option<(Time, u64)>,
     crowd: Crowd,
     unseen: Unseen,
-    last_look: Option<Instant>,
+    last_look: Option<Time>,
     /// Acknowledgements of this flight arrive.
     ack_clock: bool,
     /// The application had no more to send when acknowledgements last came.
     app_limited: bool,
     /// Whether the cap limited sending since the acknowledgements before these.
     capped: bool,
+    /// Base was in slow start at the last sample, or was not asked. Acknowledgements can only end it.
+    may_be_in_slow_start: bool,
     /// Whether this process's own limit for the queue decided over the cap at the last look.
     own_limit: bool,
 }
@@ -109,7 +115,7 @@ enum Mode {
     /// The window is capped by what stands in the queue.
     Engaged,
     /// The cap is being let go, growing by what is acknowledged until it is over base's window.
-    Releasing { window: u64, since: Instant },
+    Releasing { window: u64, since: Time },
 }
 
 impl Law {
@@ -118,9 +124,10 @@ impl Law {
             config: config.law,
             kind: config.base_kind.unwrap_or(kind),
             mtu: u64::from(mtu),
-            srtt: INITIAL_RTT,
+            srtt: Span::of(INITIAL_RTT),
             local_drops: LocalDrops::from(start),
             policy_drops_seen: start.policy_drops,
+            most_besides: u64::MAX,
             ..Self::default()
         }
     }
@@ -134,7 +141,7 @@ impl Law {
             // What the old path held says nothing of the new one.
             rounds: Rounds::default(),
             kept_in_flight: 0,
-            most_besides: None,
+            most_besides: u64::MAX,
             ..self.clone()
         }
     }
@@ -142,7 +149,7 @@ impl Law {
     /// The connection goes on as another flow of the source: on another socket, or to another
     /// address of the peer. Counters begin elsewhere; what the path and the wrapped controller are
     /// like stays.
-    pub(crate) fn on_new_flow(&mut self, now: Instant, signals: &Signals) {
+    pub(crate) fn on_new_flow(&mut self, now: Time, signals: &Signals) {
         self.trust = Trust::default();
         self.local_drops = LocalDrops::from(signals);
         self.policy_drops_seen = signals.policy_drops;
@@ -165,7 +172,7 @@ impl Law {
     }
 
     /// Whether the flow waits for others that it does not know to be in front of it.
-    pub(crate) fn waits(&self, now: Instant) -> bool {
+    pub(crate) fn waits(&self, now: Time) -> bool {
         self.unseen.is_active(now)
     }
 
@@ -181,188 +188,8 @@ impl Law {
     }
 
     /// The smoothed round trip.
-    pub(crate) fn srtt(&self) -> Duration {
+    pub(crate) fn srtt(&self) -> Span {
         self.srtt
-    }
-
-    /// The window: never above base's, never below a few datagrams unless base's is.
-    pub(crate) fn window(&self, base: u64, signals: &Signals) -> Verdict {
-        let ((cap, target), batch) = match self.mode {
-            Mode::Free => ((u64::MAX, None), u64::MAX),
-            Mode::Releasing { window, .. } => ((window, None), u64::MAX),
-            Mode::Engaged => {
-                let batch = if self.ruled_out.is_some() || !self.has(Mechanism::SmallBatches) {
-                    u64::MAX
-                } else {
-                    batch_window(self.in_flight, self.mtu, self.rate(), self.config.tuning)
-                };
-                let (cap, target) = self.cap(signals);
-                // A hole is filled at the pace of the window that fills it.
-                let follows = target.map_or(u64::MAX, |target| target.allowance);
-                let refills = self.kept_in_flight > self.in_flight.saturating_add(follows);
-                ((cap, target), if refills { cap } else { batch })
-            }
-        };
-        let capped = base.min(cap.max(self.least_window()));
-        // The connection sends while in flight + datagram < window.
-        let next = self.in_flight.saturating_add(self.mtu);
-        let held = next >= capped && next < base;
-        let held_by_limit = match (target, signals.queue) {
-            (Some(target), Some(queue)) if held && target.limit_decides => Some(queue.drained),
-            _ => None,
-        };
-        Verdict {
-            // What is over a batch follows at once, and is not held back.
-            window: capped.min(batch.max(self.least_window())),
-            capped: capped < base,
-            held_by_limit,
-        }
-    }
-
-    /// Whether a sample is to be taken even if nothing has changed since the last one: in a free
-    /// connection after an eighth of a round trip, or as long as a burst of the pacer takes.
-    #[inline]
-    pub(crate) fn is_due(&self, now: Instant) -> bool {
-        let after = PACER_BURST.min(self.srtt / 8);
-        !self.is_free() || self.last_look.is_none_or(|last| now >= last + after)
-    }
-
-    /// Acknowledgements begin, and nothing has changed since the last sample.
-    pub(crate) fn on_same(&mut self, app_limited: bool) {
-        self.app_limited = app_limited;
-    }
-
-    /// Takes a sample.
-    pub(crate) fn look(
-        &mut self,
-        now: Instant,
-        signals: &Signals,
-        base: Base,
-        marks: Marks,
-        occasion: Occasion,
-    ) -> Decision {
-        let mut decision = Decision::default();
-        let last_look = self.last_look.replace(now);
-        if marks.capped
-            && let Some(last) = last_look
-        {
-            decision.capped_for = now.saturating_duration_since(last);
-        }
-
-        let tuning = self.config.tuning;
-        let trusted = signals.live && (self.trust.holds() || !self.has(Mechanism::Trust));
-        let dropped = self.local_congestion(now, signals);
-        if signals.policy_drops > self.policy_drops_seen && self.has(Mechanism::WholeBatches) {
-            self.policy_drops_seen = signals.policy_drops;
-            self.ruled_out = Some(now);
-        } else {
-            self.ruled_out = self.ruled_out.filter(|at| self.is_remembered(*at, now));
-        }
-        if let Occasion::Acks { app_limited } = occasion {
-            self.app_limited = app_limited;
-        }
-
-        let engaged_before = self.mode == Mode::Engaged;
-        let rate = self.rate();
-        let holds = signals
-            .queue
-            .is_none_or(|queue| self.unseen.allows(now, &queue, rate, tuning))
-            || !self.config.has(Mechanism::LettingGo);
-        match signals.queue {
-            Some(queue) if trusted && holds && self.config.backlog_cap => {
-                // In slow start a window is up to twice what is in flight; more of it is not
-                // used, and paces nothing.
-                let used = base.window.min(self.in_flight.saturating_mul(2));
-                let outgrown = outgrows_bursts(&queue, used, self.mtu, self.srtt, tuning)
-                    && self.has(Mechanism::Outgrown);
-                let standing = self.standing.look(now, &queue, self.srtt, tuning)
-                    || outgrown
-                    || !self.has(Mechanism::Standing) && queue.total > 0;
-                self.crowd.look(now, self.standing.time(now), tuning);
-                self.rounds
-                    .look(now, self.in_flight, queue.own, self.srtt, tuning);
-                self.most_besides = match self.kind {
-                    BaseKind::LossBased if !base.slow_start && self.has(Mechanism::Growth) => {
-                        self.rounds.growth(tuning)
-                    }
-                    _ => None,
-                };
-                let fits = self.rounds.refill(
-                    &queue,
-                    self.in_flight,
-                    self.mtu,
-                    self.app_limited && self.config.has(Mechanism::PauseRefill),
-                    outgrown,
-                );
-                // A queue that overflows holds no burst of the pacer.
-                let fits = if self.overflows(now) || !self.has(Mechanism::Refill) {
-                    0
-                } else {
-                    fits
-                };
-                let kept = self
-                    .still
-                    .look(now, signals, queue.total, self.in_flight, self.srtt);
-                let kept = if self.has(Mechanism::KeptFlight) {
-                    kept
-                } else {
-                    0
-                };
-                self.kept_in_flight = fits.max(kept);
-                if self.mode == Mode::Engaged {
-                    decision.ran_dry = self.follow_hold(now, &queue, marks, occasion);
-                } else if dropped
-                    || self.may_hold(&queue)
-                        && (standing || is_half_full(&queue) && self.has(Mechanism::HalfFull))
-                {
-                    self.mode = Mode::Engaged;
-                    self.last_held = Some((now, queue.drained));
-                }
-            }
-            _ => decision.went_blind = self.let_go(now) && holds,
-        }
-        match self.mode {
-            Mode::Engaged => {
-                let (cap, target) = self.cap(signals);
-                self.cap = cap;
-                self.own_limit = target.is_some_and(|target| target.limit_decides);
-                decision.limit_decides = self.own_limit;
-                decision.limit_holds = decision.limit_decides && marks.held_by_limit.is_some();
-                decision.overflowed =
-                    dropped && engaged_before && decision.limit_decides && self.within_limit;
-                self.within_limit = signals
-                    .queue
-                    .is_some_and(|queue| queue.total <= queue.limit);
-            }
-            Mode::Releasing { window, since } => {
-                // Twice the time in which it doubles even if it grows by the same bytes each round
-                // trip: a sender that pauses does not keep it for ever.
-                let longest = self.srtt.saturating_mul(2 * tuning.release_rounds);
-                if window >= base.window || now.saturating_duration_since(since) >= longest {
-                    self.mode = Mode::Free;
-                }
-            }
-            Mode::Free => {}
-        }
-        if let Occasion::Acks { app_limited } = occasion {
-            self.capped = marks.capped || self.window(base.window, signals).capped;
-            decision.wants_more = self.mode == Mode::Engaged && !app_limited;
-            decision.rate = self.rate();
-        }
-
-        decision.local_drop = dropped && self.local_drop_reduces_window(now, trusted);
-        decision
-    }
-
-    /// What quinn's pacer makes of a window, bits a second: 1.25 windows in a round trip.
-    pub(crate) fn pacing_rate(&self, window: u64) -> u64 {
-        let micros = u64::try_from(self.srtt.as_micros()).unwrap_or(u64::MAX);
-        window.saturating_mul(8 * 1_250_000) / micros.max(1)
-    }
-
-    /// Base was told to reduce because of [`Decision::local_drop`] or [`Law::end_acks`].
-    pub(crate) fn on_local_reduction(&mut self, now: Instant) {
-        self.reductions.on_local(now);
     }
 
     /// A batch of `bytes` is about to be sent. Call after [`Law::look`].
@@ -380,78 +207,40 @@ impl Law {
         self.still.in_flight = self.still.in_flight.max(self.in_flight);
     }
 
-    /// A datagram was acknowledged; now and then, whether the source had observed it.
-    pub(crate) fn on_ack(
-        &mut self,
-        sent: Instant,
-        bytes: u64,
-        srtt: Duration,
-        observed: impl FnOnce() -> Observed,
-    ) -> Option<Answer> {
-        self.srtt = srtt;
+    /// A datagram was acknowledged.
+    #[inline]
+    pub(crate) fn on_ack(&mut self, bytes: u64, srtt: Duration) {
+        self.srtt = Span::of(srtt);
         self.in_flight = self.in_flight.saturating_sub(bytes);
+        let tuning = self.tuning();
         if let Mode::Releasing { window, .. } = &mut self.mode {
-            *window = window.saturating_add(bytes / u64::from(self.config.tuning.release_rounds));
+            *window = window.saturating_add(bytes / u64::from(tuning.release_rounds));
         }
-        self.trust.on_ack(sent, observed)
     }
 
-    /// Whether base is to be told that the application limited sending, whatever it did: it must
-    /// not grow behind the cap. In slow start it may, until its window covers the cap even when
-    /// halved.
-    pub(crate) fn hides_growth(&self, base: Base) -> bool {
-        if self.kind == BaseKind::ModelBased || !self.capped || !self.has(Mechanism::HiddenGrowth) {
-            return false;
-        }
-        let grows_on = self.leaves_slow_start(base) && base.window < self.covered();
-        !grows_on
+    /// A datagram that was sent at `sent` was acknowledged: whether to [`Law::answer`].
+    #[inline]
+    pub(crate) fn asks(&self, sent: Instant) -> bool {
+        self.trust.asks(sent)
     }
 
-    /// Whether growth can be hidden, without having asked base.
-    pub(crate) fn may_hide_growth(&self) -> bool {
-        self.capped && self.kind == BaseKind::LossBased
+    /// Takes what the source has observed; whether it had observed what was acknowledged.
+    pub(crate) fn answer(&mut self, observed: Observed) -> Option<Answer> {
+        self.trust.answer(observed)
     }
 
-    /// Whether no time passes for base while its growth is hidden: where others fill the queue it is
-    /// held back as by any congestion.
-    pub(crate) fn stops_clock(&self) -> bool {
-        self.own_limit && self.has(Mechanism::Clock)
-    }
-
-    /// A batch of acknowledgements is complete; whether base is to leave slow start.
-    pub(crate) fn end_acks(&mut self, now: Instant, in_flight: u64, base: Base) -> bool {
+    /// A batch of acknowledgements is complete.
+    pub(crate) fn end_acks(&mut self, in_flight: u64) {
         self.in_flight = in_flight;
         self.ack_clock = true;
-        self.standing.time(now) >= self.srtt
-            && self.capped
-            && self.leaves_slow_start(base)
-            && base.window >= self.covered()
-            && self.reductions.is_due(now, self.srtt)
-    }
-
-    /// Of a loss beyond this host: three quarters of what was in flight lately, which base is to come
-    /// under (RFC 5681 section 3.1 reduces from there). Its own window was not in force, and may be
-    /// more than the path holds.
-    pub(crate) fn reduces_under(&self, now: Instant, lost_bytes: u64) -> u64 {
-        let elsewhere = !self.is_free() && self.standing.idle(now) >= self.srtt;
-        let counts = self.kind == BaseKind::LossBased && lost_bytes > 0;
-        match self.rounds.peak() {
-            peak if elsewhere && counts && self.has(Mechanism::FlightReduction) => peak - peak / 4,
-            _ => u64::MAX,
-        }
-    }
-
-    /// The connection reports a congestion event; whether base is to hear of it.
-    pub(crate) fn on_report(&mut self, now: Instant, report: &Report) -> Heard {
-        self.in_flight = self.in_flight.saturating_sub(report.lost_bytes);
-        match self.reductions.on_report(now, report) {
-            Heard::Not if self.kind == BaseKind::ModelBased => Heard::Known,
-            heard => heard,
-        }
     }
 
     pub(crate) fn on_mtu_update(&mut self, mtu: u16) {
         self.mtu = u64::from(mtu);
+    }
+
+    fn tuning(&self) -> &'static Tuning {
+        self.config.tuning()
     }
 
     fn has(&self, mechanism: Mechanism) -> bool {
@@ -460,124 +249,11 @@ impl Law {
 
     /// What is sent, bytes a second.
     fn rate(&self) -> u64 {
-        let micros = u64::try_from(self.srtt.as_micros()).unwrap_or(u64::MAX);
-        self.in_flight.saturating_mul(1_000_000) / micros.max(1)
+        rate(self.in_flight, self.srtt)
     }
+}
 
-    /// The least window, if base's is not smaller.
-    fn least_window(&self) -> u64 {
-        self.config.tuning.min_window_datagrams * self.mtu
-    }
-
-    fn sender(&self) -> Sender {
-        Sender {
-            mtu: self.mtu,
-            rate: self.rate(),
-            crowded: (self.crowd.is_there() || !self.has(Mechanism::Crowd))
-                && self.has(Mechanism::Matching),
-        }
-    }
-
-    /// As much more than what is in flight as may still be added to the queue.
-    fn cap(&self, signals: &Signals) -> (u64, Option<Target>) {
-        match signals.queue {
-            Some(queue) if signals.live => {
-                let target = Target::of(&queue, &self.sender(), self.config.tuning);
-                let cap = self.in_flight.saturating_add(target.allowance);
-                let most = self.most_besides.unwrap_or(u64::MAX);
-                let cap = cap.min(most.saturating_add(target.share));
-                (cap.max(self.kept_in_flight), Some(target))
-            }
-            _ => (self.cap, None),
-        }
-    }
-
-    /// Whether a sender that is held back will be woken before the link has nothing to send: by
-    /// acknowledgements, which do not come right after a pause. Others in the queue keep it busy.
-    fn may_hold(&self, queue: &QueueSignals) -> bool {
-        self.ack_clock || queue.total > queue.own || !self.has(Mechanism::AckClock)
-    }
-
-    /// Follows whether the cap holds anything back: whether the queue ran empty meanwhile, which
-    /// asks for a higher limit; and lets go when the queue ran empty and is not what limits this
-    /// sender: nothing was held back for two round trips, which proves nothing of a queue that
-    /// overflowed lately; or the application paused until nothing was in flight (a processor that was
-    /// away makes no such pause).
-    fn follow_hold(
-        &mut self,
-        now: Instant,
-        queue: &QueueSignals,
-        marks: Marks,
-        occasion: Occasion,
-    ) -> bool {
-        let tuning = self.config.tuning;
-        let wants_more = occasion == Occasion::Acks { app_limited: false };
-        if let Some(drained) = marks.held_by_limit
-            && wants_more
-        {
-            self.last_held = Some((now, queue.drained));
-            return queue.drained > drained;
-        }
-        if let Some((held, drained)) = self.last_held
-            && queue.drained != drained
-        {
-            let time = now.saturating_duration_since(held);
-            let rounds = self.srtt.saturating_mul(tuning.unused_rounds);
-            let unused = time >= rounds.max(least_time(tuning)) && !self.overflows(now);
-            let paused = self.in_flight < self.mtu && self.app_limited && queue.others_share == 0;
-            let app_limited = occasion == Occasion::Acks { app_limited: true };
-            if !self.has(Mechanism::Ending) {
-            } else if paused || unused && app_limited {
-                self.mode = Mode::Free;
-            } else if unused {
-                self.let_go(now);
-            }
-        }
-        false
-    }
-
-    /// Whether the queue overflowed lately.
-    fn overflows(&self, now: Instant) -> bool {
-        self.has(Mechanism::OverflowMemory)
-            && self
-                .overflowed
-                .is_some_and(|at| self.is_remembered(at, now))
-    }
-
-    fn is_remembered(&self, at: Instant, now: Instant) -> bool {
-        now.saturating_duration_since(at) < self.config.tuning.overflow_memory
-    }
-
-    /// Lets the cap go, not at once but growing with acknowledgements, from what was in flight
-    /// lately. Whether it was in force.
-    fn let_go(&mut self, now: Instant) -> bool {
-        let engaged = self.mode == Mode::Engaged;
-        if engaged {
-            let window = self.in_flight.max(self.rounds.peak());
-            self.mode = Mode::Releasing {
-                window: window.max(self.least_window()),
-                since: now,
-            };
-            if !self.has(Mechanism::Release) {
-                self.mode = Mode::Free;
-            }
-        }
-        self.kept_in_flight = 0;
-        self.standing = Standing::default();
-        engaged
-    }
-
-    fn leaves_slow_start(&self, base: Base) -> bool {
-        self.config.slow_start_exit
-            && self.kind == BaseKind::LossBased
-            && self.mode == Mode::Engaged
-            && base.slow_start
-    }
-
-    /// The window from which on base covers the cap even after a reduction.
-    fn covered(&self) -> u64 {
-        self.cap
-            .max(self.least_window())
-            .saturating_mul(self.config.tuning.slow_start_cover)
-    }
+/// What is sent where so much is acknowledged in a round trip, bytes a second.
+fn rate(in_flight: u64, srtt: Span) -> u64 {
+    in_flight.saturating_mul(1_000_000) / srtt.micros().max(1)
 }

@@ -1,9 +1,8 @@
 //! What the path holds besides the queue.
 
-use std::time::{Duration, Instant};
-
 use super::constants::Tuning;
 use super::signals::QueueSignals;
+use crate::time::{Span, Time};
 
 /// The most that was in flight and not in the queue: in this round trip, and before. What was before
 /// counts a sixteenth less with each round trip.
@@ -17,7 +16,7 @@ use super::signals::QueueSignals;
 /// from competing traffic as well.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rounds {
-    began: Option<Instant>,
+    began: Option<Time>,
     besides: Peak,
     all: Peak,
     filling: bool,
@@ -46,14 +45,14 @@ impl Peak {
 impl Rounds {
     pub(crate) fn look(
         &mut self,
-        now: Instant,
+        now: Time,
         in_flight: u64,
         own: u64,
-        srtt: Duration,
+        srtt: Span,
         tuning: &Tuning,
     ) {
         let began = *self.began.get_or_insert(now);
-        if now.saturating_duration_since(began) >= srtt {
+        if now.since(began) >= srtt {
             let rounds = u64::from(tuning.release_rounds).max(1);
             self.besides.next_round(rounds);
             self.all.next_round(rounds);
@@ -65,10 +64,12 @@ impl Rounds {
 
     /// The most besides the queue that there may be in this round trip: a sixteenth more than before.
     /// A queue that is empty, because it is no longer what limits this sender, would let it double
-    /// within one.
-    pub(crate) fn growth(&self, tuning: &Tuning) -> Option<u64> {
-        let last = self.besides.last;
-        (last > 0).then(|| last.saturating_add(last / u64::from(tuning.release_rounds).max(1)))
+    /// within one. Anything after none.
+    pub(crate) fn growth(&self, tuning: &Tuning) -> u64 {
+        match self.besides.last {
+            0 => u64::MAX,
+            last => last.saturating_add(last / u64::from(tuning.release_rounds).max(1)),
+        }
     }
 
     /// The most that was in flight besides the queue.

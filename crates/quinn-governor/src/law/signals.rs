@@ -42,7 +42,8 @@ pub(crate) struct QueueSignals {
     pub(crate) boost: u64,
     /// Other controllers of this process that want to send more into this queue.
     pub(crate) others_share: u32,
-    /// What all of those send on average, bytes a second; 0 without any.
+    /// What those who want to send more, this controller among them, send on average, bytes a
+    /// second; 0 where no others do.
     pub(crate) mean_rate: u64,
 }
 

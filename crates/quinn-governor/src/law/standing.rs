@@ -1,24 +1,23 @@
 //! Whether the queue is a bottleneck: has it a standing backlog, or does it run empty between bursts?
 
-use std::time::{Duration, Instant};
-
 use super::constants::{PACER_BURST, PACER_BURST_DATAGRAMS, Tuning, WIRE_OVERHEAD};
 use super::signals::{Others, QueueSignals};
+use crate::time::{Span, Time};
 
 /// Follows how long the queue has not run empty.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Standing {
-    queue: Option<usize>,
+    queue: usize,
     drained: u64,
     busy: Option<Busy>,
     /// When it had last not run empty for some time, or the first sample.
-    stood: Option<Instant>,
+    stood: Option<Time>,
 }
 
 /// A time in which the queue did not run empty.
 #[derive(Clone, Copy, Debug)]
 struct Busy {
-    since: Instant,
+    since: Time,
     /// What was in it at the first sample.
     first: u64,
 }
@@ -28,13 +27,13 @@ impl Standing {
     /// nor become shorter. A burst that is being sent makes a queue too, but one that shrinks.
     pub(crate) fn look(
         &mut self,
-        now: Instant,
+        now: Time,
         queue: &QueueSignals,
-        srtt: Duration,
+        srtt: Span,
         tuning: &Tuning,
     ) -> bool {
-        if self.queue != Some(queue.id) || self.drained != queue.drained || queue.total == 0 {
-            self.queue = Some(queue.id);
+        if self.queue != queue.id || self.drained != queue.drained || queue.total == 0 {
+            self.queue = queue.id;
             self.drained = queue.drained;
             self.busy = None;
         }
@@ -47,32 +46,30 @@ impl Standing {
             first: queue.total,
         };
         let busy = self.busy.get_or_insert(first);
-        let time = now.saturating_duration_since(busy.since);
+        let time = now.since(busy.since);
         let least = least_time(tuning);
         if time >= least {
             self.stood = Some(now);
         }
-        time >= srtt.clamp(least, tuning.standing_max) && queue.total >= busy.first
+        time >= srtt.clamp(least, Span::of(tuning.standing_max)) && queue.total >= busy.first
     }
 
     /// For how long the queue has held no more than moments.
-    pub(crate) fn idle(&self, now: Instant) -> Duration {
-        self.stood
-            .map(|stood| now.saturating_duration_since(stood))
-            .unwrap_or_default()
+    pub(crate) fn idle(&self, now: Time) -> Span {
+        self.stood.map(|stood| now.since(stood)).unwrap_or_default()
     }
 
     /// For how long the queue has not run empty.
-    pub(crate) fn time(&self, now: Instant) -> Duration {
+    pub(crate) fn time(&self, now: Time) -> Span {
         self.busy
-            .map(|busy| now.saturating_duration_since(busy.since))
+            .map(|busy| now.since(busy.since))
             .unwrap_or_default()
     }
 }
 
 /// What is shorter is decided by timers and schedulers, not by the queue: a quarter of the longest.
-pub(crate) fn least_time(tuning: &Tuning) -> Duration {
-    tuning.standing_max / 4
+pub(crate) fn least_time(tuning: &Tuning) -> Span {
+    Span::of(tuning.standing_max) / 4
 }
 
 /// Whether others keep the queue from ever running empty.
@@ -83,19 +80,20 @@ pub(crate) fn least_time(tuning: &Tuning) -> Duration {
 /// because a TCP flow that has just reduced leaves a queue empty as well.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Crowd {
-    seen: Option<Instant>,
+    seen: Option<Time>,
     there: bool,
 }
 
 impl Crowd {
     /// Takes note of for how long the queue has not run empty.
-    pub(crate) fn look(&mut self, now: Instant, standing: Duration, tuning: &Tuning) {
-        if standing >= tuning.crowd_time {
+    pub(crate) fn look(&mut self, now: Time, standing: Span, tuning: &Tuning) {
+        let crowd_time = Span::of(tuning.crowd_time);
+        if standing >= crowd_time {
             self.seen = Some(now);
         }
         self.there = self
             .seen
-            .is_some_and(|at| now.saturating_duration_since(at) < 2 * tuning.crowd_time);
+            .is_some_and(|at| now.since(at) < crowd_time.times(2));
     }
 
     /// Whether they do.
@@ -113,8 +111,8 @@ impl Crowd {
 /// counted, but may be in other classes, they are matched from then on.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Unseen {
-    since: Option<Instant>,
-    until: Option<Instant>,
+    since: Option<Time>,
+    until: Option<Time>,
 }
 
 impl Unseen {
@@ -122,9 +120,9 @@ impl Unseen {
     /// second.
     pub(crate) fn allows(
         &mut self,
-        now: Instant,
+        now: Time,
         queue: &QueueSignals,
-        rate: u64,
+        rate: impl FnOnce() -> u64,
         tuning: &Tuning,
     ) -> bool {
         let held = queue.others == Others::Classes;
@@ -135,17 +133,17 @@ impl Unseen {
             return held;
         }
         let own = u128::from(queue.own_flow);
-        let longest = tuning.standing_max.as_micros();
+        let longest = u128::from(Span::of(tuning.standing_max).micros());
         if own == 0 {
             return true;
         }
         let waits =
-            queue.own_flow <= queue.limit && own * 1_000_000 > longest * u128::from(rate.max(1));
+            queue.own_flow <= queue.limit && own * 1_000_000 > longest * u128::from(rate().max(1));
         if !waits {
             self.since = None;
         } else {
             let since = *self.since.get_or_insert(now);
-            if now.saturating_duration_since(since) >= tuning.crowd_time {
+            if now.since(since) >= Span::of(tuning.crowd_time) {
                 *self = Self {
                     since: None,
                     until: Some(now + tuning.overflow_memory),
@@ -157,7 +155,7 @@ impl Unseen {
     }
 
     /// Whether the flow was found to wait for others.
-    pub(crate) fn is_active(&self, now: Instant) -> bool {
+    pub(crate) fn is_active(&self, now: Time) -> bool {
         self.until.is_some_and(|until| now < until)
     }
 }
@@ -167,13 +165,16 @@ pub(crate) fn outgrows_bursts(
     queue: &QueueSignals,
     window: u64,
     mtu: u64,
-    srtt: Duration,
+    srtt: Span,
     tuning: &Tuning,
 ) -> bool {
-    let paced = u128::from(window) * 5 / 4 * PACER_BURST.as_nanos() / srtt.as_nanos().max(1);
-    let paced = u64::try_from(paced).unwrap_or(u64::MAX);
-    let burst = paced.max(PACER_BURST_DATAGRAMS * (mtu + WIRE_OVERHEAD));
-    queue.own_flow > burst.saturating_mul(tuning.outgrown_bursts)
+    let exceeds = |burst: u64| queue.own_flow > burst.saturating_mul(tuning.outgrown_bursts);
+    // Mostly it is not even more than the least bursts, and the division is spared.
+    exceeds(PACER_BURST_DATAGRAMS * (mtu + WIRE_OVERHEAD)) && {
+        let (burst, srtt) = (PACER_BURST.as_nanos(), u128::from(srtt.nanos()));
+        let paced = u128::from(window) * 5 / 4 * burst / srtt.max(1);
+        exceeds(u64::try_from(paced).unwrap_or(u64::MAX))
+    }
 }
 
 /// Whether the queue is so full that a window which doubles in a round trip may overflow it in the
@@ -184,13 +185,14 @@ pub(crate) fn is_half_full(queue: &QueueSignals) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn a_flow_that_waits_for_what_is_not_seen_is_let_go_for_a_while() {
         let tuning = &Tuning::STANDARD;
-        #[expect(clippy::disallowed_methods, reason = "a zero for virtual time")]
-        let now = Instant::now();
+        let now = Time::ORIGIN;
         let queue = QueueSignals {
             own_flow: 5_000,
             limit: 6_000,
@@ -199,44 +201,44 @@ mod tests {
         };
         let mut unseen = Unseen::default();
         // 2.5 ms, and then 25 ms for what it has there.
-        assert!(unseen.allows(now, &queue, 2_000_000, tuning));
-        assert!(unseen.allows(now, &queue, 200_000, tuning));
+        assert!(unseen.allows(now, &queue, || 2_000_000, tuning));
+        assert!(unseen.allows(now, &queue, || 200_000, tuning));
         let later = now + tuning.crowd_time;
-        assert!(!unseen.allows(later, &queue, 200_000, tuning));
-        assert!(!unseen.allows(later, &queue, 2_000_000, tuning));
+        assert!(!unseen.allows(later, &queue, || 200_000, tuning));
+        assert!(!unseen.allows(later, &queue, || 2_000_000, tuning));
         let later = later + tuning.overflow_memory;
-        assert!(unseen.allows(later, &queue, 2_000_000, tuning));
+        assert!(unseen.allows(later, &queue, || 2_000_000, tuning));
         // Others in other classes are matched from then on, and the flow is held back all the same.
         let classes = QueueSignals {
             others: Others::Classes,
             ..queue
         };
         let mut unseen = Unseen::default();
-        assert!(unseen.allows(now, &classes, 200_000, tuning));
+        assert!(unseen.allows(now, &classes, || 200_000, tuning));
         assert!(!unseen.is_active(now));
         let waited = now + tuning.crowd_time;
-        assert!(unseen.allows(waited, &classes, 200_000, tuning));
+        assert!(unseen.allows(waited, &classes, || 200_000, tuning));
         assert!(unseen.is_active(waited));
         let counted = QueueSignals {
             others: Others::Counted,
             ..queue
         };
-        assert!(unseen.allows(later, &counted, 1, tuning));
+        assert!(unseen.allows(later, &counted, || 1, tuning));
     }
 
     #[test]
     fn a_crowd_is_there_once_the_queue_has_stood_and_for_a_while_after_that() {
         let tuning = &Tuning::STANDARD;
-        #[expect(clippy::disallowed_methods, reason = "a zero for virtual time")]
-        let now = Instant::now();
+        let now = Time::ORIGIN;
+        let time = Span::of(tuning.crowd_time);
         let mut crowd = Crowd::default();
-        crowd.look(now, tuning.crowd_time / 2, tuning);
+        crowd.look(now, time / 2, tuning);
         assert!(!crowd.is_there());
-        crowd.look(now, tuning.crowd_time, tuning);
+        crowd.look(now, time, tuning);
         assert!(crowd.is_there());
-        crowd.look(now + tuning.crowd_time, Duration::ZERO, tuning);
+        crowd.look(now + tuning.crowd_time, Span::default(), tuning);
         assert!(crowd.is_there());
-        crowd.look(now + 2 * tuning.crowd_time, Duration::ZERO, tuning);
+        crowd.look(now + 2 * tuning.crowd_time, Span::default(), tuning);
         assert!(!crowd.is_there());
     }
 
@@ -268,7 +270,7 @@ mod tests {
             others_share: 0,
             mean_rate: 0,
         };
-        let srtt = Duration::from_millis(20);
+        let srtt = Span::of(Duration::from_millis(20));
         // 5/4 of 400 kB a round trip is 50 kB in 2 ms.
         let outgrows =
             |bytes| outgrows_bursts(&queue(bytes), 400_000, 1200, srtt, &Tuning::STANDARD);

@@ -1,8 +1,7 @@
 //! What to do while samples do not change.
 
-use std::time::{Duration, Instant};
-
 use super::signals::Signals;
+use crate::time::{Span, Time};
 
 /// The last sample that differed from the one before, and what was in flight then.
 ///
@@ -13,7 +12,7 @@ use super::signals::Signals;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Still {
     sample: (u64, u64),
-    since: Option<Instant>,
+    since: Option<Time>,
     pub(crate) in_flight: u64,
 }
 
@@ -21,11 +20,11 @@ impl Still {
     /// Takes note of a sample; the in flight that is to be kept up, 0 for none.
     pub(crate) fn look(
         &mut self,
-        now: Instant,
+        now: Time,
         signals: &Signals,
         total: u64,
         in_flight: u64,
-        srtt: Duration,
+        srtt: Span,
     ) -> u64 {
         let sample = (signals.observed, total);
         let since = match self.since {
@@ -39,7 +38,7 @@ impl Still {
                 now
             }
         };
-        let long = total > 0 && now.saturating_duration_since(since) >= srtt / 4;
+        let long = total > 0 && now.since(since) >= srtt / 4;
         if signals.unobserved > 0 || long {
             self.in_flight
         } else {

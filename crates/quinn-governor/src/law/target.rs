@@ -30,10 +30,12 @@ impl Target {
             0
         };
         let together = queue.limit.max(matched);
-        let equal = together / (u64::from(queue.others_share) + 1);
         let part = match queue.others_share {
-            0 => equal,
-            _ => weighted(equal, sender.rate, queue.mean_rate, tuning),
+            0 => together,
+            others => {
+                let equal = together / (u64::from(others) + 1);
+                weighted(equal, sender.rate, queue.mean_rate, tuning)
+            }
         };
         let share = part.max(mtu + WIRE_OVERHEAD);
         let free = share.saturating_sub(queue.own);
@@ -51,7 +53,7 @@ impl Target {
 pub(crate) struct Sender {
     /// Bytes of a full datagram's payload.
     pub(crate) mtu: u64,
-    /// What this controller sends, bytes a second.
+    /// What this controller sends, bytes a second. Only used where others share the queue.
     pub(crate) rate: u64,
     /// Others keep the queue from ever running empty.
     pub(crate) crowded: bool,

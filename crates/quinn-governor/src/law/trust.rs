@@ -19,6 +19,8 @@ use super::exchange::{Answer, Observed, Sent};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Trust {
     probe: Option<Probe>,
+    /// As many were missing before every batch that followed it.
+    steady: bool,
     doubted: bool,
 }
 
@@ -28,8 +30,6 @@ struct Probe {
     at: Instant,
     /// The flow's count of packets before and with it, on the scale of those observed.
     sent: Sent,
-    /// As many were missing before every batch that followed.
-    steady: bool,
 }
 
 impl Trust {
@@ -40,31 +40,29 @@ impl Trust {
 
     /// A batch is about to be sent.
     pub(crate) fn on_sent(&mut self, now: Instant, sent: Sent) {
-        match &mut self.probe {
-            Some(probe) => probe.steady &= probe.sent.missing == sent.missing,
+        match &self.probe {
+            Some(probe) => self.steady &= probe.sent.missing == sent.missing,
             None => {
-                self.probe = Some(Probe {
-                    at: now,
-                    sent,
-                    steady: true,
-                });
+                self.probe = Some(Probe { at: now, sent });
+                self.steady = true;
             }
         }
     }
 
-    /// A datagram that was sent at `sent` was acknowledged. Asks for what was observed about once a
-    /// round trip; `None` in between.
-    pub(crate) fn on_ack(
-        &mut self,
-        sent: Instant,
-        observed: impl FnOnce() -> Observed,
-    ) -> Option<Answer> {
-        let probe = self.probe.take_if(|probe| sent >= probe.at)?;
-        let observed = observed();
+    /// A datagram that was sent at `sent` was acknowledged: whether to ask what was observed, about
+    /// once a round trip.
+    #[inline]
+    pub(crate) fn asks(&self, sent: Instant) -> bool {
+        self.probe.is_some_and(|probe| sent >= probe.at)
+    }
+
+    /// Takes what was observed, where [`Trust::asks`].
+    pub(crate) fn answer(&mut self, observed: Observed) -> Option<Answer> {
+        let probe = self.probe.take()?;
         let missing = probe.sent.packets.saturating_sub(observed.packets);
         // The socket may have forgotten since what the kernel refused.
         let missing = missing.min(observed.missing);
-        let lost = if probe.steady && !observed.late {
+        let lost = if self.steady && !observed.late {
             probe.sent.missing.min(observed.missing)
         } else {
             0

@@ -15,13 +15,13 @@
 //! [`Tuning::shrink_time`]: crate::law::constants::Tuning::shrink_time
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use crate::config::GovernorConfig;
 use crate::law::match_of;
 use crate::mechanism::Mechanism;
+use crate::time::{Span, Time};
 
 pub(crate) use sharing::Sharing;
 
@@ -69,7 +69,7 @@ pub(crate) struct Observation {
     /// The queue dropped something although the limit decided.
     pub(crate) overflowed: bool,
     /// The round trip of the controller that reports.
-    pub(crate) srtt: Duration,
+    pub(crate) srtt: Span,
     /// Bytes of a full datagram on the wire.
     pub(crate) datagram: u64,
 }
@@ -78,14 +78,14 @@ pub(crate) struct Observation {
 struct State {
     /// Bytes of governed flows at the last sample.
     shared: u64,
-    looked: Option<Instant>,
+    looked: Option<Time>,
     /// The queue's `drained` when the limit last grew: one empty queue counts once, however many were
     /// held back.
     charged_at: u64,
     /// Time that passed since the limit last changed.
-    held: Duration,
+    held: Span,
     /// The last overflow.
-    overflow: Option<Instant>,
+    overflow: Option<Time>,
 }
 
 impl QueueLimit {
@@ -164,16 +164,18 @@ impl QueueLimit {
     /// Integrates by how much less than the others the governed flows had in the queue. They are
     /// refilled when acknowledgements come, others' at each departure: what is there when a sample is
     /// taken is less than what was there before.
-    fn balance(&self, state: &mut State, seen: &Observation, passed: Duration) {
+    fn balance(&self, state: &mut State, seen: &Observation, passed: Span) {
         let others = seen.total.saturating_sub(seen.shared);
         let goal = match_of(others);
         let added = self.added.swap(0, Ordering::Relaxed);
         let mean = state.shared.saturating_add(added).midpoint(seen.shared);
         state.shared = seen.shared;
-        let (passed, srtt) = (
-            passed.min(seen.srtt).as_nanos(),
-            seen.srtt.as_nanos().max(1),
-        );
+        if others == 0 {
+            self.boost.store(0, Ordering::Relaxed);
+            return;
+        }
+        let passed = u128::from(passed.min(seen.srtt).nanos());
+        let srtt = u128::from(seen.srtt.nanos().max(1));
         let step = u128::from(goal.abs_diff(mean)) * passed / srtt;
         let step = u64::try_from(step).unwrap_or(u64::MAX);
         let boost = self.boost.load(Ordering::Relaxed);
@@ -186,13 +188,13 @@ impl QueueLimit {
     }
 
     /// Takes note of how the queue is.
-    pub(crate) fn observe(&self, now: Instant, config: &GovernorConfig, seen: &Observation) {
+    pub(crate) fn observe(&self, now: Time, config: &GovernorConfig, seen: &Observation) {
         let Some(mut state) = self.state.try_lock() else {
             return;
         };
-        let tuning = config.law.tuning;
+        let tuning = config.law.tuning();
         let last = state.looked.replace(now).unwrap_or(now);
-        let passed = now.saturating_duration_since(last);
+        let passed = now.since(last);
         self.balance(&mut state, seen, passed);
         if !seen.decides && !seen.ran_dry {
             return;
@@ -202,7 +204,7 @@ impl QueueLimit {
         if seen.overflowed && config.has(Mechanism::Halving) {
             let due = state
                 .overflow
-                .is_none_or(|last| now.saturating_duration_since(last) >= seen.srtt);
+                .is_none_or(|last| now.since(last) >= seen.srtt);
             if due {
                 state.overflow = Some(now);
                 self.limit.store((limit / 2).max(floor), Ordering::Relaxed);
@@ -211,14 +213,14 @@ impl QueueLimit {
         }
         if seen.ran_dry && seen.drained != state.charged_at {
             state.charged_at = seen.drained;
-            state.held = Duration::ZERO;
+            state.held = Span::default();
             let grown = limit.saturating_add(seen.datagram).min(config.max_backlog);
             self.limit.store(grown, Ordering::Relaxed);
             return;
         }
-        state.held += passed;
-        if seen.holds && state.held >= tuning.shrink_time {
-            state.held = Duration::ZERO;
+        state.held = state.held.plus(passed);
+        if seen.holds && state.held >= Span::of(tuning.shrink_time) {
+            state.held = Span::default();
             let shrunk = limit.saturating_sub(seen.datagram).max(floor);
             self.limit.store(shrunk, Ordering::Relaxed);
         }
@@ -231,6 +233,8 @@ fn initial(config: &GovernorConfig, datagram: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const DATAGRAM: u64 = 1262;
@@ -245,19 +249,17 @@ mod tests {
             decides: true,
             holds: false,
             overflowed: false,
-            srtt: 20 * MS,
+            srtt: Span::of(20 * MS),
             datagram: DATAGRAM,
         }
     }
 
-    fn start() -> (QueueLimit, GovernorConfig, Instant) {
-        #[expect(clippy::disallowed_methods, reason = "a zero for virtual time")]
-        let now = Instant::now();
-        (QueueLimit::new(), GovernorConfig::default(), now)
+    fn start() -> (QueueLimit, GovernorConfig, Time) {
+        (QueueLimit::new(), GovernorConfig::default(), Time::ORIGIN)
     }
 
     /// The queue has run empty: how often by now, how long after the last look.
-    fn run_dry(limit: &QueueLimit, config: &GovernorConfig, now: Instant, drained: u64) {
+    fn run_dry(limit: &QueueLimit, config: &GovernorConfig, now: Time, drained: u64) {
         let dry = Observation {
             total: 0,
             ran_dry: true,

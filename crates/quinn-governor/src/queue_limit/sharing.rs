@@ -20,9 +20,20 @@ impl Sharing {
     /// Enters or moves: this controller wants to send more into the queue than `rate`, bytes a
     /// second.
     pub(crate) fn enter(&mut self, queues: &[QueueLimit], queue: usize, rate: u64) {
-        self.leave(queues);
-        queues[queue].sharers.fetch_add(1, Ordering::Relaxed);
-        queues[queue].rates.fetch_add(rate, Ordering::Relaxed);
+        match self.entry {
+            // At each acknowledgement: only what is different.
+            Some((at, before)) if at == queue => {
+                if rate != before {
+                    let more = rate.wrapping_sub(before);
+                    queues[queue].rates.fetch_add(more, Ordering::Relaxed);
+                }
+            }
+            _ => {
+                self.leave(queues);
+                queues[queue].sharers.fetch_add(1, Ordering::Relaxed);
+                queues[queue].rates.fetch_add(rate, Ordering::Relaxed);
+            }
+        }
         self.entry = Some((queue, rate));
     }
 

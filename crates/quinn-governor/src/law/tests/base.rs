@@ -8,18 +8,18 @@ fn base_does_not_grow_behind_the_cap() {
     scene.engage(3_000);
     scene.marks.capped = true;
     scene.look_at_acks();
-    assert!(scene.law.hides_growth(scene.base));
+    assert!(scene.law.hides_growth(|| scene.base));
 
     // Not capped: in flight is base's window.
     scene.base.window = 121_000;
     scene.marks.capped = false;
     scene.look_at_acks();
-    assert!(!scene.law.hides_growth(scene.base));
+    assert!(!scene.law.hides_growth(|| scene.base));
 
     // Capped at any time since the last acknowledgements is capped.
     scene.marks.capped = true;
     scene.look_at_acks();
-    assert!(scene.law.hides_growth(scene.base));
+    assert!(scene.law.hides_growth(|| scene.base));
 }
 
 #[test]
@@ -33,11 +33,11 @@ fn slow_start_goes_on_until_base_covers_the_cap_four_times() {
     scene.marks.capped = true;
     // The cap is 122,000 now.
     scene.look_at_acks();
-    assert!(!scene.law.hides_growth(scene.base));
+    assert!(!scene.law.hides_growth(|| scene.base));
     scene.base.window = 487_000;
-    assert!(!scene.law.hides_growth(scene.base));
+    assert!(!scene.law.hides_growth(|| scene.base));
     scene.base.window = 488_000;
-    assert!(scene.law.hides_growth(scene.base));
+    assert!(scene.law.hides_growth(|| scene.base));
 }
 
 #[test]
@@ -51,7 +51,8 @@ fn slow_start_ends_when_the_queue_stood_for_a_round_trip_and_base_covers_the_cap
     scene.marks.capped = true;
     let ends = |scene: &mut Scene| {
         scene.look_at_acks();
-        scene.law.end_acks(scene.now, 100 * MTU, scene.base)
+        scene.law.end_acks(100 * MTU);
+        scene.law.ends_slow_start(|| scene.now, || scene.base)
     };
     assert!(!ends(&mut scene), "it stands for 6 ms");
     scene.wait(RTT - 6 * MS);
@@ -74,7 +75,7 @@ fn time_stands_still_for_base_only_where_our_own_limit_decides() {
     assert!(scene.law.stops_clock());
     scene.queue().room = Some(0);
     scene.look_at_acks();
-    assert!(scene.law.hides_growth(scene.base));
+    assert!(scene.law.hides_growth(|| scene.base));
     assert!(!scene.law.stops_clock(), "the queue is full");
 }
 
@@ -100,7 +101,7 @@ fn a_base_that_models_the_path_is_only_capped() {
     scene.marks.capped = true;
     scene.signals.drops = 1;
     assert!(!scene.look_at_acks().local_drop);
-    assert!(!scene.law.hides_growth(scene.base));
+    assert!(!scene.law.hides_growth(|| scene.base));
     assert!(scene.window().capped);
     let report = Report {
         sent: scene.now,

@@ -144,7 +144,7 @@ fn each_part_can_be_switched_off() {
     scene.base.slow_start = true;
     scene.marks.capped = true;
     scene.look_at_acks();
-    assert!(scene.law.hides_growth(scene.base));
+    assert!(scene.law.hides_growth(|| scene.base));
 }
 
 #[test]

@@ -125,7 +125,7 @@ fn the_cap_waits_for_the_first_acknowledgement_after_a_pause() {
         scene.wait(MS);
     }
     assert_eq!(scene.law.mode, Mode::Free, "nothing would wake the sender");
-    scene.law.end_acks(scene.now, 100 * MTU, scene.base);
+    scene.law.end_acks(100 * MTU);
     scene.look();
     assert_eq!(scene.law.mode, Mode::Engaged);
 }

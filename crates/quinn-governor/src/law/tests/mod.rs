@@ -32,7 +32,8 @@ const QUEUE: QueueSignals = QueueSignals {
 struct Scene {
     law: Law,
     signals: Signals,
-    now: Instant,
+    start: Instant,
+    now: Time,
     base: Base,
     marks: Marks,
     late: bool,
@@ -55,11 +56,12 @@ impl Scene {
             queue: Some(QUEUE),
         };
         #[expect(clippy::disallowed_methods, reason = "a zero for virtual time")]
-        let now = Instant::now();
+        let start = Instant::now();
         let mut scene = Self {
             law: Law::new(config, kind, 1200, &signals),
             signals,
-            now,
+            start,
+            now: Time::ORIGIN,
             base: Base {
                 window: 200_000,
                 slow_start: false,
@@ -67,9 +69,9 @@ impl Scene {
             marks: Marks::default(),
             late: false,
         };
-        scene.law.srtt = RTT;
+        scene.law.srtt = Span::of(RTT);
         scene.send(100);
-        scene.law.end_acks(scene.now, 100 * MTU, scene.base);
+        scene.law.end_acks(100 * MTU);
         scene
     }
 
@@ -100,8 +102,12 @@ impl Scene {
             .look(self.now, &self.signals, base, marks, occasion)
     }
 
+    fn instant(&self, time: Time) -> Instant {
+        self.start + Duration::from(time.since(Time::ORIGIN))
+    }
+
     fn wait(&mut self, time: Duration) {
-        self.now += time;
+        self.now = self.now + time;
     }
 
     /// Sends datagrams, which the source observes at once.
@@ -124,10 +130,12 @@ impl Scene {
             packets: self.signals.observed + self.signals.unobserved,
             missing,
         };
-        self.law.on_sent(self.now, bytes, sent, self.base.window);
+        let now = self.instant(self.now);
+        self.law.on_sent(now, bytes, sent, self.base.window);
     }
 
-    fn ack(&mut self, datagrams: u64, sent: Instant) {
+    fn ack(&mut self, datagrams: u64, sent: Time) {
+        let sent = self.instant(sent);
         self.look_at_acks();
         for _ in 0..datagrams {
             let observed = Observed {
@@ -135,12 +143,15 @@ impl Scene {
                 missing: self.signals.unobserved,
                 late: self.late,
             };
-            if let Some(Answer::AllBut(lost)) = self.law.on_ack(sent, MTU, RTT, || observed) {
+            self.law.on_ack(MTU, RTT);
+            if self.law.asks(sent)
+                && let Some(Answer::AllBut(lost)) = self.law.answer(observed)
+            {
                 self.signals.unobserved -= lost;
             }
         }
         let in_flight = self.law.in_flight;
-        self.law.end_acks(self.now, in_flight, self.base);
+        self.law.end_acks(in_flight);
     }
 
     /// A round trip in which a few batches are sent and the first of them is acknowledged; `send`

@@ -30,7 +30,7 @@ fn counters_begin_elsewhere_and_what_is_known_of_the_path_stays() {
     let decision = scene.look();
     assert_eq!(decision, Decision::default().with_limit_decides());
     assert_eq!(scene.law.mode, Mode::Engaged);
-    assert_eq!((scene.law.srtt(), scene.law.rate()), (RTT, rate));
+    assert_eq!((scene.law.srtt(), scene.law.rate()), (Span::of(RTT), rate));
 
     scene.send(1);
     scene.signals.drops = 3;

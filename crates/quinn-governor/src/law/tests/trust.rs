@@ -15,7 +15,7 @@ fn a_source_that_stopped_lets_the_cap_go_by_a_sixteenth_a_round_trip() {
     scene.wait(RTT);
     scene.ack(80, sent);
     assert_eq!(scene.window().window, 120_000 + 80 * MTU / 16);
-    assert!(scene.law.hides_growth(scene.base));
+    assert!(scene.law.hides_growth(|| scene.base));
     for _ in 0..10 {
         scene.send(80);
         scene.wait(RTT);
