@@ -20,7 +20,7 @@ const IS_ORDERED: bool = cfg!(target_arch = "x86_64");
 /// The counters that a flow's [`Version`] is compared with, each found without a call and without
 /// asking for the bounds of the array of slots again.
 ///
-/// Whoever keeps one also keeps the flow's reader, which keeps the mapping and the flag.
+/// The owner of one also keeps the flow's reader, which keeps the mapping and the flag.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Counters {
     attached: NonNull<AtomicBool>,

@@ -1,4 +1,4 @@
-//! What the wrapped controller is told: when it must not grow, and when it reduces.
+//! When the wrapped controller must not grow, and when it reduces.
 
 use super::{Base, Heard, Law, Mode, Report};
 use crate::base::BaseKind;
@@ -6,7 +6,7 @@ use crate::mechanism::Mechanism;
 use crate::time::Time;
 
 impl Law {
-    /// Whether base is to be told that the application limited sending, whatever it did: it must
+    /// Whether base is called as if the application limited sending, whatever it did: it must
     /// not grow behind the cap. In slow start it may, until its window covers the cap even when
     /// halved.
     #[inline]
@@ -64,7 +64,7 @@ impl Law {
         }
     }
 
-    /// Base was told to reduce because of [`Decision::local_drop`](super::Decision::local_drop) or
+    /// Base has reduced because of [`Decision::local_drop`](super::Decision::local_drop) or
     /// [`Law::ends_slow_start`].
     pub(crate) fn on_local_reduction(&mut self, now: Time) {
         self.reductions.on_local(now);
