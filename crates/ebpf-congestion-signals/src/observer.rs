@@ -13,6 +13,10 @@ use std::net::SocketAddr;
 /// [`on_send`](Self::on_send) and acts on its result. Several threads may call at the same time. A
 /// call makes at most a few short system calls, and never waits.
 pub trait SocketObserver: fmt::Debug + Send + Sync {
+    /// Called before each attempt to send. While one is in progress, the kernel counts datagrams as
+    /// unsent that do not wait in any queue.
+    fn before_send(&self) {}
+
     /// Called after each attempt to send, with what the kernel answered.
     fn on_send(&self, send: SocketSend, outcome: SendOutcome<'_>) -> AfterSend;
 
@@ -36,10 +40,12 @@ impl dyn SocketObserver + '_ {
         send: SocketSend,
         mut attempt: impl FnMut() -> io::Result<()>,
     ) -> io::Result<()> {
+        self.before_send();
         let result = attempt();
         match self.on_send(send, SendOutcome::of(&result)) {
             AfterSend::Done => result,
             AfterSend::Retry => {
+                self.before_send();
                 let result = attempt();
                 // Whatever the answer is now, it is this datagram's own.
                 let _ = self.on_send(send, SendOutcome::of(&result));

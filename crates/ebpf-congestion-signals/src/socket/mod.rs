@@ -12,6 +12,7 @@ mod capabilities;
 mod error_queue;
 mod flow;
 mod host;
+mod in_progress;
 mod kernel;
 pub mod ledger;
 pub mod netlink;

@@ -36,16 +36,16 @@ impl Observer {
 
     /// Reads the socket's memory use, if it is time to.
     fn look_if_due(&self, now: KernelTime) {
-        if !self.state.is_due(now) {
+        let Some(due) = self.state.due(now) else {
             return;
-        }
-        self.shared.look(&self.state, &self.descriptor);
+        };
+        self.shared.look(&self.state, &self.descriptor, due);
         // What others of the program have in the queue is old where they have not reported since.
         for other in self.shared.competing(&self.state) {
-            if other.is_due(now)
+            if let Some(due) = other.due(now)
                 && let Some(descriptor) = other.descriptor()
             {
-                self.shared.look(&other, &descriptor);
+                self.shared.look(&other, &descriptor, due);
             }
         }
     }
@@ -74,7 +74,12 @@ impl Observer {
 }
 
 impl SocketObserver for Observer {
+    fn before_send(&self) {
+        self.state.sends.begins();
+    }
+
     fn on_send(&self, send: SocketSend, outcome: SendOutcome<'_>) -> AfterSend {
+        self.state.sends.ends();
         let now = clock::now();
         let error = match outcome {
             SendOutcome::Sent => {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::netlink::Netlink;
 use super::shape::{Order, Shape};
 use super::shared::Shared;
-use super::state::SocketState;
+use super::state::{Due, SocketState};
 use super::waker::Waker;
 use crate::clock;
 use crate::sample::KernelTime;
@@ -105,7 +105,7 @@ impl Looking {
             self.route(shared, &socket, now);
             let is_stale = socket.looked().is_none_or(|at| now.since(at) > STALE);
             if is_stale && let Some(descriptor) = socket.descriptor() {
-                shared.look(&socket, &descriptor);
+                shared.look(&socket, &descriptor, Due::InAnyCase);
             }
         }
         let mut queues: Vec<usize> = waiting.iter().map(|socket| socket.queue()).collect();

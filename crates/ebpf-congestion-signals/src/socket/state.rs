@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use super::books::{Books, Left, NOBODY, canonical};
 use super::flow::{Flow, add};
+use super::in_progress::InProgress;
 use super::kernel::{Identity, Memory};
 use super::ledger::Destination;
 use super::pressure::Pressure;
@@ -19,11 +20,13 @@ use super::truesize::Weight;
 use crate::observer::SocketSend;
 use crate::sample::{BufferSample, KernelTime};
 
-/// Shortest time between two readings of a socket's memory use.
-pub(super) const LOOK_INTERVAL: Duration = Duration::from_micros(200);
+mod due;
+
+pub(super) use due::Due;
 
 /// How long a send buffer that was seen with something in it shows that there is a queue. Devices
-/// that give packets back before they have sent them always show it empty.
+/// that give packets back before they have sent them, such as loopback, show it empty, but for what a
+/// thread is sending just then.
 const QUEUE_SHOWN: Duration = Duration::from_secs(5);
 
 /// A send buffer that was never seen empty for this long has a queue before it, not only what is on
@@ -48,6 +51,10 @@ pub(super) struct SocketState {
     looked_sequence: AtomicU64,
     /// When its send buffer was last seen with something in it, nanoseconds; 0 before.
     backlogged: AtomicU64,
+    /// Since when it was due and not read because of a send in progress, nanoseconds; 0: it is not.
+    put_off: AtomicU64,
+    /// Sends that are in progress.
+    pub(super) sends: InProgress,
     /// When it was last seen empty, nanoseconds.
     emptied: AtomicU64,
     /// When it was last seen to wait in a queue, nanoseconds; 0 before.
@@ -76,6 +83,8 @@ impl SocketState {
             looked: AtomicU64::new(0),
             looked_sequence: AtomicU64::new(0),
             backlogged: AtomicU64::new(0),
+            put_off: AtomicU64::new(0),
+            sends: InProgress::default(),
             emptied: AtomicU64::new(0),
             waited: AtomicU64::new(0),
             queue: AtomicUsize::new(0),
@@ -199,23 +208,6 @@ impl SocketState {
         }
     }
 
-    /// Whether to read its memory use now: not too soon after the last time, and something was sent
-    /// or was still there. The caller that gets `true` reads it.
-    pub(super) fn is_due(&self, now: KernelTime) -> bool {
-        let looked = self.looked.load(Ordering::Relaxed);
-        if now.since(KernelTime::from_nanos(looked)) < LOOK_INTERVAL {
-            return false;
-        }
-        let nothing_new =
-            self.looked_sequence.load(Ordering::Relaxed) == self.sequence.load(Ordering::Relaxed);
-        if nothing_new && self.flow.own() == 0 {
-            return false;
-        }
-        self.looked
-            .compare_exchange(looked, now.as_nanos(), Ordering::Relaxed, Ordering::Relaxed)
-            .is_ok()
-    }
-
     /// Sends so far: to be taken before the kernel is asked.
     pub(super) fn sequence(&self) -> u64 {
         self.sequence.load(Ordering::Relaxed)
@@ -233,6 +225,7 @@ impl SocketState {
         let mut books = self.books.lock();
         self.looked.store(now.as_nanos(), Ordering::Relaxed);
         self.looked_sequence.store(sequence, Ordering::Relaxed);
+        self.put_off.store(0, Ordering::Relaxed);
         self.measured(&mut books, memory.send.into(), sequence, queues);
         let before = books.kernel_drops.replace(memory.drops);
         let drops = memory.drops.wrapping_sub(before.unwrap_or(memory.drops));
@@ -353,11 +346,11 @@ impl SocketState {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::flow_id::FlowId;
 
-    fn state() -> SocketState {
+    pub(super) fn state() -> SocketState {
         let identity = Identity {
             cookie: 1,
             netns: None,
@@ -366,7 +359,7 @@ mod tests {
         SocketState::new(identity, Arc::new(Flow::new(FlowId::from_u64(0))))
     }
 
-    fn send(port: u16) -> SocketSend {
+    pub(super) fn send(port: u16) -> SocketSend {
         SocketSend {
             destination: SocketAddr::from(([192, 0, 2, 1], port)),
             bytes: 1200,
@@ -374,11 +367,11 @@ mod tests {
         }
     }
 
-    fn at(micros: u64) -> KernelTime {
+    pub(super) fn at(micros: u64) -> KernelTime {
         KernelTime::from_nanos(micros * 1000)
     }
 
-    fn holding(datagrams: u32) -> Memory {
+    pub(super) fn holding(datagrams: u32) -> Memory {
         Memory {
             send: datagrams * 2304,
             send_limit: 212_992,
@@ -436,19 +429,6 @@ mod tests {
         assert_eq!(queues.get(0).shared(), 0);
         state.looked_at(&holding(0), state.sequence(), at(500), &queues);
         assert_eq!((queues.get(0).shared(), state.flow.own()), (0, 0));
-    }
-
-    #[test]
-    fn a_socket_that_sends_nothing_is_not_looked_at() {
-        let (state, queues) = (state(), Queues::new());
-        assert!(!state.is_due(at(1000)));
-        state.sent(&send(1), at(100), &queues);
-        assert!(state.is_due(at(1000)));
-        assert!(!state.is_due(at(1100)), "too soon");
-        state.looked_at(&holding(1), state.sequence(), at(1001), &queues);
-        assert!(state.is_due(at(1300)), "something is still there");
-        state.looked_at(&holding(0), state.sequence(), at(1301), &queues);
-        assert!(!state.is_due(at(2000)));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! What of a device's queues can be known, and what not.
 
 use std::error::Error;
+use std::net::UdpSocket;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ebpf_congestion_signals::{QueueLimit, SocketSource};
 use netlab::{Family, Path, PathConfig, RelayConfig};
@@ -83,5 +84,38 @@ fn behind_one_class_everybody_is_known_and_behind_several_nobody() -> TestResult
         let known = (count == 1).then_some(QueueLimit::Packets(100));
         assert_eq!(limit, known);
     }
+    Ok(())
+}
+
+#[test]
+fn what_a_thread_is_just_sending_over_loopback_waits_in_no_queue() -> TestResult {
+    let source = SocketSource::new();
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    socket.set_nonblocking(true)?;
+    let ours = Ours::of(&source, socket)?;
+    let sink = UdpSocket::bind("127.0.0.1:0")?;
+    let to = sink.local_addr()?;
+    let end = Instant::now() + Duration::from_secs(1);
+    let (mut sent, mut samples) = (0u64, 0u64);
+    thread::scope(|scope| {
+        let sender = scope.spawn(|| -> std::io::Result<u64> {
+            let mut sent = 0;
+            while Instant::now() < end {
+                // The sink's buffer overflows: nobody reads it.
+                ours.send_batch(to, 40)?;
+                sent += 40;
+            }
+            Ok(sent)
+        });
+        // As a transport whose tasks run on several threads: one receives while another sends.
+        while Instant::now() < end {
+            ours.receive();
+            assert!(ours.watch.congestion().queue.is_none());
+            samples += 1;
+        }
+        sent = sender.join().expect("it does not panic")?;
+        std::io::Result::Ok(())
+    })?;
+    assert!(sent > 1000 && samples > 1000, "{sent} {samples}");
     Ok(())
 }
