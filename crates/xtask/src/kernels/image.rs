@@ -39,6 +39,8 @@ const MODULES: [&str; 28] = [
     "cls_matchall",
     "cls_u32",
     "act_mirred",
+    // Which nf_tables asks for without naming it a dependency.
+    "crc32c_generic",
     "nf_tables",
     "tcp_bbr",
 ];
