@@ -101,8 +101,18 @@ impl Looking {
         }
         // Also those that do not wait, as far as known: they are competing traffic of others in
         // their queue.
-        for socket in shared.sockets(|socket| socket.is_observed() && socket.flow.own() > 0) {
-            self.route(shared, &socket, now);
+        let sockets = shared.sockets(|socket| socket.is_observed() && socket.flow.own() > 0);
+        let routes: Vec<_> = sockets
+            .iter()
+            .map(|socket| self.route(shared, socket, now))
+            .collect();
+        // At once, after all answers: those in one queue are seen in one.
+        for (socket, queue) in sockets.iter().zip(routes) {
+            if let Some(queue) = queue {
+                socket.moves_to(queue, &shared.queues);
+            }
+        }
+        for socket in sockets {
             let is_stale = socket.looked().is_none_or(|at| now.since(at) > STALE);
             if is_stale && let Some(descriptor) = socket.descriptor() {
                 shared.look(&socket, &descriptor, Due::InAnyCase);
@@ -117,12 +127,12 @@ impl Looking {
         true
     }
 
-    /// Finds the device that a socket sends by.
-    fn route(&mut self, shared: &Shared, socket: &SocketState, now: KernelTime) {
+    /// Finds the queue of the device that a socket sends by; `None`: found a moment ago.
+    fn route(&mut self, shared: &Shared, socket: &SocketState, now: KernelTime) -> Option<usize> {
         let cookie = socket.identity.cookie;
         let known = self.routes.get(&cookie);
         if known.is_some_and(|at| now.since(*at) < ROUTE_INTERVAL) {
-            return;
+            return None;
         }
         self.routes.insert(cookie, now);
         let elsewhere = socket.identity.netns != self.netns;
@@ -131,8 +141,7 @@ impl Looking {
             let address = destination.ip().to_canonical();
             self.netlink.device(address).ok()
         });
-        let queue = device.map_or(0, |device| shared.queues.of_device(device));
-        socket.moves_to(queue, &shared.queues);
+        Some(device.map_or(0, |device| shared.queues.of_device(device)))
     }
 
     fn queue(&mut self, shared: &Shared, queue: usize, now: KernelTime) {
