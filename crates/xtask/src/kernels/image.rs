@@ -12,7 +12,7 @@ use super::modules::Modules;
 /// macvlan or 8021q for an upper device, virtio for one that is busy; tunnels and bonds; the
 /// other queue disciplines for what they do to signals. Others come as their dependencies. One
 /// that is not there is built in, or too new for the kernel.
-const MODULES: [&str; 28] = [
+const MODULES: [&str; 29] = [
     "veth",
     "virtio_net",
     "virtio_pci",
