@@ -21,11 +21,12 @@ mod table;
 mod userland;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use archive::Archive;
@@ -85,13 +86,27 @@ pub(crate) fn run(workspace: &Path, options: &Options) -> Result<()> {
     };
     let timeout = Duration::from_secs(options.timeout);
 
+    let guests: Vec<_> = all_series
+        .iter()
+        .map(|series| match &archive {
+            Some(archive) if *series != Series::Live => {
+                Some(prepare(&directory, archive, series, &programs, timeout))
+            }
+            _ => None,
+        })
+        .collect();
+    let mut booted = boot(&guests, timeout).into_iter();
+
     let (mut columns, mut bad) = (Vec::new(), Vec::new());
-    for series in &all_series {
+    for (series, guest) in all_series.iter().zip(guests) {
         eprintln!("=== {series}");
-        let outcome = match (series, &archive) {
-            (Series::Live, _) => guest::run_live(&directory, &programs, timeout),
-            (_, Some(archive)) => boot(&directory, archive, series, &programs, timeout),
-            (_, None) => bail!("{series} was not prepared for"),
+        let outcome = match guest {
+            None => guest::run_live(&directory, &programs, timeout),
+            Some(Err(error)) => Err(error),
+            Some(Ok(guest)) => {
+                eprintln!("    {}", guest.release);
+                booted.next().context("each guest was booted")?
+            }
         }
         .with_context(|| format!("kernel {series}"));
         // One kernel that is not available does not keep the others from being tested.
@@ -141,18 +156,63 @@ fn default_series(archive: &Archive) -> Vec<Series> {
     series
 }
 
-fn boot(
+/// A kernel that can be booted.
+struct Guest {
+    release: String,
+    home: PathBuf,
+    kernel: image::Kernel,
+    initramfs: Vec<u8>,
+    variant: Variant,
+}
+
+fn prepare(
     directory: &Path,
     archive: &Archive,
     series: &Series,
     programs: &Programs,
     timeout: Duration,
-) -> Result<Outcome> {
+) -> Result<Guest> {
     let package = archive.newest(series)?;
-    eprintln!("    {}", package.release);
     let home = directory.join(series.to_string());
     let kernel = image::prepare(&home, archive, &package)?;
     let variant = series.variant();
     let initramfs = userland::initramfs(directory, &kernel, archive, programs, variant, timeout)?;
-    guest::run(&home, &kernel, &initramfs, variant, timeout)
+    Ok(Guest {
+        release: package.release,
+        home,
+        kernel,
+        initramfs,
+        variant,
+    })
+}
+
+/// Boots those that can be, as many at a time as there are processors: a guest uses one. In their
+/// order.
+fn boot(guests: &[Option<Result<Guest>>], timeout: Duration) -> Vec<Result<Outcome>> {
+    let at_once = thread::available_parallelism().map_or(1, usize::from);
+    let guests: Vec<_> = guests.iter().flatten().flatten().collect();
+    let mut outcomes = Vec::new();
+    for some in guests.chunks(at_once) {
+        thread::scope(|scope| {
+            let running: Vec<_> = some
+                .iter()
+                .map(|guest| {
+                    let Guest {
+                        home,
+                        kernel,
+                        initramfs,
+                        variant,
+                        ..
+                    } = guest;
+                    scope.spawn(move || guest::run(home, kernel, initramfs, *variant, timeout))
+                })
+                .collect();
+            outcomes.extend(running.into_iter().map(|guest| {
+                guest
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            }));
+        });
+    }
+    outcomes
 }
