@@ -101,7 +101,7 @@ fn what_a_thread_is_just_sending_over_loopback_waits_in_no_queue() -> TestResult
         let sender = scope.spawn(|| -> std::io::Result<u64> {
             let mut sent = 0;
             while Instant::now() < end {
-                // The sink's buffer overflows: nobody reads it.
+                // The sink is not read: its buffer overflows.
                 ours.send_batch(to, 40)?;
                 sent += 40;
             }
