@@ -3,7 +3,7 @@
 use ebpf_congestion_signals_common::{FlowAddress, FlowRef, LocalKey, PeerKey};
 
 use crate::kernel::{Skb, Sock};
-use crate::maps::{self, LOCALS, PEERS};
+use crate::maps::{self, Finder, LOCALS, PEERS};
 use crate::owner::Owner;
 use crate::packet;
 
@@ -12,6 +12,7 @@ use crate::packet;
 pub fn of_leaving(skb: Skb) -> Owner {
     let sk = skb.sk();
     let mut cookie = 0;
+    let mut of_socket = None;
     if !sk.is_none() {
         cookie = sk.cookie();
         let Some(entry) = maps::watched(cookie) else {
@@ -20,31 +21,45 @@ pub fn of_leaving(skb: Skb) -> Owner {
         if entry.peers == 0 {
             return Owner::of_socket(entry.flow);
         }
+        of_socket = Some(entry.flow);
     } else if skb.iif() != 0 {
         // Forwarded: received from a device, and never a socket's of this namespace.
         return Owner::NONE;
     }
-    let ends = packet::ends(skb);
-    if cookie == 0
-        && let Some(ends) = &ends
-    {
-        let mut key = LocalKey {
-            netns: skb.dev().netns_cookie(),
-            local: ends.source,
-            protocol: ends.protocol as u64,
-        };
-        cookie = by_key(&raw mut key);
-    }
-    let Some(entry) = maps::watched(cookie) else {
+    let Some(work) = maps::finding(Finder::Sending) else {
         return Owner::NONE;
     };
-    let peer = match ends {
-        Some(ends) if entry.peers != 0 => peer_of(cookie, ends.destination),
-        _ => FlowRef::NONE,
-    };
-    Owner {
-        socket: entry.flow,
-        peer,
+    // SAFETY: this CPU's own record. These programs run with softirqs off, and none interrupts another.
+    unsafe {
+        let found = packet::parse(skb, &raw mut (*work).parsing);
+        let ends = &raw const (*work).parsing.ends;
+        let socket = if let Some(flow) = of_socket {
+            if !found {
+                return Owner::of_socket(flow);
+            }
+            flow
+        } else {
+            if !found {
+                return Owner::NONE;
+            }
+            (*work).local.netns = skb.dev().netns_cookie();
+            (*work).local.local = (*ends).source;
+            (*work).local.protocol = (*ends).protocol as u64;
+            cookie = by_key(&raw mut (*work).local);
+            let Some(entry) = maps::watched(cookie) else {
+                return Owner::NONE;
+            };
+            if entry.peers == 0 {
+                return Owner::of_socket(entry.flow);
+            }
+            entry.flow
+        };
+        (*work).peer.cookie = cookie;
+        (*work).peer.remote = (*ends).destination;
+        Owner {
+            socket,
+            peer: peer_by_key(&raw mut (*work).peer),
+        }
     }
 }
 
@@ -64,7 +79,7 @@ pub fn of_dropped(skb: Skb, arriving: bool, receiver: Sock) -> Owner {
             return Owner::of_socket(entry.flow);
         }
     }
-    let Some(work) = maps::finding() else {
+    let Some(work) = maps::finding(Finder::Dropping) else {
         return Owner::NONE;
     };
     // SAFETY: this CPU's own record, which no other program uses, and this one does not interrupt
@@ -130,12 +145,6 @@ fn by_key(key: *mut LocalKey) -> u64 {
 }
 
 /// A peer watched on the packet's link, or on any.
-#[inline(always)]
-fn peer_of(cookie: u64, remote: FlowAddress) -> FlowRef {
-    let mut key = PeerKey { cookie, remote };
-    peer_by_key(&raw mut key)
-}
-
 #[inline(always)]
 #[expect(
     clippy::needless_borrows_for_generic_args,

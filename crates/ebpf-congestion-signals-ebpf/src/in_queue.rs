@@ -41,7 +41,7 @@ pub fn enter(owner: Owner, place: Place, mut entry: Entry, transit: *mut Transit
 
 /// The same flows, of which the verifier knows nothing.
 #[inline(always)]
-fn forgotten(owner: Owner, transit: *mut Transit) -> Owner {
+pub fn forgotten(owner: Owner, transit: *mut Transit) -> Owner {
     Owner {
         socket: maps::forgotten(transit, owner.socket),
         peer: maps::forgotten(transit, owner.peer),
@@ -133,7 +133,6 @@ pub fn leave(owner: Owner, place: Place, skb: Skb, transit: *mut Transit) {
     let now = maps::tick_time(transit);
     let bytes = maps::forgotten(transit, skb.pkt_len());
     let address = maps::forgotten(transit, skb.address());
-    let owner = forgotten(owner, transit);
     for which in 0..2 {
         let (whose, shared) = forgotten(owner, transit).flows()[which];
         flow_leaves(whose, place, bytes, shared, address, now, transit);

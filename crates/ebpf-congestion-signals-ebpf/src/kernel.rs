@@ -3,6 +3,8 @@
 //! Pointers that come from a tracepoint's arguments, and those read through them, are known to the
 //! verifier by type: loads through them are allowed, and read as zero where the memory is gone.
 
+use core::arch::asm;
+
 use aya_ebpf::helpers::{bpf_probe_read_kernel, generated};
 use ebpf_congestion_signals_common::{ABSENT, KernelOffsets, QDISC_NAME_BYTES};
 
@@ -52,28 +54,55 @@ fn load<T: Copy>(object: *const u8, offset: u32) -> T {
     unsafe { object.add(offset as usize).cast::<T>().read_volatile() }
 }
 
-macro_rules! kernel_pointer {
-    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty = $fact:ident,)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy)]
-        pub struct $name(*const u8);
+/// Whether a tracepoint's argument is null.
+///
+/// Linux 6.6 to 6.12 take no argument of a BTF tracepoint for null: they remove the comparison with
+/// zero from a program, and a load through a null argument stops the kernel. The comparison with the
+/// difference of two pointers stays, which is no known number to the verifier.
+#[inline(always)]
+fn is_null(argument: *const u8) -> bool {
+    let zero: u64;
+    // SAFETY: one register is written.
+    unsafe {
+        asm!(
+            "{zero} = {argument}",
+            "{zero} -= {argument}",
+            zero = out(reg) zero,
+            argument = in(reg) argument as u64,
+            options(pure, nomem, nostack),
+        );
+    }
+    argument.is_null() || argument as u64 == zero
+}
 
+/// Defines what is loaded through a typed kernel pointer (`at`).
+macro_rules! fields {
+    ($name:ident { $($(#[$doc:meta])* $field:ident: $type:ty = $fact:ident,)* }) => {
         impl $name {
-            $($(#[$field_doc])*
+            $($(#[$doc])*
             #[inline(always)]
             pub fn $field(self) -> $type {
-                load(self.0, fact!($fact))
+                load(self.at, fact!($fact))
             })*
         }
     };
 }
 
-kernel_pointer! {
-    /// `struct sk_buff`
+/// `struct sk_buff`
+///
+/// Pointers in an argument are loaded once. At each load of a pointer through an argument, the verifier
+/// searches all of the kernel's types for one that says what the pointer may be: loads in many places
+/// took half of the time of loading.
+#[derive(Clone, Copy)]
+pub struct Skb {
+    at: *const u8,
+    /// Of an argument: its socket and its device.
+    pointers: Option<(*const u8, *const u8)>,
+}
+
+fields! {
     Skb {
         next_pointer: *const u8 = skb_next,
-        sk_pointer: *const u8 = skb_sk,
-        dev_pointer: *const u8 = skb_dev,
         pkt_len: u32 = skb_pkt_len,
         lost_reason: u32 = skb_lost_reason,
         len: u32 = skb_len,
@@ -98,35 +127,70 @@ kernel_pointer! {
 const PACKET_OUTGOING: u8 = 4;
 
 impl Skb {
+    /// An argument that is never null.
     #[inline(always)]
-    pub fn new(pointer: *const u8) -> Self {
-        Self(pointer)
+    pub fn new(argument: *const u8) -> Self {
+        let sk = load(argument, fact!(skb_sk));
+        let dev = load(argument, fact!(skb_dev));
+        Self {
+            at: argument,
+            pointers: Some((sk, dev)),
+        }
+    }
+
+    /// An argument that may be null, the first of a list. The verifier walks the list packet by packet:
+    /// there, more values that it has to follow take longer than the searches.
+    #[inline(always)]
+    pub fn list(argument: *const u8) -> Self {
+        if is_null(argument) {
+            Self::in_list(core::ptr::null())
+        } else {
+            Self::in_list(argument)
+        }
+    }
+
+    #[inline(always)]
+    fn in_list(pointer: *const u8) -> Self {
+        Self {
+            at: pointer,
+            pointers: None,
+        }
     }
 
     #[inline(always)]
     pub fn is_none(self) -> bool {
-        self.0.is_null()
+        self.at.is_null()
     }
 
     /// The address, as an identifier.
     #[inline(always)]
     pub fn address(self) -> u64 {
-        self.0 as u64
+        self.at as u64
     }
 
     #[inline(always)]
     pub fn next(self) -> Self {
-        Self(self.next_pointer())
+        Self::in_list(self.next_pointer())
     }
 
     #[inline(always)]
     pub fn sk(self) -> Sock {
-        Sock(self.sk_pointer())
+        Sock {
+            at: match self.pointers {
+                Some((sk, _)) => sk,
+                None => load(self.at, fact!(skb_sk)),
+            },
+        }
     }
 
     #[inline(always)]
     pub fn dev(self) -> Device {
-        Device(self.dev_pointer())
+        Device {
+            at: match self.pointers {
+                Some((_, dev)) => dev,
+                None => load(self.at, fact!(skb_dev)),
+            },
+        }
     }
 
     /// Whether this is a packet tap's copy of a packet that was sent.
@@ -166,8 +230,13 @@ impl Skb {
     }
 }
 
-kernel_pointer! {
-    /// `struct sock`
+/// `struct sock`
+#[derive(Clone, Copy)]
+pub struct Sock {
+    at: *const u8,
+}
+
+fields! {
     Sock {
         cookie: u64 = sk_cookie,
         family: u16 = sk_family,
@@ -191,16 +260,29 @@ const TCP_TIME_WAIT: u8 = 6;
 const TCP_NEW_SYN_RECV: u8 = 12;
 
 impl Sock {
-    pub const NONE: Self = Self(core::ptr::null());
+    pub const NONE: Self = Self {
+        at: core::ptr::null(),
+    };
 
+    /// From an argument that is never null.
     #[inline(always)]
-    pub fn new(pointer: *const u8) -> Self {
-        Self(pointer)
+    pub fn new(argument: *const u8) -> Self {
+        Self { at: argument }
+    }
+
+    /// From an argument that may be null.
+    #[inline(always)]
+    pub fn or_none(argument: *const u8) -> Self {
+        if is_null(argument) {
+            Self::NONE
+        } else {
+            Self::new(argument)
+        }
     }
 
     #[inline(always)]
     pub fn is_none(self) -> bool {
-        self.0.is_null()
+        self.at.is_null()
     }
 
     /// Whether it is a whole `struct sock`: not a connection that is being opened, nor what is left
@@ -215,14 +297,17 @@ impl Sock {
     #[inline(always)]
     pub fn waiting(self) -> Option<[u32; 2]> {
         if self.receive_qlen() != 0 {
-            let first = Skb(self.receive_next());
-            return Some([first.len(), first.truesize()]);
+            let first = self.receive_next();
+            return Some([
+                load(first, fact!(skb_len)),
+                load(first, fact!(skb_truesize)),
+            ]);
         }
         if self.protocol() != IPPROTO_UDP as u16 || fact!(udp_reader_next) == ABSENT {
             return None;
         }
         // The verifier knows a `struct sock`, which a `struct udp_sock` begins with.
-        let socket = self.0 as u64;
+        let socket = self.at as u64;
         let packets: u32 = read(socket.wrapping_add(fact!(udp_reader_qlen) as u64))?;
         if packets == 0 {
             return None;
@@ -235,8 +320,13 @@ impl Sock {
     }
 }
 
-kernel_pointer! {
-    /// `struct net_device`
+/// `struct net_device`
+#[derive(Clone, Copy)]
+pub struct Device {
+    at: *const u8,
+}
+
+fields! {
     Device {
         net: *const u8 = dev_net,
         ifindex: u32 = dev_ifindex,
@@ -255,29 +345,31 @@ const VETH: u64 = u64::from_ne_bytes(*b"veth\0\0\0\0");
 const IFB: u64 = u64::from_ne_bytes(*b"ifb\0\0\0\0\0");
 
 impl Device {
-    const NONE: Self = Self(core::ptr::null());
+    const NONE: Self = Self {
+        at: core::ptr::null(),
+    };
 
     /// Whether it hands its packets to another device of this host, where they come by again: a
     /// VLAN, bond, bridge or the like.
     #[inline(always)]
     pub fn is_stacked(self) -> bool {
-        if self.0.is_null() || fact!(dev_lower) == ABSENT {
+        if self.at.is_null() || fact!(dev_lower) == ABSENT {
             return false;
         }
         // An empty list points at itself.
-        self.lower() != (self.0 as u64).wrapping_add(fact!(dev_lower) as u64)
+        self.lower() != (self.at as u64).wrapping_add(fact!(dev_lower) as u64)
     }
 
     /// The address, as an identifier.
     #[inline(always)]
     pub fn address(self) -> u64 {
-        self.0 as u64
+        self.at as u64
     }
 
     /// The first eight bytes of its kind's name; 0 where it has none.
     #[inline(always)]
     pub fn kind(self) -> u64 {
-        if self.0.is_null() {
+        if self.at.is_null() {
             return 0;
         }
         let ops = self.link_ops();
@@ -319,7 +411,7 @@ impl Device {
     /// Address of the queue discipline of one of its transmit queues.
     #[inline(always)]
     pub fn queue_discipline(self, mapping: u16) -> Option<u64> {
-        if self.0.is_null() || fact!(netdev_queue_bytes) == ABSENT {
+        if self.at.is_null() || fact!(netdev_queue_bytes) == ABSENT {
             return None;
         }
         let queues: u64 = read(self.address().wrapping_add(fact!(dev_tx) as u64))?;
@@ -330,13 +422,13 @@ impl Device {
     /// Its index; 0 where there is no device.
     #[inline(always)]
     pub fn ifindex_or_none(self) -> u32 {
-        if self.0.is_null() { 0 } else { self.ifindex() }
+        if self.at.is_null() { 0 } else { self.ifindex() }
     }
 
     /// Cookie of the device's network namespace; 0 where the kernel has none.
     #[inline(always)]
     pub fn netns_cookie(self) -> u64 {
-        if self.0.is_null() || fact!(net_cookie) == ABSENT {
+        if self.at.is_null() || fact!(net_cookie) == ABSENT {
             return 0;
         }
         let net = self.net();
@@ -348,16 +440,23 @@ impl Device {
     }
 }
 
-kernel_pointer! {
-    /// `struct Qdisc`
+/// `struct Qdisc`
+///
+/// Always an argument. Its pointers are loaded once, as those of [`Skb`], where it is to be identified.
+#[derive(Clone, Copy)]
+pub struct Qdisc {
+    at: *const u8,
+    /// Its transmit queue and its operations.
+    pointers: Option<(*const u8, *const u8)>,
+}
+
+fields! {
     Qdisc {
         flags: u32 = qdisc_flags,
         handle: u32 = qdisc_handle,
         qlen: u32 = qdisc_qlen,
         backlog: u32 = qdisc_backlog,
-        dev_queue: *const u8 = qdisc_dev_queue,
         limit: u32 = qdisc_limit,
-        ops: *const u8 = qdisc_ops,
         requeues: u32 = qdisc_requeues,
     }
 }
@@ -380,15 +479,46 @@ const LISTS: [u64; 3] = [
 ];
 
 impl Qdisc {
+    /// One that is known already.
     #[inline(always)]
-    pub fn new(pointer: *const u8) -> Self {
-        Self(pointer)
+    pub fn known(argument: *const u8) -> Self {
+        Self {
+            at: argument,
+            pointers: None,
+        }
+    }
+
+    /// One that may have to be identified.
+    #[inline(always)]
+    pub fn new(argument: *const u8) -> Self {
+        let dev_queue = load(argument, fact!(qdisc_dev_queue));
+        let ops = load(argument, fact!(qdisc_ops));
+        Self {
+            at: argument,
+            pointers: Some((dev_queue, ops)),
+        }
+    }
+
+    #[inline(always)]
+    fn ops(self) -> *const u8 {
+        match self.pointers {
+            Some((_, ops)) => ops,
+            None => load(self.at, fact!(qdisc_ops)),
+        }
+    }
+
+    #[inline(always)]
+    fn dev_queue(self) -> *const u8 {
+        match self.pointers {
+            Some((dev_queue, _)) => dev_queue,
+            None => load(self.at, fact!(qdisc_dev_queue)),
+        }
     }
 
     /// The address, as an identifier.
     #[inline(always)]
     pub fn address(self) -> u64 {
-        self.0 as u64
+        self.at as u64
     }
 
     /// Its kind.
@@ -419,7 +549,9 @@ impl Qdisc {
     /// The device that the queue belongs to.
     #[inline(always)]
     pub fn dev(self) -> Device {
-        Device(load(self.dev_queue(), fact!(netdev_queue_dev)))
+        Device {
+            at: load(self.dev_queue(), fact!(netdev_queue_dev)),
+        }
     }
 }
 

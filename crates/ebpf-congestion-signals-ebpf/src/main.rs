@@ -5,7 +5,7 @@
 //! sent to user space per packet: slots hold sums, and the ring carries rare events only.
 #![no_std]
 #![no_main]
-#![feature(core_intrinsics)]
+#![feature(asm_experimental_arch, core_intrinsics)]
 #![expect(
     internal_features,
     reason = "the only way to an atomic add that this target has"
@@ -56,21 +56,21 @@ pub fn qdisc_enqueue(ctx: BtfTracePointContext) -> i32 {
 /// A queue discipline gave packets to the device, or had none to give.
 #[btf_tracepoint(function = "qdisc_dequeue")]
 pub fn qdisc_dequeue(ctx: BtfTracePointContext) -> i32 {
-    queue::dequeued(Qdisc::new(ctx.arg(0)), ctx.arg(2), Skb::new(ctx.arg(3)));
+    queue::dequeued(Qdisc::known(ctx.arg(0)), ctx.arg(2), Skb::list(ctx.arg(3)));
     0
 }
 
 /// A queue discipline threw away all it held.
 #[btf_tracepoint(function = "qdisc_reset")]
 pub fn qdisc_reset(ctx: BtfTracePointContext) -> i32 {
-    queue::reset(Qdisc::new(ctx.arg(0)));
+    queue::reset(Qdisc::known(ctx.arg(0)));
     0
 }
 
 /// A queue discipline goes.
 #[btf_tracepoint(function = "qdisc_destroy")]
 pub fn qdisc_destroy(ctx: BtfTracePointContext) -> i32 {
-    queue::destroyed(Qdisc::new(ctx.arg(0)));
+    queue::destroyed(Qdisc::known(ctx.arg(0)));
     0
 }
 
@@ -92,7 +92,7 @@ pub fn kfree_skb(ctx: BtfTracePointContext) -> i32 {
     let receiver = if fact!(kfree_skb_rx_sk) == ABSENT {
         Sock::NONE
     } else {
-        Sock::new(ctx.arg(3))
+        Sock::or_none(ctx.arg(3))
     };
     drops::dropped(Skb::new(ctx.arg(0)), ctx.arg(1), reason, receiver);
     0

@@ -141,14 +141,20 @@ pub fn forgotten<T: Copy>(transit: *mut Transit, value: T) -> T {
 #[map]
 static IN_TRANSIT: PerCpuArray<Transit> = PerCpuArray::with_max_entries(1, 0);
 
-/// For `kfree_skb` alone.
-#[map]
-static FINDING: PerCpuArray<Finding> = PerCpuArray::with_max_entries(1, 0);
+/// The programs that find owners. `kfree_skb` can be interrupted by those of sent packets.
+#[derive(Clone, Copy)]
+pub enum Finder {
+    Dropping,
+    Sending,
+}
 
-/// Room to find the owner of a dropped packet in.
+#[map]
+static FINDING: PerCpuArray<Finding> = PerCpuArray::with_max_entries(2, 0);
+
+/// Room to find a packet's owner in.
 #[inline(always)]
-pub fn finding() -> Option<*mut Finding> {
-    FINDING.get_ptr_mut(0)
+pub fn finding(finder: Finder) -> Option<*mut Finding> {
+    FINDING.get_ptr_mut(finder as u32)
 }
 
 /// What a kind of softirq does on this CPU now.

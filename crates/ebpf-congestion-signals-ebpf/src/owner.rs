@@ -58,7 +58,7 @@ impl Owner {
     }
 }
 
-/// Room to find the owner of a dropped packet in: the stack of a probe is small.
+/// Room to find the owner of a packet in: the stack of a probe is small, and the verifier follows what is on it.
 #[repr(C)]
 pub struct Finding {
     pub parsing: Parsing,

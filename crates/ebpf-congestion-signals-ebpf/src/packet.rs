@@ -38,18 +38,6 @@ pub fn is_ip(skb: Skb) -> bool {
     )
 }
 
-/// The ends of a packet, in a tunnel those of the packet inside; `None` for anything but TCP and UDP
-/// directly over IP, and for fragments without ports.
-#[inline(always)]
-pub fn ends(skb: Skb) -> Option<Ends> {
-    let mut work = Parsing::NEW;
-    if parse(skb, &raw mut work) {
-        Some(work.ends)
-    } else {
-        None
-    }
-}
-
 /// Room to read a packet's ends in.
 #[repr(C)]
 pub struct Parsing {
@@ -57,18 +45,8 @@ pub struct Parsing {
     pub ends: Ends,
 }
 
-impl Parsing {
-    const NEW: Self = Self {
-        header: [0; 40],
-        ends: Ends {
-            source: FlowAddress::wildcard(0),
-            destination: FlowAddress::wildcard(0),
-            protocol: 0,
-        },
-    };
-}
-
-/// As [`ends`], in memory of the caller's; whether there are any.
+/// Reads the ends of a packet, in a tunnel those of the packet inside; whether it has any. None has
+/// anything but TCP and UDP directly over IP, nor a fragment without ports.
 #[inline(always)]
 pub fn parse(skb: Skb, work: *mut Parsing) -> bool {
     let protocol = u16::from_be(skb.protocol_be());

@@ -328,7 +328,7 @@ struct Gone {
 #[inline(always)]
 fn depart(place: Place, skb: Skb, transit: *mut Transit) -> u64 {
     let bytes = skb.pkt_len();
-    let owner = attribution::of_leaving(skb);
+    let owner = in_queue::forgotten(attribution::of_leaving(skb), transit);
     if !owner.is_none() {
         // SAFETY: this CPU's own record.
         unsafe {
