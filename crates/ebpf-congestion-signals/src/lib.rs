@@ -57,8 +57,8 @@
 //! and backlog there is not in `own`.
 //!
 //! Not observed: drops by XDP in a driver; a peer whose address is changed before packets reach the
-//! device (destination NAT); packets that leave an upper device's queue without a tracepoint, as a
-//! few in a thousand do on Linux 6.18.
+//! device ([destination NAT](WatchTarget::peer)); packets that a softirq sends on while the kernel
+//! runs no BPF programs. A kernel can be built so, for certain tasks; Debian's are not.
 //!
 //! # Features
 //!

@@ -31,6 +31,7 @@ mod sojourn;
 mod token_bucket;
 mod topology;
 mod traffic;
+mod unseen;
 mod versions;
 mod watching;
 

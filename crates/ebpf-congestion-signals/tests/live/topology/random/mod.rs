@@ -18,6 +18,7 @@ use self::parts::{Dice, Shaper, Topology};
 use super::bed::{ON_WIRE, Qdisc, SEGMENTS, bind, ten};
 use crate::source_with;
 use crate::traffic::{send, send_batch, wait_until};
+use crate::unseen::{Passes, Unseen};
 
 const NEEDS: [&str; 4] = [
     "kfree_skb",
@@ -98,6 +99,7 @@ struct Round<'a> {
     received: HashMap<(SocketAddr, usize), u64>,
     /// Whether a queue was thrown away with packets in it.
     thrown: bool,
+    unseen: Unseen<'a>,
 }
 
 impl<'a> Round<'a> {
@@ -118,6 +120,7 @@ impl<'a> Round<'a> {
             senders: Vec::new(),
             received: HashMap::new(),
             thrown: false,
+            unseen: Unseen::start(source).map_err(|error| error.to_string())?,
         };
         // At least one that is watched; the last may be one that competes.
         let watched = dice.between(1, 3);
@@ -276,15 +279,22 @@ impl<'a> Round<'a> {
         Ok(())
     }
 
+    fn unseen(&self) -> Passes {
+        self.unseen.passes().expect("passes are counted")
+    }
+
     fn wait_empty(&self) {
         wait_until("the queue runs empty", || self.backlog() == 0);
         thread::sleep(Duration::from_millis(20));
     }
 
-    /// Sends what puts a count right that a dequeue was missed for.
+    /// Sends what puts a count right where the kernel ran no probe for a dequeue.
     fn heal(&mut self) {
         for _ in 0..5 {
             self.wait_empty();
+            if self.unseen().dequeues == 0 {
+                return;
+            }
             let mut healed = true;
             for sender in &mut self.senders {
                 let queue = sender.watch.as_ref().and_then(|w| w.congestion().queue);
@@ -337,13 +347,13 @@ impl<'a> Round<'a> {
         let sample = watch.sample();
         let reasons = || self.source.drops_by_reason(Some(watch.id()));
         if let Some(told) = sample.sent_packets {
-            // Behind a queue of an upper device, some kernels pass by every tracepoint now and
-            // then: there the count is of so many at least.
-            let (least, most) = if self.topology.is_stacked() {
-                (0, sent - lost)
+            // What an upper device's queue drops never comes to the device that is counted at.
+            let most = if self.topology.is_stacked() {
+                sent - lost
             } else {
-                (sent, sent)
+                sent
             };
+            let least = most.saturating_sub(self.unseen().sends);
             if told < least || told > most {
                 return Err(format!("{told} of {most} seen"));
             }
