@@ -49,7 +49,8 @@ pub enum DropClass {
     QdiscPolicy = 2,
     /// The receive buffer of a local socket was full.
     ReceiveBuffer = 3,
-    /// The host or the protocol was out of memory.
+    /// The host or the protocol was out of memory: for UDP, all sockets together had more than
+    /// `udp_mem` allows.
     NoMemory = 4,
     /// A rule said so: netfilter, a BPF program, an LSM, IPsec policy.
     Policy = 5,
@@ -94,7 +95,10 @@ pub enum Direction {
     Egress = 0,
     /// Received from a network device (loopback is one), for a socket of this host.
     Ingress = 1,
-    /// Received from a network device and forwarded by another: routed or bridged for others.
+    /// Received from a network device and forwarded by another: routed or bridged for others. Packets
+    /// of a container on this host are among them once they have lost their socket: where another
+    /// network namespace routes them, or bridged packets pass the firewall
+    /// (`bridge-nf-call-iptables`). No flow reports these drops.
     Forwarded = 2,
 }
 
@@ -295,10 +299,8 @@ pub struct SojournCounters {
     pub samples: u64,
     /// Nanoseconds of the last one. Gauge.
     pub last_ns: u64,
-    /// Packets that came in. For the probes alone.
-    pub entered: u64,
-    /// The packet of these whose time is taken next. For the probes alone.
-    pub due: u64,
+    /// Packets to come in before the one whose time is taken next. For the probes alone.
+    pub until_due: u64,
 }
 
 /// Queues that a flow is counted in at a time.
@@ -387,6 +389,11 @@ pub struct FlowSlot {
     pub drops: [[DropCounters; DropClass::COUNT]; 2],
     /// Kernel time of the last drop; 0: none yet.
     pub last_drop_ns: u64,
+    /// The bulk that a queue gave to its device with the flow's last packet in it. For the probes
+    /// alone.
+    pub bulk: u32,
+    /// What the flow's packets in that bulk take of the send buffer. For the probes alone.
+    pub bulk_truesize: u32,
 }
 
 const _: () = {
@@ -398,7 +405,7 @@ const _: () = {
     assert!(size_of::<SendCounters>() == 24);
     assert!(size_of::<SoftirqCounters>() == 32);
     assert!(size_of::<BufferGauges>() == 32);
-    assert!(size_of::<SojournCounters>() == 40);
+    assert!(size_of::<SojournCounters>() == 32);
     assert!(size_of::<InQueue>() == 72);
     // The fields that show whether a flow has changed are in one cache line.
     assert!(

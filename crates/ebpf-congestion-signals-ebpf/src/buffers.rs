@@ -4,7 +4,8 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use ebpf_congestion_signals_common::{EventKind, FlowRef, FlowSlot};
 
 use crate::atomic::{get, set};
-use crate::kernel::{IPPROTO_TCP, Sock};
+use crate::kernel::{IPPROTO_TCP, Skb, Sock};
+use crate::owner::Owner;
 use crate::{events, maps, pressure, socket_kind};
 
 /// A flow's crossings are reported no more often than this, nanoseconds: a buffer that fills and
@@ -39,6 +40,64 @@ pub fn observe_send(whose: FlowRef, flow: *mut FlowSlot, wmem: u32, sndbuf: u32)
         let pressed = &raw mut (*flow).wmem_pressed;
         let kinds = [EventKind::SendPressureLow, EventKind::SendPressureHigh];
         cross(whose, flow, pressed, wmem, sndbuf, kinds);
+    }
+}
+
+/// A packet that leaves its queue, as its socket's send buffer knows it.
+#[repr(C)]
+pub struct Departed {
+    owner: Owner,
+    /// Occupancy of the buffer, with the packet.
+    wmem: u32,
+    /// The buffer's limit; 0: the packet has no owner, or no full socket.
+    sndbuf: u32,
+    truesize: u32,
+}
+
+impl Departed {
+    #[inline(always)]
+    pub fn note(departed: *mut Self, owner: Owner, skb: Skb) {
+        let sk = skb.sk();
+        // SAFETY: this CPU's own record.
+        unsafe {
+            if owner.is_none() || sk.is_none() || !sk.is_full() {
+                (*departed).sndbuf = 0;
+                return;
+            }
+            (*departed).owner = owner;
+            (*departed).wmem = wmem(sk);
+            (*departed).sndbuf = sk.sndbuf();
+            (*departed).truesize = skb.truesize();
+        }
+    }
+}
+
+/// What the buffer holds once the device has sent the packet, and those of the flow that left before it
+/// in the same bulk: none of them is sent before all have left the queue.
+#[inline(always)]
+pub fn leave(departed: *const Departed, bulk: u32) {
+    // SAFETY: this CPU's own record, and fields of a slot.
+    unsafe {
+        let departed = &*departed;
+        if departed.sndbuf == 0 {
+            return;
+        }
+        for whose in [departed.owner.socket, departed.owner.peer] {
+            let Some(flow) = maps::flow(whose) else {
+                continue;
+            };
+            // Values are read back: of what is in a map the verifier knows nothing, so it walks what
+            // comes next once.
+            let left = &raw mut (*flow).bulk_truesize;
+            if get(&raw const (*flow).bulk) != bulk {
+                set(&raw mut (*flow).bulk, bulk);
+                set(left, 0);
+            }
+            set(left, get(left).wrapping_add(departed.truesize));
+            let wmem = &raw mut (*flow).buffers.wmem;
+            set(wmem, departed.wmem.saturating_sub(get(left)));
+            observe_send(whose, flow, get(wmem), departed.sndbuf);
+        }
     }
 }
 

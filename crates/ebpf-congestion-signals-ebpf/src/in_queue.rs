@@ -95,11 +95,11 @@ pub fn uncounted(flow: *mut FlowSlot) {
 fn follow(flow: *mut FlowSlot, record: *mut InQueue, before: u64, entry: &Entry) {
     // SAFETY: fields of slots, and a helper without preconditions.
     unsafe {
-        let entered = get(&raw const (*flow).sojourn.entered) + 1;
-        set(&raw mut (*flow).sojourn.entered, entered);
+        let until_due = get(&raw const (*flow).sojourn.until_due).saturating_sub(1);
+        set(&raw mut (*flow).sojourn.until_due, until_due);
         let followed = get(&raw const (*record).followed);
         let left = get(&raw const (*record).left);
-        let is_timed = entered >= get(&raw const (*flow).sojourn.due);
+        let is_timed = until_due == 0;
         if followed != 0 {
             // It left unseen if its address is in use again, or what came in behind it has left.
             let behind = left.wrapping_sub(get(&raw const (*record).followed_end));
@@ -117,7 +117,7 @@ fn follow(flow: *mut FlowSlot, record: *mut InQueue, before: u64, entry: &Entry)
         }
         set(&raw mut (*record).followed_end, before + entry.bytes as u64);
         let since = if is_timed {
-            set(&raw mut (*flow).sojourn.due, entered + SOJOURNS_ONE_IN);
+            set(&raw mut (*flow).sojourn.until_due, SOJOURNS_ONE_IN);
             bpf_ktime_get_ns()
         } else {
             0

@@ -11,17 +11,12 @@ use ebpf_congestion_signals_common::{ABSENT, QueueSlot};
 
 use crate::atomic::{add, get, set};
 use crate::attribution;
-use crate::buffers;
+use crate::buffers::{self, Departed};
 use crate::in_queue::{self, Entry, Place};
 use crate::kernel::{NETEM, Qdisc, Skb, TBF, fact, read};
-use crate::maps::{self, FREE_QUEUES, InTransit, Transit};
+use crate::maps::{self, BULK, FREE_QUEUES, InTransit, Transit};
 use crate::owner::Owner;
 use crate::queue_slot::{adopt, changed, drained, gauge, identify_now_and_then, is_lockless};
-
-/// Most packets of one dequeue that are counted one by one. Byte queue limits bound a bulk, so only a
-/// fast device exceeds this; packets beyond are taken to be as long as the mean of these. The verifier
-/// walks the loop: 64 instead of 16 would make loading slower.
-const BULK: u32 = 16;
 
 /// `qdisc` took `skb`, which may be freed already: split into segments by the queue discipline,
 /// or sent by another CPU.
@@ -175,18 +170,23 @@ pub fn dequeued(qdisc: Qdisc, count: u32, skb: Skb) {
             unsafe { set(&raw mut (*queue).given, skb.address()) };
         }
         let place = Place { index, slot: queue };
-        // SAFETY: this CPU's own record.
-        unsafe { (*transit).departed_buffer = 0 };
         let mut skb = skb;
         while gone.packets < BULK {
             if gone.packets >= count || skb.is_none() {
                 break;
             }
-            gone.bytes += depart(place, skb, transit);
+            gone.bytes += depart(place, skb, gone.packets, transit);
             skb = skb.next();
             gone.packets += 1;
         }
-        observe_departed(transit);
+        gone.packets = maps::forgotten(transit, gone.packets);
+        gone.bytes = maps::forgotten(transit, gone.bytes);
+        let bulk = maps::begin_bulk(transit);
+        let mut packet = 0;
+        while packet < BULK && packet < gone.packets {
+            buffers::leave(maps::departed(transit, packet), bulk);
+            packet += 1;
+        }
         if gone.packets == BULK && count > BULK {
             gone.bytes = gone.bytes / BULK as u64 * count as u64;
             gone.packets = count;
@@ -324,45 +324,14 @@ struct Gone {
     packets: u32,
 }
 
-/// One packet leaves the queue; returns its bytes.
+/// The packet of this number leaves the queue; returns its bytes.
 #[inline(always)]
-fn depart(place: Place, skb: Skb, transit: *mut Transit) -> u64 {
+fn depart(place: Place, skb: Skb, number: u32, transit: *mut Transit) -> u64 {
     let bytes = skb.pkt_len();
     let owner = in_queue::forgotten(attribution::of_leaving(skb), transit);
+    Departed::note(maps::departed(transit, number), owner, skb);
     if !owner.is_none() {
-        // SAFETY: this CPU's own record.
-        unsafe {
-            (*transit).departed = owner;
-            (*transit).departed_buffer = buffer_after(skb);
-        }
         in_queue::leave(owner, place, skb, transit);
     }
     bytes as u64
-}
-
-/// What the last packet of a bulk leaves in the send buffer of its flows.
-#[inline(always)]
-fn observe_departed(transit: *mut Transit) {
-    // SAFETY: this CPU's own record.
-    let (owner, buffer) = unsafe { ((*transit).departed, (*transit).departed_buffer) };
-    if buffer == 0 {
-        return;
-    }
-    for whose in [owner.socket, owner.peer] {
-        if let Some(flow) = maps::flow(whose) {
-            buffers::observe_send(whose, flow, (buffer >> 32) as u32, buffer as u32);
-        }
-    }
-}
-
-/// In the upper half, the occupancy of the send buffer once the device has sent `skb`; in the lower half,
-/// the buffer's size. 0 without a full socket.
-#[inline(always)]
-fn buffer_after(skb: Skb) -> u64 {
-    let sk = skb.sk();
-    if sk.is_none() || !sk.is_full() {
-        return 0;
-    }
-    let left = buffers::wmem(sk).saturating_sub(skb.truesize());
-    (left as u64) << 32 | sk.sndbuf() as u64
 }

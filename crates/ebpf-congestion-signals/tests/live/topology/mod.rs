@@ -1,6 +1,7 @@
 //! Topologies that hosts have: what is reported of a flow is what `tc` and the receiver say.
 
 mod bed;
+mod bulks;
 mod bystanders;
 mod containers;
 mod devices;
