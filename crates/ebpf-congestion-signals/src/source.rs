@@ -121,9 +121,12 @@ impl<'a> WatchTarget<'a> {
         }
     }
 
-    /// Only traffic to and from this remote address: one peer of a server's socket. It is the
-    /// address that packets have at the network device: with destination NAT, not the one that the
-    /// program sends to. A link-local address belongs to the link of its scope.
+    /// Only traffic to and from this remote address: one peer of a server's socket. A link-local
+    /// address belongs to the link of its scope.
+    ///
+    /// It is the address that packets have at the network device. Where this host translates
+    /// destinations (NAT), a peer watched by the address that the program sends to reports nothing:
+    /// no packet is observed, and it has no queue and no drops.
     pub fn peer(self, remote: SocketAddr) -> Self {
         Self {
             peer: Some(remote),

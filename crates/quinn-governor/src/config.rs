@@ -80,6 +80,9 @@ impl GovernorConfig {
     /// transport's [`receive_window`], which is unlimited by default and could then not be reduced;
     /// call [`Governors::receive`] for each connection. Off by default.
     ///
+    /// Answers drops by the full buffer of the connection's socket, not those for lack of memory,
+    /// when all UDP sockets of the host together exceed `udp_mem`.
+    ///
     /// [`Governors::govern`]: crate::Governors::govern
     /// [`Governors::receive`]: crate::Governors::receive
     /// [`receive_window`]: quinn_proto::TransportConfig::receive_window

@@ -105,7 +105,8 @@ impl Governors {
     }
 
     /// A governor for the connections of a bound UDP socket of quinn's own with one remote address.
-    /// After a migration of the peer, its connection runs under the base controller.
+    /// After a migration of the peer, its connection runs under the base controller; so does that of a
+    /// peer behind destination NAT on this host, of which no packet is observed.
     pub fn peer(
         &self,
         socket: &impl Socket,

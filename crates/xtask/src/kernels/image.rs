@@ -12,7 +12,7 @@ use super::modules::Modules;
 /// macvlan or 8021q for an upper device, virtio for one that is busy; tunnels and bonds; the
 /// other queue disciplines for what they do to signals. Others come as their dependencies. One
 /// that is not there is built in, or too new for the kernel.
-const MODULES: [&str; 29] = [
+const MODULES: [&str; 32] = [
     "veth",
     "virtio_net",
     "virtio_pci",
@@ -31,6 +31,7 @@ const MODULES: [&str; 29] = [
     "sch_prio",
     "sch_ingress",
     "bridge",
+    "br_netfilter",
     "vxlan",
     "ip_gre",
     "ipip",
@@ -42,6 +43,8 @@ const MODULES: [&str; 29] = [
     // Which nf_tables asks for without naming it a dependency.
     "crc32c_generic",
     "nf_tables",
+    "nft_chain_nat",
+    "nft_nat",
     "tcp_bbr",
 ];
 

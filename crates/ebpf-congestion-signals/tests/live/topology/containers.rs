@@ -1,5 +1,6 @@
 //! Containers: a namespace behind a veth pair, bridges, routers.
 
+use std::error::Error;
 use std::net::UdpSocket;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,8 +10,8 @@ use live_test::{Skip, TestResult};
 use netlab::Namespace;
 
 use super::bed::{
-    Drops, ON_WIRE, Pair, Qdisc, address, bind, cable, host_queue_drops, neighbour, own, quiet_up,
-    sh, take, ten, try_sh,
+    Drops, ON_WIRE, Pair, Qdisc, SEGMENTS, address, bind, cable, host_queue_drops, neighbour, own,
+    quiet_up, sh, take, ten, try_sh,
 };
 use crate::known::Known;
 use crate::source_with;
@@ -84,35 +85,107 @@ fn a_limit_on_the_hosts_side_of_a_containers_veth_tells_the_sender() -> TestResu
     assert_told(source, &pair.a, &pair.sink())
 }
 
+/// A container's cable to a bridge of the host, whose far port has the queue.
+struct Bridged {
+    container: Namespace,
+    host: Namespace,
+    /// Holds the receiver's end.
+    _outside: Namespace,
+    sink: UdpSocket,
+}
+
+impl Bridged {
+    /// `firewall`: whether bridged packets pass the firewall (`bridge-nf-call-iptables`).
+    fn new(firewall: bool) -> Result<Self, Box<dyn Error>> {
+        let (container, host, outside) = (Namespace::new()?, Namespace::new()?, Namespace::new()?);
+        cable([&container, &host], ["n0", "p0"], 1, "");
+        cable([&host, &outside], ["f0", "r0"], 2, "");
+        let made = try_sh(
+            &host,
+            "ip link add br0 type bridge forward_delay 0 mcast_snooping 0 && \
+             ip link set p0 master br0 && ip link set f0 master br0",
+        );
+        made.map_err(|_| Skip::new("this kernel has no such device: bridge"))?;
+        quiet_up(&host, "br0");
+        let setting = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+        let set = host.run(|| std::fs::write(setting, u8::from(firewall).to_string()))?;
+        if firewall && set.is_err() {
+            return Err(Skip::new("this kernel has no such module: br_netfilter").into());
+        }
+        address(&container, "n0", "10.9.1.1/24");
+        address(&outside, "r0", "10.9.1.2/24");
+        neighbour(&container, "n0", "10.9.1.2", "02:00:00:00:02:02");
+        neighbour(&outside, "r0", "10.9.1.1", "02:00:00:00:01:01");
+        sh(
+            &host,
+            "tc qdisc add dev f0 root handle 1: tbf rate 5mbit burst 15000 limit 40000",
+        );
+        thread::sleep(Duration::from_millis(200));
+        let sink = bind(&outside, "10.9.1.2:0");
+        // The bridge learns where the far end is.
+        bind(&outside, "10.9.1.2:0").send_to(b"here", "10.9.1.1:9")?;
+        thread::sleep(Duration::from_millis(50));
+        Ok(Self {
+            container,
+            host,
+            _outside: outside,
+            sink,
+        })
+    }
+}
+
 #[test]
 fn a_shaper_behind_a_bridge_tells_the_sender() -> TestResult {
     let source = source_with(&NEEDS)?;
-    let (container, host, outside) = (Namespace::new()?, Namespace::new()?, Namespace::new()?);
-    cable([&container, &host], ["n0", "p0"], 1, "");
-    cable([&host, &outside], ["f0", "r0"], 2, "");
-    let made = try_sh(
-        &host,
-        "ip link add br0 type bridge forward_delay 0 mcast_snooping 0 && \
-         ip link set p0 master br0 && ip link set f0 master br0",
-    );
-    made.map_err(|_| Skip::new("this kernel has no such device: bridge"))?;
-    quiet_up(&host, "br0");
-    // Bridged packets that the firewall looks at lose their socket there.
-    host.run(|| std::fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", "0").ok())?;
-    address(&container, "n0", "10.9.1.1/24");
-    address(&outside, "r0", "10.9.1.2/24");
-    neighbour(&container, "n0", "10.9.1.2", "02:00:00:00:02:02");
-    neighbour(&outside, "r0", "10.9.1.1", "02:00:00:00:01:01");
-    sh(
-        &host,
-        "tc qdisc add dev f0 root handle 1: tbf rate 5mbit burst 15000 limit 40000",
-    );
-    thread::sleep(Duration::from_millis(200));
-    let sink = bind(&outside, "10.9.1.2:0");
-    // The bridge learns where the far end is.
-    bind(&outside, "10.9.1.2:0").send_to(b"here", "10.9.1.1:9")?;
-    thread::sleep(Duration::from_millis(50));
-    assert_told(source, &container, &sink)
+    let bridged = Bridged::new(false)?;
+    assert_told(source, &bridged.container, &bridged.sink)
+}
+
+/// The firewall takes the socket from a bridged packet.
+#[test]
+fn behind_a_bridge_with_a_firewall_drops_and_backlog_are_the_hosts_only() -> TestResult {
+    let source = source_with(&NEEDS)?;
+    let bridged = Bridged::new(true)?;
+    let queue = Qdisc {
+        namespace: &bridged.host,
+        device: "f0",
+        handle: "1:",
+    };
+    let to = bridged.sink.local_addr()?;
+    for batch in [false, true] {
+        let sender = bind(&bridged.container, "10.9.1.1:0");
+        let watches = [
+            source.watch(WatchTarget::socket(&sender).sharing())?,
+            source.watch(WatchTarget::socket(&sender).peer(to))?,
+        ];
+        let (before, host) = (queue.told().drops, host_queue_drops(source));
+        for _ in 0..20 {
+            ten(&sender, to, batch)?;
+        }
+        assert!(queue.told().backlog > 0, "batch {batch}");
+        assert_eq!(own(&watches[0]), 0, "batch {batch}");
+        let dropped = 200 - drain(&bridged.sink)?;
+        // tc counts a batch that the queue drops whole as one.
+        let of_one = if batch { SEGMENTS as u64 } else { 1 };
+        let told = queue.told().drops - before;
+        assert_eq!(told * of_one, dropped, "batch {batch}");
+        for (who, watch) in ["socket", "peer"].into_iter().zip(&watches) {
+            let sent = watch.known_sample().sent_packets;
+            assert_eq!(sent, 200, "{who}, batch {batch}");
+            assert_eq!(Drops::of(watch), Drops::NONE, "{who}, batch {batch}");
+        }
+        let after = host_queue_drops(source);
+        for (direction, packets) in [
+            (Direction::Egress, 0),
+            (Direction::Ingress, 0),
+            (Direction::Forwarded, dropped),
+        ] {
+            let index = direction as usize;
+            let counted = after[index] - host[index];
+            assert_eq!(counted, packets, "{direction:?}, batch {batch}");
+        }
+    }
+    Ok(())
 }
 
 #[test]

@@ -10,4 +10,5 @@ mod late_module;
 mod link_local;
 mod random;
 mod shapers;
+mod translated;
 mod tunnels;
