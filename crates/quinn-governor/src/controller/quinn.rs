@@ -1,0 +1,186 @@
+//! The callbacks of quinn's [`Controller`].
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Instant;
+
+use quinn_proto::RttEstimator;
+use quinn_proto::congestion::{Controller, ControllerMetrics};
+
+use super::{GovernedController, unproven};
+use crate::decisions::Trigger;
+use crate::kept::{AtomicMarks, KeptWindow};
+use crate::law::constants::WIRE_OVERHEAD;
+use crate::law::{Heard, Occasion, Report};
+use crate::report::Counters;
+
+impl Controller for GovernedController {
+    fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
+        self.seat.join();
+        // quinn leaves out the end of acknowledgements that a Retry made void.
+        self.in_acks = false;
+        self.look(now, Occasion::Other);
+        let time = self.clock.time(now);
+        self.base.on_sent(time, bytes, last_packet_number);
+        if let Some(governed) = self.seat.flow() {
+            let observed = self.observed;
+            governed.flow.on_observed(observed);
+            let datagrams = bytes.div_ceil(self.law.mtu());
+            let sent = governed.on_sent(datagrams, observed);
+            if let Some(queue) = self.seat.last_queue() {
+                queue.add(bytes + datagrams * WIRE_OVERHEAD);
+            }
+            self.law.on_sent(now, bytes, sent, self.base.window());
+        }
+        if let Some(binding) = &self.binding {
+            binding.hand_over();
+        }
+    }
+
+    fn on_ack(
+        &mut self,
+        now: Instant,
+        sent: Instant,
+        bytes: u64,
+        app_limited: bool,
+        rtt: &RttEstimator,
+    ) {
+        self.begin_acks(now, app_limited);
+        if self.unproven > 0 {
+            self.prove(bytes);
+        }
+        if self.seat.flow().is_some() {
+            self.law.on_ack(bytes, rtt.get());
+            if self.law.asks(sent) {
+                self.answer();
+            }
+            if !self.law.trusts_signals() {
+                self.look_for_sight(now, sent);
+            }
+        }
+        self.kept.forget();
+        let limited = app_limited || self.hides_growth();
+        let (time, sent) = (self.clock.time(now), self.clock.time(sent));
+        self.base.on_ack(time, sent, bytes, limited, rtt);
+    }
+
+    fn on_end_acks(
+        &mut self,
+        now: Instant,
+        in_flight: u64,
+        app_limited: bool,
+        largest_packet_num_acked: Option<u64>,
+    ) {
+        self.begin_acks(now, app_limited);
+        let hidden = self.hides_growth();
+        let stops = hidden && self.law.stops_clock();
+        self.clock.on_acks(now, stops);
+        self.base.on_end_acks(
+            self.clock.time(now),
+            in_flight,
+            app_limited || hidden,
+            largest_packet_num_acked,
+        );
+        self.law.end_acks(in_flight);
+        let ends = (self.law).ends_slow_start(|| self.seat.time(now), || self.base_state());
+        if ends {
+            self.reduce(now);
+            self.seat.count(Counters::slow_start_exit);
+        }
+        self.in_acks = false;
+        self.kept.forget();
+        self.decisions.note(now, self.state(), Trigger::LocalQueue);
+    }
+
+    fn on_congestion_event(
+        &mut self,
+        now: Instant,
+        sent: Instant,
+        is_persistent_congestion: bool,
+        lost_bytes: u64,
+    ) {
+        self.look(now, Occasion::Other);
+        let time = self.seat.time(now);
+        let report = Report {
+            sent: self.seat.time(sent),
+            persistent: is_persistent_congestion,
+            lost_bytes,
+        };
+        let bound = self.law.reduces_under(time, lost_bytes);
+        let heard = self.law.on_report(time, &report);
+        let (time, sent) = match heard {
+            Heard::Not => return,
+            _ if self.clock.is_true() => (now, sent),
+            // The wrapped controller would ignore it, if it had the right time.
+            Heard::Known => return,
+            Heard::New => {
+                let time = self.clock.reduction(now);
+                (time, time)
+            }
+        };
+        self.base
+            .on_congestion_event(time, sent, is_persistent_congestion, lost_bytes);
+        let mut window = u64::MAX;
+        while heard == Heard::New
+            && bound < u64::MAX
+            && (bound..window).contains(&self.base.window())
+        {
+            window = self.base.window();
+            self.reduce(now);
+        }
+    }
+
+    fn on_mtu_update(&mut self, new_mtu: u16) {
+        self.kept.forget();
+        self.law.on_mtu_update(new_mtu);
+        self.base.on_mtu_update(new_mtu);
+    }
+
+    fn window(&self) -> u64 {
+        if self.law.is_free() {
+            return self.base.window();
+        }
+        self.capped_window()
+    }
+
+    /// Observing leaves no marks.
+    fn metrics(&self) -> ControllerMetrics {
+        let mut metrics = self.base.metrics();
+        let Some(watch) = self.seat.watch().filter(|_| !self.law.is_free()) else {
+            return metrics;
+        };
+        let kept = self.kept.window(watch);
+        let found = || self.verdict(watch).map(|(verdict, _)| verdict.window);
+        if let Some(window) = kept.or_else(found) {
+            metrics.congestion_window = window;
+            let paced = self.law.pacing_rate(window);
+            metrics.pacing_rate = Some(metrics.pacing_rate.map_or(paced, |rate| rate.min(paced)));
+        }
+        metrics
+    }
+
+    fn clone_box(&self) -> Box<dyn Controller> {
+        Box::new(Self {
+            base: self.base.clone_box(),
+            clock: self.clock,
+            law: self.law.for_new_path(),
+            in_acks: false,
+            marks: AtomicMarks::default(),
+            kept: KeptWindow::default(),
+            decisions: self.decisions.clone(),
+            seat: self.seat.copy(),
+            binding: self.binding.as_ref().map(|_| Arc::default()),
+            unproven: unproven(&*self.base),
+            doubted: None,
+            observed: self.observed,
+        })
+    }
+
+    fn initial_window(&self) -> u64 {
+        self.base.initial_window()
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}
