@@ -7,7 +7,6 @@ use crate::base::BaseKind;
 use crate::law::constants::{
     INITIAL_LIMIT_DATAGRAMS, MAX_LIMIT_BYTES, MAX_LIMIT_CEILING, MAX_LIMIT_FLOOR, Tuning,
 };
-#[cfg(feature = "tuning")]
 use crate::mechanism::Mechanism;
 
 /// Which parts of the control law are active, and within what bounds. The defaults suit every
@@ -57,6 +56,18 @@ impl LawConfig {
     #[cfg(feature = "tuning")]
     pub(crate) const fn tuning(&self) -> &'static Tuning {
         self.tuning
+    }
+
+    /// Whether a mechanism works: all do, but for one that an ablation has switched off.
+    #[inline]
+    pub(crate) fn has(&self, mechanism: Mechanism) -> bool {
+        #[cfg(feature = "tuning")]
+        return self.without != Some(mechanism);
+        #[cfg(not(feature = "tuning"))]
+        {
+            let _ = mechanism;
+            true
+        }
     }
 }
 
@@ -153,6 +164,12 @@ impl GovernorConfig {
             _ => self.law.without = Some(mechanism),
         }
         self
+    }
+
+    /// Whether a mechanism works.
+    #[inline]
+    pub(crate) fn has(&self, mechanism: Mechanism) -> bool {
+        self.law.has(mechanism)
     }
 
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {

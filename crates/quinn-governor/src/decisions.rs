@@ -68,7 +68,7 @@ impl Decisions {
         }
         #[cfg(feature = "qlog")]
         if let Some(log) = &self.log {
-            log.changed(now, [self.state, state], trigger);
+            log.changed(now, [self.state.name(), state.name()], trigger.name());
         }
         #[cfg(not(feature = "qlog"))]
         let _ = (now, trigger);

@@ -9,7 +9,7 @@ use quinn_proto::VarInt;
 use quinn_proto::congestion::CubicConfig;
 
 use crate::config::{ConfigError, GovernorConfig};
-use crate::governor::{BaseFactory, Factory};
+use crate::factory::{BaseFactory, Factory};
 use crate::receive::ReceiveGovernor;
 use crate::report::GovernorReport;
 use crate::shared::Shared;
@@ -26,11 +26,11 @@ pub struct Governors {
     signals: Signals,
 }
 
-/// By what is governed.
+/// Where the signals are from.
 #[derive(Clone)]
 enum Signals {
     Source(Arc<Shared>),
-    /// Nothing, and why.
+    /// There are none, and why.
     Absent(Arc<str>),
 }
 
@@ -120,7 +120,9 @@ impl Governors {
     pub fn watch(&self, watch: Watch) -> Arc<Factory> {
         let base = Arc::clone(&self.base);
         match &self.signals {
-            Signals::Source(shared) => Factory::by_flow(base, shared.watched(watch)),
+            Signals::Source(shared) => {
+                Factory::by_flow(base, Arc::clone(shared), shared.watched(watch))
+            }
             Signals::Absent(_) => Factory::ungoverned(base),
         }
     }
@@ -197,7 +199,10 @@ impl Governors {
     fn watch_target(&self, target: WatchTarget<'_>) -> Result<Arc<Factory>, WatchError> {
         let base = Arc::clone(&self.base);
         match &self.signals {
-            Signals::Source(shared) => Ok(Factory::by_flow(base, shared.flow(target)?)),
+            Signals::Source(shared) => {
+                let flow = shared.flow(target)?;
+                Ok(Factory::by_flow(base, Arc::clone(shared), flow))
+            }
             Signals::Absent(_) => Ok(Factory::ungoverned(base)),
         }
     }

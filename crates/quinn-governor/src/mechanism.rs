@@ -1,7 +1,5 @@
 //! What of the law can be switched off, to measure what it is worth.
 
-use crate::config::{GovernorConfig, LawConfig};
-
 /// Lists the mechanisms with what is different without them.
 macro_rules! mechanisms {
     ($($(#[$doc:meta])* $name:ident = $text:literal: $without:literal,)*) => {
@@ -69,26 +67,4 @@ mechanisms! {
     Ending = "ending": "The cap does not end while the source is trusted.",
     Halving = "halving": "The limit is not halved when the queue overflows within it.",
     AckDrops = "ack-drops": "Dropped acknowledgements reduce the window.",
-}
-
-impl GovernorConfig {
-    /// Whether a mechanism works.
-    #[inline]
-    pub(crate) fn has(&self, mechanism: Mechanism) -> bool {
-        self.law.has(mechanism)
-    }
-}
-
-impl LawConfig {
-    /// Whether a mechanism works: all do, but for one that an ablation has switched off.
-    #[inline]
-    pub(crate) fn has(&self, mechanism: Mechanism) -> bool {
-        #[cfg(feature = "tuning")]
-        return self.without != Some(mechanism);
-        #[cfg(not(feature = "tuning"))]
-        {
-            let _ = mechanism;
-            true
-        }
-    }
 }

@@ -90,7 +90,7 @@ impl UdpPoller for Poller {
     fn poll_writable(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let writable = self.poll(cx);
         if writable.is_pending() {
-            drop(Binding::take());
+            drop(Binding::take_sending());
         }
         writable
     }

@@ -8,8 +8,6 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use quinn_proto::QlogConfig;
 
-use crate::decisions::{State, Trigger};
-
 /// A connection's qlog that both quinn and the governor write to, so that a viewer shows the
 /// governor's decisions beside their effects.
 ///
@@ -65,9 +63,9 @@ impl DecisionLog {
         config
     }
 
-    pub(crate) fn changed(&self, now: Instant, [old, new]: [State; 2], trigger: Trigger) {
+    /// Writes that the congestion state changed from `old` to `new`.
+    pub(crate) fn changed(&self, now: Instant, [old, new]: [&str; 2], trigger: &str) {
         let time = now.saturating_duration_since(self.shared.start);
-        let (old, new, trigger) = (old.name(), new.name(), trigger.name());
         let record = format!(
             "\x1e{{\"time\":{:.3},\"name\":\"recovery:congestion_state_updated\",\"data\":\
              {{\"old\":\"{old}\",\"new\":\"{new}\",\"trigger\":\"{trigger}\"}}}}\n",
@@ -137,8 +135,7 @@ mod tests {
             record: Vec::new(),
         };
         quinn.write_all(b"\x1e{\"a\":").unwrap();
-        let states = [State::Base, State::Capped];
-        log.changed(start, states, Trigger::LocalQueue);
+        log.changed(start, ["base", "capped"], "local_queue");
         quinn.write_all(b"1}\n\x1e{").unwrap();
         let text = String::from_utf8(kept.0.lock().clone()).unwrap();
         let records: Vec<_> = text.split('\x1e').skip(1).collect();

@@ -11,11 +11,9 @@ use parking_lot::Mutex;
 
 use crate::config::GovernorConfig;
 use crate::fallback::{Fallback, FallbackLog};
-use crate::flow::Flow;
-use crate::governor::Governed;
+use crate::flow::{FlowTotals, WatchedFlow, observed_packets};
 use crate::queue_limit::QueueLimit;
 use crate::report::Counters;
-use crate::seat;
 use crate::time::{Origin, Time};
 
 /// What the [`Governors`](crate::Governors) of a process that use one source know together: how
@@ -27,7 +25,7 @@ pub(crate) struct SourceState {
     origin: OnceLock<Origin>,
     /// By the index of the queue.
     pub(crate) queues: Arc<[QueueLimit]>,
-    flows: Mutex<HashMap<FlowId, Weak<Flow>>>,
+    flows: Mutex<HashMap<FlowId, Weak<FlowTotals>>>,
 }
 
 impl SourceState {
@@ -56,8 +54,8 @@ impl SourceState {
         self.origin.get_or_init(|| Origin::new(at)).time(at)
     }
 
-    /// What the controllers of this flow have in common.
-    fn flow(&self, watch: &Watch) -> Arc<Flow> {
+    /// The totals of this flow, which all of its controllers share.
+    fn totals(&self, watch: &Watch) -> Arc<FlowTotals> {
         let mut flows = self.flows.lock();
         if let Some(flow) = flows.get(&watch.id()).and_then(Weak::upgrade) {
             return flow;
@@ -67,8 +65,8 @@ impl SourceState {
             flows.retain(|_, flow| flow.strong_count() > 0);
         }
         let start = watch.congestion();
-        let flow = Arc::new(Flow::new(
-            seat::observed(&start),
+        let flow = Arc::new(FlowTotals::new(
+            observed_packets(&start),
             start.queue_drops.unwrap_or_default(),
         ));
         flows.insert(watch.id(), Arc::downgrade(&flow));
@@ -85,7 +83,7 @@ pub(crate) struct Shared {
     enabled: AtomicBool,
     /// That a window was held back for the first time was logged.
     announced: AtomicBool,
-    flows: Mutex<HashMap<FlowId, Weak<Governed>>>,
+    flows: Mutex<HashMap<FlowId, Weak<WatchedFlow>>>,
 }
 
 impl Shared {
@@ -102,44 +100,43 @@ impl Shared {
     }
 
     /// Watches, or finds the flow that is watched already.
-    pub(crate) fn flow(
-        self: &Arc<Self>,
-        target: WatchTarget<'_>,
-    ) -> Result<Arc<Governed>, WatchError> {
+    pub(crate) fn flow(&self, target: WatchTarget<'_>) -> Result<Arc<WatchedFlow>, WatchError> {
         Ok(self.watched(self.state.source.watch(target)?))
     }
 
     /// As [`flow`](Self::flow), of one peer of a socket that has a flow itself.
     pub(crate) fn peer(
-        self: &Arc<Self>,
+        &self,
         target: WatchTarget<'_>,
-        whole: Option<Arc<Governed>>,
-    ) -> Result<Arc<Governed>, WatchError> {
+        socket: Option<Arc<WatchedFlow>>,
+    ) -> Result<Arc<WatchedFlow>, WatchError> {
         let watch = self.state.source.watch(target)?;
-        Ok(self.part(watch, whole))
+        Ok(self.watched_part(watch, socket))
     }
 
     /// What governs a watched flow: one for all that ask for it.
-    pub(crate) fn watched(self: &Arc<Self>, watch: Watch) -> Arc<Governed> {
-        self.part(watch, None)
+    pub(crate) fn watched(&self, watch: Watch) -> Arc<WatchedFlow> {
+        self.watched_part(watch, None)
     }
 
-    fn part(self: &Arc<Self>, watch: Watch, whole: Option<Arc<Governed>>) -> Arc<Governed> {
+    fn watched_part(&self, watch: Watch, socket: Option<Arc<WatchedFlow>>) -> Arc<WatchedFlow> {
         let mut flows = self.flows.lock();
-        if let Some(governed) = flows.get(&watch.id()).and_then(Weak::upgrade) {
-            return governed;
+        if let Some(flow) = flows.get(&watch.id()).and_then(Weak::upgrade) {
+            return flow;
         }
         if flows.len() == flows.capacity() {
             flows.retain(|_, flow| flow.strong_count() > 0);
         }
-        let flow = self.state.flow(&watch);
-        let governed = Arc::new(Governed::new(Arc::clone(self), watch, flow, whole));
-        flows.insert(governed.watch.id(), Arc::downgrade(&governed));
-        governed
+        let totals = self.state.totals(&watch);
+        let sums = Arc::clone(&self.sums);
+        let source = self.state.source.kind();
+        let flow = Arc::new(WatchedFlow::new(watch, totals, socket, source, sums));
+        flows.insert(flow.watch.id(), Arc::downgrade(&flow));
+        flow
     }
 
     /// The flows that connections go by at present.
-    pub(crate) fn live_flows(&self) -> Vec<Arc<Governed>> {
+    pub(crate) fn live_flows(&self) -> Vec<Arc<WatchedFlow>> {
         self.flows
             .lock()
             .values()

@@ -153,7 +153,7 @@ impl AsyncUdpSocket for GovernedSocket {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let binding = Binding::take();
+        let binding = Binding::take_sending();
         let result = match self.send(transmit) {
             // The runtime's own socket has to find out, so that it waits until the socket is
             // writable again. It may be by now.

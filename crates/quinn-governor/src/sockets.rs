@@ -1,4 +1,4 @@
-//! A socket's flow, and those of its peers.
+//! Chooses the flow whose signals a connection uses: its socket's, or its peer's.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -10,16 +10,16 @@ use std::time::{Duration, Instant};
 use ebpf_congestion_signals::{WatchError, WatchTarget};
 use parking_lot::Mutex;
 
-use crate::binding::{Binding, Grain, Peers, Route};
+use crate::binding::{Binding, FlowScope, Peers, Route};
 use crate::fallback::Fallback;
-use crate::governor::Governed;
+use crate::flow::WatchedFlow;
 use crate::shared::Shared;
 
-/// A source that has refused is asked again after this time: slots become free as peers go.
+/// After a refusal, the source is asked again after this time: slots become free as peers go.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// A peer whose packets the source did not see is asked for again after this time.
-const UNSEEN_RETRY: Duration = Duration::from_secs(60);
+/// A peer whose packets the source did not observe is watched again after this time.
+const NOT_OBSERVED_RETRY: Duration = Duration::from_secs(60);
 
 /// A socket whose connections are governed.
 #[derive(Debug)]
@@ -27,15 +27,16 @@ pub(crate) struct SocketFlows {
     id: u64,
     socket: Arc<UdpSocket>,
     shared: Arc<Shared>,
-    whole: Mutex<Whole>,
+    flow: Mutex<SocketFlow>,
     peers: Mutex<HashMap<SocketAddr, Peer>>,
 }
 
-/// The socket with all that it sends.
+/// The flow of the whole socket.
 #[derive(Debug)]
-enum Whole {
-    Watched(Arc<Governed>),
-    /// Asked again from then on; never, when the source cannot watch this socket.
+enum SocketFlow {
+    Watched(Arc<WatchedFlow>),
+    /// Refused by the source, which is asked again at this time; never, when it cannot watch this
+    /// socket.
     Refused(Option<Instant>),
 }
 
@@ -44,7 +45,7 @@ enum Whole {
 struct Peer {
     connections: u32,
     /// Its own flow, as long as a connection uses it.
-    flow: Weak<Governed>,
+    flow: Weak<WatchedFlow>,
 }
 
 impl SocketFlows {
@@ -54,10 +55,10 @@ impl SocketFlows {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             socket,
             shared,
-            whole: Mutex::new(Whole::Refused(Some(now))),
+            flow: Mutex::new(SocketFlow::Refused(Some(now))),
             peers: Mutex::default(),
         };
-        flows.whole(now);
+        flows.socket_flow(now);
         Arc::new(flows)
     }
 
@@ -66,25 +67,25 @@ impl SocketFlows {
     }
 
     /// The flow of all that the socket sends; `None` while the source does not watch it.
-    pub(crate) fn whole(&self, now: Instant) -> Option<Arc<Governed>> {
-        let mut whole = self.whole.lock();
-        match &*whole {
-            Whole::Watched(flow) => return Some(Arc::clone(flow)),
-            Whole::Refused(Some(retry)) if now >= *retry => {}
-            Whole::Refused(_) => return None,
+    pub(crate) fn socket_flow(&self, now: Instant) -> Option<Arc<WatchedFlow>> {
+        let mut known = self.flow.lock();
+        match &*known {
+            SocketFlow::Watched(flow) => return Some(Arc::clone(flow)),
+            SocketFlow::Refused(Some(retry)) if now >= *retry => {}
+            SocketFlow::Refused(_) => return None,
         }
-        // All connections of the socket are governed: its backlog is what they share. Their peers
-        // are parts of it and do not count again.
+        // All connections of the socket are governed, so its backlog counts as shared. Flows of its
+        // peers are parts of it and do not count again.
         match self
             .shared
             .flow(WatchTarget::socket(&*self.socket).sharing())
         {
             Ok(flow) => {
-                *whole = Whole::Watched(Arc::clone(&flow));
+                *known = SocketFlow::Watched(Arc::clone(&flow));
                 Some(flow)
             }
             Err(error) => {
-                *whole = Whole::Refused(is_temporary(&error).then(|| now + RETRY));
+                *known = SocketFlow::Refused(is_temporary(&error).then(|| now + RETRY));
                 self.shared.note(now, Fallback::SocketNotWatched, &error);
                 None
             }
@@ -104,9 +105,9 @@ impl SocketFlows {
             .as_ref()
             .is_some_and(|route| route.socket_id == self.id && route.remote == remote);
         if !known {
-            let left = route.replace(self.enter(remote));
-            if let Some(left) = left {
-                left.leave();
+            let before = route.replace(self.enter(remote));
+            if let Some(before) = before {
+                before.leave();
             }
         }
         let Some(route) = route.as_mut() else {
@@ -116,27 +117,27 @@ impl SocketFlows {
             return;
         }
         let now = now();
-        if binding.take_unseen() && route.grain == Grain::Peer {
+        if binding.take_not_observed() && route.scope == FlowScope::Peer {
             self.shared
                 .note(now, Fallback::PeerNotSeen, &format_args!("{remote}"));
-            route.grain = Grain::Socket {
-                retry: Some(now + UNSEEN_RETRY),
+            route.scope = FlowScope::Socket {
+                retry: Some(now + NOT_OBSERVED_RETRY),
             };
             route.flow = None;
         }
-        if let Grain::Socket { retry } = route.grain
+        if let FlowScope::Socket { retry } = route.scope
             && binding.is_validated()
             && retry.is_none_or(|retry| now >= retry)
         {
-            match self.peer(remote, now) {
+            match self.peer_flow(remote, now) {
                 Ok(Some(flow)) => {
-                    route.grain = Grain::Peer;
+                    route.scope = FlowScope::Peer;
                     route.flow = Some(Arc::clone(&flow));
-                    binding.move_to(flow);
+                    binding.set_flow(flow);
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    route.grain = Grain::Socket {
+                    route.scope = FlowScope::Socket {
                         retry: Some(now + RETRY),
                     };
                     self.shared.note(now, Fallback::PeerNotWatched, &error);
@@ -144,13 +145,14 @@ impl SocketFlows {
             }
         }
         if route.flow.is_none()
-            && let Some(flow) = self.whole(now)
+            && let Some(flow) = self.socket_flow(now)
         {
             route.flow = Some(Arc::clone(&flow));
-            binding.move_to(flow);
+            binding.set_flow(flow);
         }
     }
 
+    /// One more connection sends to `remote`.
     fn enter(self: &Arc<Self>, remote: SocketAddr) -> Route {
         let mut peers = self.peers.lock();
         let peer = peers.entry(remote).or_insert_with(|| Peer {
@@ -163,12 +165,17 @@ impl SocketFlows {
             socket_id: self.id,
             remote,
             flow: None,
-            grain: Grain::Socket { retry: None },
+            scope: FlowScope::Socket { retry: None },
         }
     }
 
-    /// The flow of one peer; `None` while the socket has no other, and its own flow says as much.
-    fn peer(&self, remote: SocketAddr, now: Instant) -> Result<Option<Arc<Governed>>, WatchError> {
+    /// The flow of one peer; `None` while the socket has no other peer: then the socket's flow has
+    /// the same packets.
+    fn peer_flow(
+        &self,
+        remote: SocketAddr,
+        now: Instant,
+    ) -> Result<Option<Arc<WatchedFlow>>, WatchError> {
         let mut peers = self.peers.lock();
         if peers.len() < 2 {
             return Ok(None);
@@ -180,7 +187,7 @@ impl SocketFlows {
             return Ok(Some(flow));
         }
         let target = WatchTarget::socket(&*self.socket).peer(remote);
-        let flow = self.shared.peer(target, self.whole(now))?;
+        let flow = self.shared.peer(target, self.socket_flow(now))?;
         peer.flow = Arc::downgrade(&flow);
         Ok(Some(flow))
     }

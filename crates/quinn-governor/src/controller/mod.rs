@@ -1,4 +1,4 @@
-//! The law as a quinn controller: translates its calls, and nothing else.
+//! A controller of quinn's that caps the window of another one.
 
 mod quinn;
 mod sampling;
@@ -15,70 +15,73 @@ use crate::base::BaseKind;
 use crate::base_clock::BaseClock;
 use crate::binding::Binding;
 use crate::decisions::{Decisions, State};
-use crate::governor::Governed;
+use crate::flow::WatchedFlow;
+use crate::flow_handle::FlowHandle;
 use crate::kept::{AtomicMarks, KeptWindow};
 use crate::law::{self, Law};
 use crate::report::GovernorReport;
-use crate::seat::Seat;
 use crate::shared::Shared;
 use crate::time::Time;
 
-/// A controller under a base controller's window: what a [`Factory`](crate::Factory) builds.
+/// A controller that caps the window of a base controller: what a [`Factory`](crate::Factory)
+/// builds.
 ///
 /// Reach a connection's with [`GovernedController::of`].
 pub struct GovernedController {
     base: Box<dyn Controller>,
     clock: BaseClock,
     law: Law,
-    /// Acknowledgements have begun and not ended.
+    /// Between the first `on_ack` of a received packet and its `on_end_acks`.
     in_acks: bool,
     marks: AtomicMarks,
     kept: KeptWindow,
     decisions: Decisions,
-    seat: Seat,
-    /// By which the socket names the flow to go by; `None` where that never changes.
+    flow: FlowHandle,
+    /// Through which the socket chooses the flow; `None` where the flow is fixed.
     binding: Option<Arc<Binding>>,
-    /// Bytes that the peer has to acknowledge before it counts as validated.
-    unproven: u32,
-    /// Since when the signals are doubted, and what the source had seen then.
-    doubted: Option<(Time, u64)>,
-    /// Packets that the source had seen at the last sample.
+    /// Bytes that the peer has to acknowledge until its address counts as validated.
+    bytes_to_validate: u32,
+    /// While the signals are not trusted: when this was last checked, and the packets that the source
+    /// had observed then.
+    unobserved_since: Option<(Time, u64)>,
+    /// Packets that the source had observed at the last sample.
     observed: u64,
 }
 
 impl GovernedController {
-    /// Over `base`; by `flow`, or by what the socket tells.
+    /// Over `base`, with the signals of `flow`, or else of the flow that the socket chooses.
     pub(crate) fn new(
         base: Box<dyn Controller>,
         shared: Arc<Shared>,
-        flow: Option<Arc<Governed>>,
+        flow: Option<Arc<WatchedFlow>>,
         mtu: u16,
         decisions: Decisions,
     ) -> Self {
         let binding = flow.is_none().then(Arc::default);
         let config = shared.config;
-        let mut seat = Seat::new(shared, flow);
+        let mut flow = FlowHandle::new(shared, flow);
         if binding.is_none() {
-            seat.join();
+            flow.join();
         }
-        let start = seat.signals(u64::from(mtu)).unwrap_or_default();
+        let start = flow.signals(u64::from(mtu)).unwrap_or_default();
         Self {
             law: Law::new(config, BaseKind::of(&*base), mtu, &start),
-            unproven: unproven(&*base),
+            bytes_to_validate: bytes_to_validate(&*base),
             base,
             clock: BaseClock::default(),
             in_acks: false,
             marks: AtomicMarks::default(),
             kept: KeptWindow::default(),
             decisions,
-            seat,
+            flow,
             binding,
-            doubted: None,
+            unobserved_since: None,
             observed: 0,
         }
     }
 
-    /// A copy of a connection's controller, to look at; `None` where it has another kind.
+    /// A copy of a connection's controller, for reading its state; `None` where the connection has
+    /// a controller of another type.
     pub fn of(connection: &::quinn::Connection) -> Option<Box<Self>> {
         connection.congestion_state().into_any().downcast().ok()
     }
@@ -88,21 +91,23 @@ impl GovernedController {
         &*self.base
     }
 
-    /// The flow that it goes by; `None` before the connection has sent anything, and while its
+    /// The flow whose signals it uses; `None` before the connection has sent anything, and while its
     /// socket is not watched.
     pub fn watch(&self) -> Option<&Watch> {
-        self.seat.watch()
+        self.flow.watch()
     }
 
-    /// The flow of the socket that the connection sends and receives by.
-    pub(crate) fn socket_flow(&self) -> Option<&Governed> {
-        let flow = self.seat.flow()?;
-        Some(flow.whole().unwrap_or(flow))
+    /// The flow of the socket that the connection uses.
+    pub(crate) fn socket_flow(&self) -> Option<&WatchedFlow> {
+        self.flow.watched().map(WatchedFlow::of_socket)
     }
 
     /// What was done for all connections of that flow.
     pub fn flow_report(&self) -> GovernorReport {
-        self.seat.flow().map(Governed::report).unwrap_or_default()
+        self.flow
+            .watched()
+            .map(WatchedFlow::report)
+            .unwrap_or_default()
     }
 
     /// Whether the window is, or may be, less than the base controller's.
@@ -110,7 +115,7 @@ impl GovernedController {
         !self.law.is_free()
     }
 
-    /// The time as base sees it.
+    /// The time that the base controller is given.
     #[cfg(feature = "testing")]
     pub(crate) fn base_time(&self, now: Instant) -> Instant {
         self.clock.time(now)
@@ -124,7 +129,7 @@ impl GovernedController {
 
     fn base_state(&self) -> law::Base {
         let window = self.base.window();
-        // Only asked for where the answer can matter: metrics are more work than a window.
+        // Metrics cost more than a window: read only where slow start can matter.
         let slow_start = !self.law.is_free()
             && self
                 .base
@@ -138,20 +143,20 @@ impl GovernedController {
         self.law.hides_growth(|| self.base_state())
     }
 
-    /// Goes by another flow: after a rebind of the socket, or when the peer has another address or
-    /// becomes a flow of its own.
+    /// Uses another flow's signals: after a rebind of the socket, and when the peer has another
+    /// address or gets a flow of its own.
     #[cold]
-    pub(crate) fn move_to(&mut self, now: Instant, flow: Arc<Governed>) {
-        self.seat.move_to(flow);
+    pub(crate) fn change_flow(&mut self, now: Instant, flow: Arc<WatchedFlow>) {
+        self.flow.change_flow(flow);
         self.marks.clear();
         self.kept = KeptWindow::default();
-        self.doubted = None;
-        if let Some(signals) = self.seat.signals(self.law.mtu()) {
-            self.law.on_new_flow(self.seat.time(now), &signals);
+        self.unobserved_since = None;
+        if let Some(signals) = self.flow.signals(self.law.mtu()) {
+            self.law.on_new_flow(self.flow.time(now), &signals);
         }
     }
 
-    /// What bounds the window, but for a reduction.
+    /// What bounds the window at present.
     fn state(&self) -> State {
         if self.law.is_free() {
             State::Base
@@ -161,8 +166,8 @@ impl GovernedController {
     }
 }
 
-/// What a peer has to acknowledge before it counts as validated.
-fn unproven(base: &dyn Controller) -> u32 {
+/// What a peer has to acknowledge until its address counts as validated: a first window.
+fn bytes_to_validate(base: &dyn Controller) -> u32 {
     u32::try_from(base.initial_window()).unwrap_or(u32::MAX)
 }
 

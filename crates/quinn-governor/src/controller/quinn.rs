@@ -7,7 +7,7 @@ use std::time::Instant;
 use quinn_proto::RttEstimator;
 use quinn_proto::congestion::{Controller, ControllerMetrics};
 
-use super::{GovernedController, unproven};
+use super::{GovernedController, bytes_to_validate};
 use crate::decisions::Trigger;
 use crate::kept::{AtomicMarks, KeptWindow};
 use crate::law::constants::WIRE_OVERHEAD;
@@ -16,24 +16,24 @@ use crate::report::Counters;
 
 impl Controller for GovernedController {
     fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
-        self.seat.join();
-        // quinn leaves out the end of acknowledgements that a Retry made void.
+        self.flow.join();
+        // For packets that a Retry discards, quinn calls `on_ack` without `on_end_acks`.
         self.in_acks = false;
-        self.look(now, Occasion::Other);
+        self.update(now, Occasion::Other);
         let time = self.clock.time(now);
         self.base.on_sent(time, bytes, last_packet_number);
-        if let Some(governed) = self.seat.flow() {
+        if let Some(watched) = self.flow.watched() {
             let observed = self.observed;
-            governed.flow.on_observed(observed);
+            watched.totals.on_observed(observed);
             let datagrams = bytes.div_ceil(self.law.mtu());
-            let sent = governed.on_sent(datagrams, observed);
-            if let Some(queue) = self.seat.last_queue() {
+            let sent = watched.on_sent(datagrams, observed);
+            if let Some(queue) = self.flow.last_queue() {
                 queue.add(bytes + datagrams * WIRE_OVERHEAD);
             }
             self.law.on_sent(now, bytes, sent, self.base.window());
         }
         if let Some(binding) = &self.binding {
-            binding.hand_over();
+            binding.set_sending();
         }
     }
 
@@ -46,16 +46,16 @@ impl Controller for GovernedController {
         rtt: &RttEstimator,
     ) {
         self.begin_acks(now, app_limited);
-        if self.unproven > 0 {
-            self.prove(bytes);
+        if self.bytes_to_validate > 0 {
+            self.count_validation(bytes);
         }
-        if self.seat.flow().is_some() {
+        if self.flow.watched().is_some() {
             self.law.on_ack(bytes, rtt.get());
             if self.law.asks(sent) {
-                self.answer();
+                self.check_observed();
             }
             if !self.law.trusts_signals() {
-                self.look_for_sight(now, sent);
+                self.check_peer_observed(now, sent);
             }
         }
         self.kept.forget();
@@ -82,10 +82,10 @@ impl Controller for GovernedController {
             largest_packet_num_acked,
         );
         self.law.end_acks(in_flight);
-        let ends = (self.law).ends_slow_start(|| self.seat.time(now), || self.base_state());
+        let ends = (self.law).ends_slow_start(|| self.flow.time(now), || self.base_state());
         if ends {
             self.reduce(now);
-            self.seat.count(Counters::slow_start_exit);
+            self.flow.count(Counters::slow_start_exit);
         }
         self.in_acks = false;
         self.kept.forget();
@@ -99,10 +99,10 @@ impl Controller for GovernedController {
         is_persistent_congestion: bool,
         lost_bytes: u64,
     ) {
-        self.look(now, Occasion::Other);
-        let time = self.seat.time(now);
+        self.update(now, Occasion::Other);
+        let time = self.flow.time(now);
         let report = Report {
-            sent: self.seat.time(sent),
+            sent: self.flow.time(sent),
             persistent: is_persistent_congestion,
             lost_bytes,
         };
@@ -143,10 +143,10 @@ impl Controller for GovernedController {
         self.capped_window()
     }
 
-    /// Observing leaves no marks.
+    /// Changes nothing, unlike `window`.
     fn metrics(&self) -> ControllerMetrics {
         let mut metrics = self.base.metrics();
-        let Some(watch) = self.seat.watch().filter(|_| !self.law.is_free()) else {
+        let Some(watch) = self.flow.watch().filter(|_| !self.law.is_free()) else {
             return metrics;
         };
         let kept = self.kept.window(watch);
@@ -168,10 +168,10 @@ impl Controller for GovernedController {
             marks: AtomicMarks::default(),
             kept: KeptWindow::default(),
             decisions: self.decisions.clone(),
-            seat: self.seat.copy(),
+            flow: self.flow.copy(),
             binding: self.binding.as_ref().map(|_| Arc::default()),
-            unproven: unproven(&*self.base),
-            doubted: None,
+            bytes_to_validate: bytes_to_validate(&*self.base),
+            unobserved_since: None,
             observed: self.observed,
         })
     }

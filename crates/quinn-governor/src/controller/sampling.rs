@@ -1,69 +1,70 @@
-//! What the callbacks share: the samples of signals, and what the law decides upon them.
+//! What the callbacks share: samples, and what is done with the law's decisions.
 
 use std::time::{Duration, Instant};
 
 use super::GovernedController;
 use crate::decisions::{State, Trigger};
+use crate::flow::observed_packets;
 use crate::law::Occasion;
 use crate::law::constants::WIRE_OVERHEAD;
 use crate::mechanism::Mechanism;
 use crate::queue_limit::Observation;
 use crate::report::Counters;
-use crate::seat;
 use crate::time::Span;
 
 impl GovernedController {
+    /// Takes the sample of a received packet at its first acknowledgement.
     pub(super) fn begin_acks(&mut self, now: Instant, app_limited: bool) {
         if !self.in_acks {
             self.in_acks = true;
-            self.look(now, Occasion::Acks { app_limited });
+            self.update(now, Occasion::Acks { app_limited });
         }
     }
 
-    /// Goes by the flow that the socket has named since the last call.
-    pub(super) fn follow(&mut self, now: Instant) {
+    /// Changes to the flow that the socket has chosen since the last call.
+    fn apply_new_flow(&mut self, now: Instant) {
         if let Some(flow) = self
             .binding
             .as_ref()
-            .and_then(|binding| binding.take_flow())
+            .and_then(|binding| binding.take_new_flow())
         {
-            self.move_to(now, flow);
+            self.change_flow(now, flow);
         }
     }
 
     /// Takes a sample where one is due.
     ///
-    /// While the law is in force, each call has one: even of a queue that has not changed, what is in
-    /// flight has. Else only what has changed is looked at, and now and then what has not.
+    /// While the cap is in force, each call takes one: the queue may be as before, the bytes in flight
+    /// are not. Otherwise one is taken when the signals have changed, and from time to time.
     #[inline]
-    pub(super) fn look(&mut self, now: Instant, occasion: Occasion) {
-        self.follow(now);
+    pub(super) fn update(&mut self, now: Instant, occasion: Occasion) {
+        self.apply_new_flow(now);
         self.kept.forget();
-        let Some(watch) = self.seat.watch() else {
+        let Some(watch) = self.flow.watch() else {
             return;
         };
         if !self.law.is_free() || self.kept.is_due(now) || !self.kept.is_current(watch) {
-            self.sample(now, occasion);
+            self.take_sample(now, occasion);
         } else if let Occasion::Acks { app_limited } = occasion {
             self.law.on_same(app_limited);
         }
     }
 
-    /// Takes a sample and does what it asks for.
+    /// Takes a sample, and does what the law decides.
     #[inline(never)]
-    pub(super) fn sample(&mut self, at: Instant, occasion: Occasion) {
-        let now = self.seat.time(at);
-        let Some(watch) = self.seat.watch() else {
+    fn take_sample(&mut self, at: Instant, occasion: Occasion) {
+        let now = self.flow.time(at);
+        let Some(watch) = self.flow.watch() else {
             return;
         };
         let (sample, version) = watch.versioned();
-        self.seat.follow(&sample, self.law.waits(now));
-        let Some(signals) = self.seat.signals_of(&sample, self.law.mtu()) else {
+        self.flow.update(&sample, self.law.waits(now));
+        let Some(signals) = self.flow.signals_of(&sample, self.law.mtu()) else {
             return;
         };
         self.kept.on_look(version);
         self.observed = signals.observed;
-        self.seat.on_sample(&signals);
+        self.flow.on_sample(&signals);
         let marks = self.marks.load();
         let decision = self
             .law
@@ -73,20 +74,20 @@ impl GovernedController {
         }
 
         if decision.capped_for > Span::default() {
-            self.seat
+            self.flow
                 .count(|counters| counters.capped_for(decision.capped_for));
         }
-        if decision.went_blind && self.seat.shared().is_enabled() {
-            self.seat.count(Counters::stale_period);
+        if decision.went_blind && self.flow.shared().is_enabled() {
+            self.flow.count(Counters::stale_period);
             self.decisions.note(at, self.state(), Trigger::SignalsLost);
         }
-        let Some(governed) = self.seat.flow() else {
+        let Some(watched) = self.flow.watched() else {
             return;
         };
-        governed.flow.on_observed(signals.observed);
-        if decision.local_drop && governed.flow.answer_drops(self.seat.counted_drops()) {
+        watched.totals.on_observed(signals.observed);
+        if decision.local_drop && watched.totals.answer_drops(self.flow.counted_drops()) {
             self.reduce(at);
-            self.seat.count(Counters::local_drop_reduction);
+            self.flow.count(Counters::local_drop_reduction);
             self.decisions.note(at, State::Recovery, Trigger::LocalDrop);
         }
         if let Some(queue) = signals.queue {
@@ -101,75 +102,75 @@ impl GovernedController {
                 srtt: self.law.srtt(),
                 datagram: self.law.mtu() + WIRE_OVERHEAD,
             };
-            self.seat
+            self.flow
                 .queue(queue.id)
-                .observe(now, &self.seat.shared().config, &seen);
+                .observe(now, &self.flow.shared().config, &seen);
         }
         if let Occasion::Acks { .. } = occasion {
             match signals.queue {
                 Some(queue) if decision.wants_more => {
-                    self.seat.enter_queue(queue.id, decision.rate);
+                    self.flow.enter_queue(queue.id, decision.rate);
                 }
-                _ => self.seat.leave_queue(),
+                _ => self.flow.leave_queue(),
             }
             self.marks.clear();
         }
     }
 
-    /// Reduces base at once, because of what this host's queue did.
+    /// Reduces the base controller's window at once, because of this host's queue.
     pub(super) fn reduce(&mut self, now: Instant) {
         let time = self.clock.reduction(now);
         self.base.on_congestion_event(time, time, false, 0);
-        self.law.on_local_reduction(self.seat.time(now));
+        self.law.on_local_reduction(self.flow.time(now));
     }
 
-    /// Had the source observed what was acknowledged?
+    /// Checks whether the source had observed what was acknowledged.
     #[inline(never)]
-    pub(super) fn answer(&mut self) {
-        let Some(governed) = self.seat.flow() else {
+    pub(super) fn check_observed(&mut self) {
+        let Some(watched) = self.flow.watched() else {
             return;
         };
-        let packets = seat::observed(&governed.watch.congestion());
-        let answer = self.law.answer(governed.flow.observed(packets));
+        let packets = observed_packets(&watched.watch.congestion());
+        let answer = self.law.answer(watched.totals.observed(packets));
         if let Some(answer) = answer
-            && self.seat.shared().config.has(Mechanism::Forgetting)
+            && self.flow.shared().config.has(Mechanism::Forgetting)
         {
-            governed.on_answer(answer);
+            watched.on_answer(answer);
         }
         if self.law.trusts_signals() {
-            self.doubted = None;
+            self.unobserved_since = None;
         }
     }
 
-    /// Of what was acknowledged, does the source see anything? If not in a whole round trip, it is
-    /// asked to watch something else. While the signals are not trusted.
+    /// While the signals are not trusted: checks whether the source observes anything of what is
+    /// sent to the peer. If it observed nothing in a whole round trip, the socket's flow is used.
     #[cold]
-    pub(super) fn look_for_sight(&mut self, now: Instant, sent: Instant) {
-        let (Some(binding), Some(governed)) = (&self.binding, self.seat.flow()) else {
+    pub(super) fn check_peer_observed(&mut self, now: Instant, sent: Instant) {
+        let (Some(binding), Some(watched)) = (&self.binding, self.flow.watched()) else {
             return;
         };
-        let seen = seat::observed(&governed.watch.congestion());
-        let (now, sent) = (self.seat.time(now), self.seat.time(sent));
-        match self.doubted {
+        let observed = observed_packets(&watched.watch.congestion());
+        let (now, sent) = (self.flow.time(now), self.flow.time(sent));
+        match self.unobserved_since {
             Some((since, before)) if sent >= since => {
-                if seen == before {
-                    binding.set_unseen();
+                if observed == before {
+                    binding.set_not_observed();
                 }
-                self.doubted = Some((now, seen));
+                self.unobserved_since = Some((now, observed));
             }
             Some(_) => {}
-            None => self.doubted = Some((now, seen)),
+            None => self.unobserved_since = Some((now, observed)),
         }
     }
 
-    /// The peer acknowledged this much: from a first window on, its address is taken for proven. A
-    /// made-up address acknowledges nothing, and quinn sends it three times what came from it at
-    /// most (RFC 9000 section 8.1).
+    /// The peer acknowledged `bytes`. After a first window its address counts as validated: a spoofed
+    /// address acknowledges nothing, and before validation quinn sends at most three times what it
+    /// received (RFC 9000 section 8.1).
     #[inline(never)]
-    pub(super) fn prove(&mut self, bytes: u64) {
+    pub(super) fn count_validation(&mut self, bytes: u64) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        self.unproven = self.unproven.saturating_sub(bytes);
-        if self.unproven == 0
+        self.bytes_to_validate = self.bytes_to_validate.saturating_sub(bytes);
+        if self.bytes_to_validate == 0
             && let Some(binding) = &self.binding
         {
             binding.set_validated();

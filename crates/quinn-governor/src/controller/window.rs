@@ -9,14 +9,14 @@ impl GovernedController {
     /// What the law makes of the window now, and the version of the sample that it goes by.
     pub(super) fn verdict(&self, watch: &Watch) -> Option<(Verdict, Version)> {
         let (sample, version) = watch.versioned();
-        let signals = self.seat.signals_of(&sample, self.law.mtu())?;
+        let signals = self.flow.signals_of(&sample, self.law.mtu())?;
         Some((self.law.window(self.base.window(), &signals), version))
     }
 
     /// The window while the law is in force.
     #[inline(never)]
     pub(super) fn capped_window(&self) -> u64 {
-        let Some(watch) = self.seat.watch() else {
+        let Some(watch) = self.flow.watch() else {
             return self.base.window();
         };
         if let Some(window) = self.kept.window(watch) {

@@ -1,6 +1,5 @@
 //! What a governed connection receives, held back while its socket overflows.
 
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ebpf_congestion_signals::FlowId;
@@ -9,11 +8,9 @@ use quinn_proto::VarInt;
 use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Inner, ReceiveGovernor, ReceiveGuard};
+use super::ReceiveGuard;
 use crate::controller::GovernedController;
-use crate::governor::Governed;
 use crate::governors::Governors;
-use crate::report::Counters;
 
 /// A connection may have changed its socket (`Endpoint::rebind`): seen within this time.
 const SOCKET_CHECK: Duration = Duration::from_millis(500);
@@ -70,51 +67,8 @@ async fn govern(connection: Connection, window: VarInt) {
         };
         let id = flow.watch.id();
         if socket.as_ref().is_none_or(|(known, _)| *known != id) {
-            let governor = flow.receiving.governor(flow, window);
+            let governor = (flow.receiving).governor(&flow.watch, &flow.sums, window);
             socket = Some((id, governor.govern(connection.clone())));
         }
-    }
-}
-
-/// The governor of what a socket receives, while there is a connection that asks for it.
-#[derive(Default)]
-pub(crate) struct SocketReceiving {
-    inner: parking_lot::Mutex<Weak<Inner>>,
-}
-
-impl SocketReceiving {
-    fn governor(&self, socket: &Governed, window: VarInt) -> ReceiveGovernor {
-        let mut known = self.inner.lock();
-        if let Some(inner) = known.upgrade() {
-            return ReceiveGovernor { inner };
-        }
-        let governor = ReceiveGovernor::new(socket.watch.clone(), window);
-        *known = Arc::downgrade(&governor.inner);
-        let sums = Arc::clone(&socket.shared.sums);
-        tokio::spawn(poll_while_used(Weak::clone(&known), sums));
-        governor
-    }
-}
-
-impl std::fmt::Debug for SocketReceiving {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SocketReceiving").finish_non_exhaustive()
-    }
-}
-
-async fn poll_while_used(inner: Weak<Inner>, sums: Arc<Counters>) {
-    let mut counted = 0;
-    let mut look = interval(ReceiveGovernor::INTERVAL);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let now = look.tick().await;
-        let Some(inner) = inner.upgrade() else {
-            return;
-        };
-        let governor = ReceiveGovernor { inner };
-        governor.poll(now.into_std());
-        let reductions = governor.reductions();
-        sums.receive_reductions(reductions - counted);
-        counted = reductions;
     }
 }

@@ -47,6 +47,7 @@ pub(crate) mod constants;
 mod control;
 mod quinn;
 mod rate;
+mod socket;
 
 use std::fmt;
 use std::sync::Arc;
@@ -58,9 +59,9 @@ use parking_lot::Mutex;
 use quinn_proto::VarInt;
 
 pub use self::connection::ReceiveWindow;
-pub(crate) use self::connection::SocketReceiving;
 use self::constants::ReceiveTuning;
 pub use self::control::{ReceiveControl, ReceiveProgress, ReceiveSignals};
+pub(crate) use self::socket::SocketReceiving;
 
 /// A connection whose window of flow control can be set.
 pub trait ReceivingConnection: Send + Sync {
@@ -95,11 +96,11 @@ struct State {
     drops: u64,
     looked: Option<Instant>,
     received: u64,
-    connections: Vec<Governed>,
+    connections: Vec<Connection>,
     names: u64,
 }
 
-struct Governed {
+struct Connection {
     name: u64,
     connection: Box<dyn ReceivingConnection>,
     received: u64,
@@ -168,7 +169,7 @@ impl ReceiveGovernor {
         let mut state = self.inner.state.lock();
         state.names += 1;
         let name = state.names;
-        state.connections.push(Governed {
+        state.connections.push(Connection {
             name,
             received: connection.received(),
             round_trip: connection.round_trip(),
@@ -291,7 +292,7 @@ impl State {
     }
 }
 
-impl Governed {
+impl Connection {
     fn is_active(&self, now: Instant, tuning: &ReceiveTuning) -> bool {
         self.active
             .is_some_and(|at| now.saturating_duration_since(at) < tuning.idle)

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use quinn_proto::congestion::{Controller, ControllerFactory};
 
 use super::BaseChoice;
-use super::drive::environment;
 use super::flow::Flow;
+use super::rtt::environment;
 use crate::GovernedController;
 use crate::law::constants::Tuning;
 
@@ -89,8 +89,8 @@ impl Connection {
     /// The same connection on another socket, whose flow the source counts from the start.
     pub(super) fn move_to(&mut self, now: Instant, number: usize, flow: &Flow) {
         self.flow = number;
-        let governed = flow.governor.governed().expect("it watches a flow");
-        self.controller.move_to(now, Arc::clone(governed));
+        let watched = flow.governor.flow().expect("it watches a flow");
+        self.controller.change_flow(now, Arc::clone(watched));
     }
 
     /// Observing changes nothing.

@@ -1,14 +1,15 @@
 //! Drives controllers with any sequence of what connections, a link and a source may do, and checks
 //! what must hold whatever they do.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ebpf_congestion_signals::MockSource;
 
 use super::connection::Connection;
 use super::flow::Flow;
-use super::{BaseChoice, Op, Rtts};
+use super::rtt::environment;
+use super::{BaseChoice, Op};
 use crate::Governors;
 
 /// Connections that are driven at a time, at most.
@@ -163,14 +164,4 @@ impl World {
         let controllers = self.governors.report().controllers;
         assert!(controllers >= self.connections.len() as u64);
     }
-}
-
-/// Time zero and the estimators, made once.
-pub(super) fn environment() -> &'static (Instant, Rtts) {
-    static ENVIRONMENT: OnceLock<(Instant, Rtts)> = OnceLock::new();
-    ENVIRONMENT.get_or_init(|| {
-        #[expect(clippy::disallowed_methods, reason = "a zero for virtual time")]
-        let now = Instant::now();
-        (now, Rtts::new(now))
-    })
 }

@@ -101,9 +101,9 @@ impl Flow {
         let refused = batch.min(self.to_refuse);
         self.to_refuse -= refused;
         if self.reported
-            && let Some(governed) = self.governor.governed()
+            && let Some(watched) = self.governor.flow()
         {
-            governed.flow.forget(refused);
+            watched.totals.forget(refused);
         }
         self.link.enter(batch - refused, datagram);
         self.tell();

@@ -1,7 +1,7 @@
 //! Estimators of a round trip: quinn-proto makes them only inside of a connection.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -36,6 +36,16 @@ impl Rtts {
             .min_by_key(|estimator| estimator.get().abs_diff(rtt));
         nearest.expect("there are always some")
     }
+}
+
+/// Time zero and the estimators, made once.
+pub(super) fn environment() -> &'static (Instant, Rtts) {
+    static ENVIRONMENT: OnceLock<(Instant, Rtts)> = OnceLock::new();
+    ENVIRONMENT.get_or_init(|| {
+        #[expect(clippy::disallowed_methods, reason = "a zero for virtual time")]
+        let now = Instant::now();
+        (now, Rtts::new(now))
+    })
 }
 
 /// An estimator that says `rtt`, captured from the first acknowledgement of a connection that

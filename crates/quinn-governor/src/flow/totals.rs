@@ -1,12 +1,14 @@
-//! What controllers of one watched flow share: a server's socket carries many connections.
+//! Packet counts of one flow, over all connections that use it: a server's socket carries many.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use ebpf_congestion_signals::LocalCongestion;
 
 use crate::law::{Answer, Observed, Sent};
 
 /// Sums over the controllers of one flow.
 #[derive(Debug, Default)]
-pub(crate) struct Flow {
+pub(crate) struct FlowTotals {
     controllers: AtomicU32,
     /// Packets sent, on the scale of the source's counter of observed packets.
     sent_packets: AtomicU64,
@@ -18,7 +20,7 @@ pub(crate) struct Flow {
     drops_answered: AtomicU64,
 }
 
-impl Flow {
+impl FlowTotals {
     pub(crate) fn new(observed: u64, drops: u64) -> Self {
         Self {
             sent_packets: AtomicU64::new(observed),
@@ -115,13 +117,19 @@ impl Flow {
     }
 }
 
+/// Packets that the source has observed; 0 from a source that does not count them, which is then
+/// not trusted.
+pub(crate) fn observed_packets(sample: &LocalCongestion) -> u64 {
+    sample.seen_packets().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_was_sent_and_not_observed_is_on_its_way() {
-        let flow = Flow::new(100, 0);
+        let flow = FlowTotals::new(100, 0);
         flow.on_sent(3, 100);
         assert_eq!(flow.unobserved(100), 3);
         assert_eq!(flow.unobserved(102), 1);
@@ -134,7 +142,7 @@ mod tests {
 
     #[test]
     fn what_never_will_be_observed_is_forgotten() {
-        let flow = Flow::new(100, 0);
+        let flow = FlowTotals::new(100, 0);
         let sent = flow.on_sent(10, 100);
         assert_eq!((sent.packets, sent.missing), (110, 0));
         assert_eq!(flow.on_sent(1, 107).missing, 3);
@@ -148,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_source_is_late_while_it_reports_what_was_forgotten() {
-        let flow = Flow::new(0, 0);
+        let flow = FlowTotals::new(0, 0);
         flow.on_sent(10, 0);
         flow.on_answer(Answer::AllBut(10));
         flow.on_observed(4);
@@ -164,7 +172,7 @@ mod tests {
 
     #[test]
     fn one_of_several_controllers_answers_a_drop() {
-        let flow = Flow::new(0, 5);
+        let flow = FlowTotals::new(0, 5);
         assert!(!flow.answer_drops(5));
         assert!(flow.answer_drops(7));
         assert!(!flow.answer_drops(7));
