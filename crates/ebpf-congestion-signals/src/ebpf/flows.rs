@@ -12,10 +12,10 @@ use ebpf_congestion_signals_common::{
 
 use super::load::{Maps, Plain, SlotWords};
 use super::mapped::FlowIndex;
-use super::reader::Reader;
 use super::socket::Identity;
 use crate::error::WatchError;
 use crate::flow_id::FlowId;
+use crate::source::FlowReader;
 
 /// What is watched: a socket by its cookie, or one remote address of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,11 +65,11 @@ pub(super) fn slot_of(id: FlowId) -> (u32, u32) {
     (word(low), word(high))
 }
 
-/// A flow that has handles.
-struct Held {
+/// A flow that has readers.
+struct Read {
     flow: Flow,
     sharing: bool,
-    reader: Weak<Reader>,
+    reader: Weak<dyn FlowReader>,
 }
 
 /// A socket of which something is watched.
@@ -94,7 +94,7 @@ pub(super) struct Registry {
     sockets: HashMap<u64, Watched>,
     /// Watched sockets that share a local address (SO_REUSEPORT).
     locals: HashMap<LocalKey, Vec<u64>>,
-    flows: HashMap<FlowKey, Held>,
+    flows: HashMap<FlowKey, Read>,
 }
 
 impl Registry {
@@ -111,10 +111,11 @@ impl Registry {
         }
     }
 
-    /// The handle of a flow that is watched already. `None` also for one whose last handle is just
-    /// being dropped.
-    pub(super) fn reader(&self, key: &FlowKey) -> Option<Arc<Reader>> {
-        self.flows.get(key)?.reader.upgrade()
+    /// The reader of a flow that is watched already. `None` also while its last reader is being
+    /// dropped.
+    pub(super) fn reader(&self, key: &FlowKey) -> Option<(Flow, Arc<dyn FlowReader>)> {
+        let known = self.flows.get(key)?;
+        Some((known.flow, known.reader.upgrade()?))
     }
 
     /// Makes a flow a sharing one. Bytes of it that are queued already count as shared from its
@@ -147,14 +148,14 @@ impl Registry {
         Ok(())
     }
 
-    /// Begins to watch. `reader` makes the flow's first handle.
+    /// Begins to watch. `reader` makes the flow's first reader.
     pub(super) fn add(
         &mut self,
         key: FlowKey,
         identity: &Identity,
         sharing: bool,
-        reader: impl FnOnce(Flow) -> Arc<Reader>,
-    ) -> Result<Arc<Reader>, WatchError> {
+        reader: impl FnOnce(Flow) -> Arc<dyn FlowReader>,
+    ) -> Result<(Flow, Arc<dyn FlowReader>), WatchError> {
         let index = self.free.pop_front().ok_or(WatchError::NoSlot {
             slots: self.layout.flows,
         })?;
@@ -172,13 +173,13 @@ impl Registry {
         }
         self.live[index.slot() as usize] = flow.generation;
         let reader = reader(flow);
-        let held = Held {
+        let read = Read {
             flow,
             sharing,
             reader: Arc::downgrade(&reader),
         };
-        self.flows.insert(key, held);
-        Ok(reader)
+        self.flows.insert(key, read);
+        Ok((flow, reader))
     }
 
     /// Writes the entries of a flow, from what the probes read last to what they read first.

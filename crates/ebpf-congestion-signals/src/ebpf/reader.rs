@@ -1,4 +1,4 @@
-//! The handle of one watched flow.
+//! Reads one watched flow.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,28 +7,21 @@ use super::flows::Flow;
 use super::mapped::{FlowIndex, Slots};
 use super::shared::Shared;
 use super::tells::Tells;
-use super::version::Counters;
 use crate::clock;
 use crate::flow_id::FlowId;
 use crate::sample::{FlowSample, LocalCongestion, SourceKind};
 use crate::source::FlowReader;
 use crate::version::{Change, Version};
 
-/// Reads one flow's slot, and gives it back in the end.
+/// Reads one flow's slot, and releases it when dropped.
 pub(super) struct Reader {
     shared: Arc<Shared>,
-    pub(super) flow: Flow,
+    flow: Flow,
 }
 
 impl Reader {
     pub(super) fn new(shared: Arc<Shared>, flow: Flow) -> Self {
         Self { shared, flow }
-    }
-
-    /// By which its [`Watch`](crate::Watch) compares versions.
-    pub(super) fn counters(&self) -> Counters {
-        let shared = &*self.shared;
-        shared.slots.counters(self.flow.index, &shared.attached)
     }
 }
 
@@ -60,7 +53,7 @@ impl FlowReader for Reader {
     }
 
     fn change_since(&self, version: &Version) -> Change {
-        self.counters().change_since(version)
+        self.shared.counters(self.flow.index).change_since(version)
     }
 
     fn seen_packets(&self) -> Option<u64> {

@@ -8,11 +8,12 @@ use aya::maps::{Array, MapData};
 use parking_lot::Mutex;
 
 use super::flows::{Flow, Registry};
-use super::mapped::Slots;
+use super::mapped::{FlowIndex, Slots};
 use super::reason_table::ReasonTable;
 use super::reasons::Reasons;
 use super::tells::Tells;
 use super::token_bucket::TokenBucket;
+use super::version::Counters;
 use crate::event::Event;
 use crate::fanout::Fanout;
 use crate::sample::DropTable;
@@ -56,7 +57,12 @@ impl Shared {
         self.attached.load(Ordering::Relaxed)
     }
 
-    /// Gives a flow's slot back.
+    /// The counters by which a flow's [`Watch`](crate::Watch) compares versions.
+    pub(super) fn counters(&self, flow: FlowIndex) -> Counters {
+        self.slots.counters(flow, &self.attached)
+    }
+
+    /// Releases a flow's slot.
     pub(super) fn release(&self, flow: &Flow) {
         if self.process != std::process::id() {
             return;

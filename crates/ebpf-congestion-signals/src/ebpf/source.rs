@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ebpf_congestion_signals_common::PeerKey;
 use parking_lot::Mutex;
 
-use super::flows::{FlowKey, Registry, slot_of};
+use super::flows::{Flow, FlowKey, Registry, slot_of};
 use super::load::{self, ProbeCost};
 use super::options::EbpfOptions;
 use super::reader::Reader;
@@ -23,7 +23,7 @@ use crate::event::EventStream;
 use crate::fanout::Fanout;
 use crate::flow_id::FlowId;
 use crate::sample::{DropsByReason, HostSample, SoftirqSample, SourceKind};
-use crate::source::{Capability, SignalSource, Watch, WatchTarget};
+use crate::source::{Capability, FlowReader, SignalSource, Watch, WatchTarget};
 use crate::symbols::KernelSymbols;
 
 /// Probes in the running kernel.
@@ -187,8 +187,8 @@ impl SignalSource for EbpfSource {
     }
 
     fn watch(&self, target: WatchTarget<'_>) -> Result<Watch, WatchError> {
-        let reader = watch(&self.shared, &target)?;
-        let counters = reader.counters();
+        let (flow, reader) = watch(&self.shared, &target)?;
+        let counters = self.shared.counters(flow.index);
         Ok(Watch::with_counters(reader, counters))
     }
 
@@ -198,8 +198,11 @@ impl SignalSource for EbpfSource {
     }
 }
 
-/// A handle of the flow, whether it is watched already or from now on.
-fn watch(shared: &Arc<Shared>, target: &WatchTarget<'_>) -> Result<Arc<Reader>, WatchError> {
+/// A reader of the flow, whether it is watched already or from now on.
+fn watch(
+    shared: &Arc<Shared>,
+    target: &WatchTarget<'_>,
+) -> Result<(Flow, Arc<dyn FlowReader>), WatchError> {
     if shared.process != std::process::id() {
         return Err(WatchError::Disconnected {
             reason: "the probes are those of the process that this one was forked from".into(),
@@ -215,8 +218,8 @@ fn watch(shared: &Arc<Shared>, target: &WatchTarget<'_>) -> Result<Arc<Reader>, 
         }),
     };
     let mut registry = shared.registry.lock();
-    let Some(reader) = registry.reader(&key) else {
-        let reader = |flow| Arc::new(Reader::new(Arc::clone(shared), flow));
+    let Some(known) = registry.reader(&key) else {
+        let reader = |flow| Arc::new(Reader::new(Arc::clone(shared), flow)) as Arc<dyn FlowReader>;
         return registry.add(key, &identity, target.is_sharing(), reader);
     };
     let sharing = if target.is_sharing() {
@@ -224,9 +227,9 @@ fn watch(shared: &Arc<Shared>, target: &WatchTarget<'_>) -> Result<Arc<Reader>, 
     } else {
         Ok(())
     };
-    // The handle may be the last one by now, and takes the lock when it goes.
+    // The reader may be the last one by now, and takes the lock when it is dropped.
     drop(registry);
-    sharing.map(|()| reader)
+    sharing.map(|()| known)
 }
 
 /// The part of the kernel that a reason belongs to.

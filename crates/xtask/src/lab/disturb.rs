@@ -3,36 +3,12 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use clap::ValueEnum;
 use netlab::{Family, Path};
-use serde::Serialize;
 
-use super::ground::{self, Ground, bucket, bytes};
+use super::choices::{Disturbance, Tree};
 use super::interrupt::Interrupt;
 use super::parameters::Parameters;
-use super::tree::Tree;
-
-/// What happens at a third of the time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Disturbance {
-    /// The client goes on from a new socket
-    Rebind,
-    /// The MTU of the sender's device falls to 1280 for a time
-    Mtu,
-    /// The sender's device goes down for a time
-    Link,
-    /// The sender's device is removed, and made again after a time
-    Device,
-    /// The sender has no route to the receiver for a time
-    Route,
-    /// The root queue of the sender's device is replaced by one of another kind
-    Queue,
-    /// The same, back and forth, every second until the end
-    QueueAgain,
-    /// The sender's device limits nothing any more: the bottleneck is one hop on from then on
-    MovesOn,
-}
+use super::topology::{self, Topology, bucket, bytes};
 
 impl Disturbance {
     /// When, in seconds since the beginning.
@@ -54,7 +30,7 @@ impl Disturbance {
     pub(super) fn happen(
         self,
         parameters: &Parameters,
-        ground: &Ground,
+        topology: &Topology,
         began: Instant,
         interrupt: &Interrupt,
         has_ended: impl Fn() -> bool,
@@ -62,7 +38,7 @@ impl Disturbance {
         if self == Self::Rebind {
             return Ok(());
         }
-        let path = ground.path().context("a single host has no device")?;
+        let path = topology.path().context("a single host has no device")?;
         let wait = |seconds: f64| {
             let due = began + std::time::Duration::from_secs_f64(seconds);
             interrupt.wait(due, || Ok(has_ended()))
@@ -90,7 +66,7 @@ impl Disturbance {
                 wait(ends)?;
                 path.restore_cable()?;
                 if parameters.by_netem() {
-                    ground::delay_way_back(path, parameters)?;
+                    topology::delay_way_back(path, parameters)?;
                 }
             }
             Self::Route => {
@@ -148,5 +124,5 @@ fn run(path: &Path, program: &str, line: &str) -> Result<()> {
         .replace("{device}", path.sender_device())
         .replace("{sender}", &ends.sender.to_string())
         .replace("{receiver}", &ends.receiver.to_string());
-    ground::command(path.sender(), program, &line).map(drop)
+    topology::command(path.sender(), program, &line).map(drop)
 }

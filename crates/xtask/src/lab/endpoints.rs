@@ -5,11 +5,10 @@ use std::path::Path;
 
 use netlab::Namespace;
 
-use super::disturb::Disturbance;
+use super::choices::{Disturbance, Place, Signals};
 use super::figures::Side;
-use super::ground::{Ground, bytes, whole};
-use super::measure::PAYLOAD;
-use super::parameters::{Parameters, Place, Signals};
+use super::parameters::{PAYLOAD, Parameters};
+use super::topology::{Topology, bytes, whole};
 
 const PORT: u16 = 4433;
 
@@ -30,11 +29,11 @@ impl<'a> Ends<'a> {
     /// the bottleneck, is governed or not, and writes the trace.
     pub(super) fn of(
         parameters: &Parameters,
-        ground: &'a Ground,
+        topology: &'a Topology,
         side: Side,
         trace: &Path,
     ) -> Self {
-        let (sender_address, receiver_address) = ground.addresses();
+        let (sender_address, receiver_address) = topology.addresses();
         let base = base_name(parameters);
         let measured = format!(
             "{} --base {base} --json --trace {}",
@@ -55,9 +54,9 @@ impl<'a> Ends<'a> {
                 moves += &format!(" --rebind-after {}", Disturbance::begins(parameters));
             }
             return Self {
-                server: ground.sender(),
+                server: topology.sender(),
                 server_options: format!("--listen {address} --flows {peers} {measured}"),
-                client: ground.receiver(),
+                client: topology.receiver(),
                 client_options: format!(
                     "--connect {address} --seconds {seconds} --flows {peers} --download \
                      --source none --json{moves}"
@@ -66,9 +65,9 @@ impl<'a> Ends<'a> {
         }
         let address = SocketAddr::new(receiver_address, PORT);
         Self {
-            server: ground.receiver(),
+            server: topology.receiver(),
             server_options: format!("--listen {address} {}", Self::receiving(parameters, side)),
-            client: ground.sender(),
+            client: topology.sender(),
             client_options: format!(
                 "--connect {address} {measured} {}{}",
                 Self::sending(parameters),
@@ -124,8 +123,8 @@ impl<'a> Ends<'a> {
     }
 
     /// Options of stock clients beside the measured ones.
-    pub(super) fn rivals(parameters: &Parameters, ground: &Ground) -> String {
-        let address = SocketAddr::new(ground.addresses().1, PORT);
+    pub(super) fn rivals(parameters: &Parameters, topology: &Topology) -> String {
+        let address = SocketAddr::new(topology.addresses().1, PORT);
         let base = base_name(parameters);
         let Parameters {
             rivals, seconds, ..

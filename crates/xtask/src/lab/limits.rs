@@ -2,8 +2,8 @@
 
 use anyhow::{Result, ensure};
 
-use super::disturb::Disturbance;
-use super::parameters::{Parameters, Place};
+use super::choices::{Disturbance, Place};
+use super::parameters::Parameters;
 
 impl Parameters {
     /// Fails with what to change if a parameter is out of its limits, or excluded by another.

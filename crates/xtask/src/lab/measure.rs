@@ -3,14 +3,10 @@
 use netlab::sim::fairness;
 use netlab::{QdiscStats, TcpReport};
 
-use super::disturb::Disturbance;
+use super::choices::{Disturbance, Place};
 use super::figures::{Figure, Figures, Side, Summary};
-use super::parameters::{Parameters, Place};
+use super::parameters::{PAYLOAD, Parameters};
 use super::run::Outcome;
-
-/// The part of the bottleneck's rate that is payload: of a full packet, 1,494 bytes with all
-/// headers, quinn fills about 1,425.
-pub(super) const PAYLOAD: f64 = 0.95;
 
 /// The figures of a run; those that mean something in its scenario.
 pub(super) fn figures(

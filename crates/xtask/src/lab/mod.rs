@@ -6,11 +6,11 @@
 //! however it ends.
 
 mod check;
+mod choices;
 mod disturb;
 mod document;
 mod endpoints;
 mod figures;
-mod ground;
 mod interrupt;
 mod limits;
 mod measure;
@@ -22,6 +22,7 @@ mod programs;
 mod report;
 mod run;
 mod scenarios;
+mod topology;
 mod tree;
 mod vm;
 
@@ -34,11 +35,12 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use examples::args::Base;
 
+use choices::{Place, Signals};
 use figures::Side;
 use interrupt::Interrupt;
 use over_time::Course;
 use overrides::Overrides;
-use parameters::{Parameters, Place, Signals};
+use parameters::Parameters;
 use plot::{Half, Picture};
 use programs::Programs;
 use report::{Before, Report, Run, ScenarioReport};

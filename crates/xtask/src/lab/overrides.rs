@@ -3,9 +3,8 @@
 use anyhow::{Result, ensure};
 use clap::Args;
 
-use super::disturb::Disturbance;
-use super::parameters::{Parameters, Place};
-use super::tree::Tree;
+use super::choices::{Disturbance, Place, Tree};
+use super::parameters::Parameters;
 
 /// Parameters set on the command line; for others the scenario's own hold.
 #[derive(Args, Clone, Debug, Default)]

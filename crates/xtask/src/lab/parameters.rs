@@ -2,58 +2,14 @@
 
 use std::time::Duration;
 
-use clap::ValueEnum;
 use examples::args::Base;
 use serde::Serialize;
 
-use super::disturb::Disturbance;
-use super::tree::Tree;
+use super::choices::{Disturbance, Place, Signals, Tree};
 
-/// Where the bottleneck is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Place {
-    /// On the sender's own device
-    Local,
-    /// One hop on; the sender's own queue is empty
-    Remote,
-    /// None: sender and receiver are on the same host, connected by its loopback
-    SameHost,
-}
-
-/// Where governed flows get their signals from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Signals {
-    /// The best of the others that works here
-    Auto,
-    /// Probes in the kernel
-    Ebpf,
-    /// The state of the program's own sockets
-    Socket,
-    /// Invented signals: a drop at the local queue every second
-    Mock,
-    /// No signals: the base controller alone
-    None,
-}
-
-impl Signals {
-    /// The name that the examples use.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Ebpf => "ebpf",
-            Self::Socket => "socket",
-            Self::Mock => "mock",
-            Self::None => "none",
-        }
-    }
-
-    /// Whether `source`, from the examples' report, is this choice.
-    pub(super) fn is(self, source: &str) -> bool {
-        self == Self::Auto || self.name() == source
-    }
-}
+/// The part of the bottleneck's rate that is payload: of a full packet, 1,494 bytes with all
+/// headers, quinn fills about 1,425.
+pub(super) const PAYLOAD: f64 = 0.95;
 
 /// Least queue and bucket where rates are scaled down.
 const LEAST_QUEUE_KB: f64 = 30.0;

@@ -9,8 +9,9 @@ use serde::Serialize;
 
 use super::BOTH;
 use super::check::{Measured, Verdict};
+use super::choices::{Place, Signals};
 use super::figures::{Figure, Figures, Side, Summary, ratio, summarise};
-use super::parameters::{Parameters, Place, Signals};
+use super::parameters::Parameters;
 use super::scenarios::Scenario;
 
 /// Everything that one call of the lab measured.

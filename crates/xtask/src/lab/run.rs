@@ -15,14 +15,15 @@ use netlab::{
 };
 use serde::de::DeserializeOwned;
 
+use super::choices::Tree;
 use super::endpoints::Ends;
 use super::figures::Side;
-use super::ground::{Ground, bucket, drop_by_policy, whole};
 use super::interrupt::Interrupt;
 use super::over_time::OverTime;
 use super::parameters::Parameters;
 use super::programs::Programs;
-use super::tree::{self, SIBLING, Tree};
+use super::topology::{Topology, bucket, drop_by_policy, whole};
+use super::tree::{self, SIBLING};
 
 /// How long a program may take to get ready, and to report at its end.
 const GRACE: Duration = Duration::from_secs(20);
@@ -102,42 +103,42 @@ impl Bench<'_> {
     pub(super) fn run(&self, side: Side) -> Result<Outcome> {
         self.interrupt.check()?;
         let parameters = self.parameters;
-        let ground = Ground::lay(parameters)?;
+        let topology = Topology::set_up(parameters)?;
         if parameters.policy_percent > 0.0 {
-            drop_by_policy(ground.sender(), parameters.policy_percent)?;
+            drop_by_policy(topology.sender(), parameters.policy_percent)?;
         }
-        if let (Some(tree), Some(path)) = (parameters.tree, ground.path()) {
+        if let (Some(tree), Some(path)) = (parameters.tree, topology.path()) {
             tree.shape(path, parameters)?;
         }
         let trace = self.scratch.join("trace");
-        let ends = Ends::of(parameters, &ground, side, &trace);
+        let ends = Ends::of(parameters, &topology, side, &trace);
         let server = self.start(ends.server, &self.programs.server, &ends.server_options)?;
         self.wait_for(&server, "listening at")?;
         let _busy = BusyProcessors::start(parameters.busy.into(), 0)?;
-        let before = ground.path().map(Path::bottleneck_stats).transpose()?;
+        let before = topology.path().map(Path::bottleneck_stats).transpose()?;
 
         let client = self.start(ends.client, &self.programs.client, &ends.client_options)?;
         self.wait_for(&client, "connected to")?;
         let began = Instant::now();
-        let rivals = self.start_rivals(&ground)?;
-        let tcp = match ground.path() {
+        let rivals = self.start_rivals(&topology)?;
+        let tcp = match topology.path() {
             Some(path) if parameters.tcp > 0 => Some(Iperf3::start(path, &self.tcp_config())?),
             _ => None,
         };
-        let _flood = self.flood(&ground)?;
-        self.step_rate(&ground, began, &client)?;
+        let _flood = self.flood(&topology)?;
+        self.step_rate(&topology, began, &client)?;
         if let Some(disturbance) = parameters.disturb {
             let has_ended = || client.has_ended();
-            disturbance.happen(parameters, &ground, began, self.interrupt, has_ended)?;
+            disturbance.happen(parameters, &topology, began, self.interrupt, has_ended)?;
         }
         self.wait_for_end(&client, began)?;
-        let after = ground.path().map(Path::bottleneck_stats).transpose()?;
+        let after = topology.path().map(Path::bottleneck_stats).transpose()?;
 
-        let marks = ground.path().filter(|_| parameters.tree.is_some());
+        let marks = topology.path().filter(|_| parameters.tree.is_some());
         let marks = marks.map(tree::marks).transpose()?;
 
-        let receiver = ground.receiver().udp_counters(Family::V4)?;
-        let relay = ground.path().filter(|path| path.router().is_some());
+        let receiver = topology.receiver().udp_counters(Family::V4)?;
+        let relay = topology.path().filter(|path| path.router().is_some());
         let relay = relay.map(Path::relay_stats).transpose()?;
         let rivals = rivals.map(|rivals| -> Result<f64> {
             self.wait_for_end(&rivals, began)?;
@@ -175,8 +176,10 @@ impl Bench<'_> {
     /// TCP alone in the place of the flows.
     pub(super) fn run_tcp(&self, congestion: &str) -> Result<(TcpReport, Option<QdiscStats>)> {
         self.interrupt.check()?;
-        let ground = Ground::lay(self.parameters)?;
-        let path = ground.path().context("a single host has no path for TCP")?;
+        let topology = Topology::set_up(self.parameters)?;
+        let path = topology
+            .path()
+            .context("a single host has no path for TCP")?;
         if let Some(tree) = self.parameters.tree {
             tree.shape(path, self.parameters)?;
         }
@@ -195,17 +198,17 @@ impl Bench<'_> {
         Ok(Process::start(namespace, program, options)?)
     }
 
-    fn start_rivals(&self, ground: &Ground) -> Result<Option<Process>> {
+    fn start_rivals(&self, topology: &Topology) -> Result<Option<Process>> {
         if self.parameters.rivals == 0 {
             return Ok(None);
         }
-        let options = Ends::rivals(self.parameters, ground);
-        let rivals = self.start(ground.sender(), &self.programs.client, &options)?;
+        let options = Ends::rivals(self.parameters, topology);
+        let rivals = self.start(topology.sender(), &self.programs.client, &options)?;
         Ok(Some(rivals))
     }
 
-    fn flood(&self, ground: &Ground) -> Result<Option<UdpFlood>> {
-        let Some(path) = ground.path().filter(|_| self.parameters.flood_mbps > 0.0) else {
+    fn flood(&self, topology: &Topology) -> Result<Option<UdpFlood>> {
+        let Some(path) = topology.path().filter(|_| self.parameters.flood_mbps > 0.0) else {
             return Ok(None);
         };
         let time = match self.parameters.download_first_s {
@@ -237,8 +240,8 @@ impl Bench<'_> {
     }
 
     /// Changes the rate at its times, if it is to be changed.
-    fn step_rate(&self, ground: &Ground, began: Instant, client: &Process) -> Result<()> {
-        let (Some(step), Some(path)) = (self.parameters.step_mbps, ground.path()) else {
+    fn step_rate(&self, topology: &Topology, began: Instant, client: &Process) -> Result<()> {
+        let (Some(step), Some(path)) = (self.parameters.step_mbps, topology.path()) else {
             return Ok(());
         };
         let (fall, rise) = self.parameters.step_times();

@@ -4,42 +4,12 @@ use std::io::Write;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
-use clap::ValueEnum;
 use netlab::Path;
-use serde::Serialize;
 use serde_json::Value;
 
-use super::ground::{self, bytes};
+use super::choices::Tree;
 use super::parameters::Parameters;
-
-/// What shapes where the token bucket does not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Tree {
-    /// htb with a bfifo of --queue
-    HtbBfifo,
-    /// htb with a pfifo of 100 packets
-    HtbPfifo100,
-    /// htb with a pfifo of 1,000 packets
-    HtbPfifo1000,
-    /// htb with pfifo_fast
-    HtbPfifoFast,
-    /// htb with fq
-    HtbFq,
-    /// fq that paces each flow at the rate, by the code that SO_MAX_PACING_RATE uses
-    FqMaxrate,
-    /// htb with fq_codel
-    HtbFqCodel,
-    /// htb with an fq_codel that marks what waited for a millisecond (`ce_threshold 1ms`)
-    HtbFqCodelCe,
-    /// A token bucket with fq_codel
-    TbfFqCodel,
-    /// cake, which shapes by itself
-    Cake,
-    /// htb with a pfifo of 100 packets; --flood goes to a class of its own, of a twentieth of the
-    /// rate, where 1 MB can wait
-    HtbSibling,
-}
+use super::topology::{self, bytes};
 
 /// The class of a sibling's packets, as their priority (`struct sk_buff`) names it.
 pub(super) const SIBLING: u32 = 0x7_0002;
@@ -131,7 +101,7 @@ fn batch(path: &Path, lines: &str) -> Result<()> {
 /// Packets that the queues of the sender's device marked so far.
 pub(super) fn marks(path: &Path) -> Result<u64> {
     let line = format!("-s -j qdisc show dev {}", path.sender_device());
-    let printed = ground::command(path.sender(), "tc", &line)?;
+    let printed = topology::command(path.sender(), "tc", &line)?;
     let queues = serde_json::from_str(&printed).context("what tc prints of queues is no JSON")?;
     Ok(sum_of_marks(&queues))
 }

@@ -5,7 +5,7 @@ use super::bounds::recovers;
 use crate::lab::check::Bound::{AtLeast, AtMost};
 use crate::lab::check::Quantity::{More, Ratio};
 use crate::lab::check::check;
-use crate::lab::disturb::Disturbance;
+use crate::lab::choices::Disturbance;
 use crate::lab::figures::Figure::{RecoveredGoodputMbps, RecoveredLost};
 use crate::lab::parameters::Parameters;
 

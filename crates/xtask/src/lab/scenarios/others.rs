@@ -5,13 +5,13 @@ use super::bounds::{accepts, apart, over_idle};
 use crate::lab::check::Bound::{AtLeast, AtMost, Within};
 use crate::lab::check::Quantity::{Governed, OverIdle, Ratio, Surely};
 use crate::lab::check::check;
+use crate::lab::choices::{Place, Tree};
 use crate::lab::figures::Figure::{
     BurstMaxMs, BurstP50Ms, DropsAndMarks, Fairness, GoodputMbps, LaterGoodputMbps, LinkUsePercent,
     LostPackets, ReceiverDrops, RttP50Ms, SharePercent, StallMs, SteadyGoodputMbps,
     WorstSecondLost,
 };
-use crate::lab::parameters::{Parameters, Place};
-use crate::lab::tree::Tree;
+use crate::lab::parameters::Parameters;
 
 /// TCP Cubic below a queue discipline that keeps flows apart.
 fn beside_tcp(parameters: Parameters, tree: Tree) -> Parameters {

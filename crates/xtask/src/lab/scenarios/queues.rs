@@ -5,12 +5,12 @@ use super::bounds::{as_base, host_queue, local_queue, over_idle};
 use crate::lab::check::Bound::{AtLeast, AtMost};
 use crate::lab::check::Quantity::{Governed, OverIdle, Ratio};
 use crate::lab::check::check;
+use crate::lab::choices::{Place, Tree};
 use crate::lab::figures::Figure::{
     GoodputMbps, LinkUsePercent, LocalReductions, LostPackets, RiseSeconds, RttAfterFallMs,
     RttP50Ms, SteadyGoodputMbps, WindowMaxKb,
 };
-use crate::lab::parameters::{Parameters, Place};
-use crate::lab::tree::Tree;
+use crate::lab::parameters::Parameters;
 
 /// Packets that the governor may take for local drops without being mistaken about policy: a
 /// filter that drops 1 % drops hundreds.

@@ -8,10 +8,11 @@ use netlab::{
     Bottleneck, Family, Impairment, Namespace, Path, PathConfig, RelayConfig, TokenBucket,
 };
 
-use super::parameters::{Parameters, Place};
+use super::choices::Place;
+use super::parameters::Parameters;
 
 /// Where the ends of the connections are.
-pub(super) enum Ground {
+pub(super) enum Topology {
     Path(Box<Path>),
     Host(Namespace),
 }
@@ -19,8 +20,8 @@ pub(super) enum Ground {
 /// Packets that netem holds, at most: more than any path here.
 const NETEM_LIMIT: u32 = 100_000;
 
-impl Ground {
-    pub(super) fn lay(parameters: &Parameters) -> Result<Self> {
+impl Topology {
+    pub(super) fn set_up(parameters: &Parameters) -> Result<Self> {
         let local = bucket(parameters, parameters.rate_mbps);
         let bottleneck = match parameters.bottleneck {
             Place::SameHost => return Ok(Self::Host(Namespace::new()?)),
