@@ -29,7 +29,7 @@ pub(crate) fn bases() -> [(&'static str, Factory); 3] {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Base,
-    /// Nothing is held back: the queue runs empty between looks.
+    /// No window is capped: the queue runs empty between samples.
     Free,
     /// The cap is in force.
     Capped,

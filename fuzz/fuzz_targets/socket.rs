@@ -1,4 +1,4 @@
-//! What the source without privilege makes of what the kernel tells it: a socket's memory, in the
+//! How the source without privilege parses what the kernel reports: a socket's memory, in the
 //! ledger of its sends, and messages of rtnetlink.
 
 #![no_main]
@@ -98,9 +98,12 @@ fn socket(steps: &[Step]) {
 }
 
 fn netlink(received: &[u8]) {
-    let told = answers(received);
-    assert!(told.len() <= received.len() / 16, "a header takes 16 bytes");
-    for answer in told {
+    let reported = answers(received);
+    assert!(
+        reported.len() <= received.len() / 16,
+        "a header takes 16 bytes"
+    );
+    for answer in reported {
         if let Answer::Qdisc(qdisc) = answer {
             assert!(qdisc.kind.as_str().len() <= 16);
         }

@@ -57,7 +57,7 @@ impl Fanout {
         let total = self.total.lock();
         Box::new(Reader {
             receiver: self.sender.subscribe(),
-            told: *total,
+            reported: *total,
             next: None,
         })
     }
@@ -66,7 +66,7 @@ impl Fanout {
 struct Reader {
     receiver: broadcast::Receiver<Numbered>,
     /// Events that were delivered, or reported as lost.
-    told: u64,
+    reported: u64,
     /// What comes after the loss that was reported last.
     next: Option<Event>,
 }
@@ -82,8 +82,8 @@ impl EventStream for Reader {
                 Ok(Numbered { event, total }) => {
                     // What was overwritten before this reader came to it may itself have been a
                     // loss of many.
-                    let missed = total - weight(&event) - self.told;
-                    self.told = total;
+                    let missed = total - weight(&event) - self.reported;
+                    self.reported = total;
                     if missed == 0 {
                         return Some(event);
                     }
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_slow_reader_is_told_how_much_it_missed() {
+    async fn a_slow_reader_gets_the_number_of_events_that_it_missed() {
         let fanout = Fanout::new();
         let mut reader = fanout.subscribe();
         for events in 0..KEPT_EVENTS as u64 + 10 {

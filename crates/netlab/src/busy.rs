@@ -9,7 +9,7 @@ use std::{
 
 use crate::error::Error;
 
-/// Steps between two looks at whether to stop.
+/// Steps between two checks whether to stop.
 const STEPS: u32 = 100_000;
 
 /// Threads that do nothing but use processors up, until this is dropped or the process ends.

@@ -59,7 +59,7 @@ pub struct Addresses {
 pub enum Bottleneck {
     /// On the sender's own device: what waits there is still charged to the sending socket.
     Local(TokenBucket),
-    /// On the router, out of the sender's sight. Needs a relay.
+    /// On the router, where the sender observes nothing. Needs a relay.
     Remote(TokenBucket),
     /// Nowhere.
     #[default]

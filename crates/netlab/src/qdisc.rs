@@ -113,7 +113,7 @@ impl QdiscStats {
 /// Reads the counters of a device's root queue.
 pub(crate) fn read(device: Device<'_>) -> Result<QdiscStats, Error> {
     let request = RouteNetlinkMessage::GetQueueDiscipline(root_of(device)?);
-    // Without the flag the kernel tells those who listen for changes alone.
+    // Without the flag the kernel notifies only listeners of changes.
     let answer = device.netlink.request(request, NLM_F_ECHO);
     let action = || format!("ask for the queue of the device {}", device.name);
     match refused(answer, action)? {

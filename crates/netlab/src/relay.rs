@@ -46,7 +46,7 @@ pub struct RelayConfig {
     /// Fixes which packets are lost and how long each is held.
     pub seed: u64,
     /// Packets that may be in flight in each direction. Meant never to be reached;
-    /// [`DirectionStats::overflowed`] tells if it was. Memory is taken as it is needed.
+    /// [`DirectionStats::overflowed`] reports it. Memory is taken as it is needed.
     pub capacity: usize,
 }
 

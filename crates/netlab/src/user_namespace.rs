@@ -26,7 +26,7 @@ pub enum Privilege {
 }
 
 /// Makes sure that this process may make network namespaces, if need be by moving it into a user
-/// namespace of its own, in which it is root. It stays the user who it was for everybody else.
+/// namespace of its own, in which it is root. Outside it is the same user as before.
 ///
 /// Nothing can be loaded into the kernel from there: load probes before. It must be called while
 /// the process has one thread, so before any async runtime is made.

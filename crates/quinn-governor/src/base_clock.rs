@@ -1,32 +1,33 @@
-//! A clock that stops while the wrapped controller must not grow.
+//! A clock for the wrapped controller that is paused while its window must not grow.
 
 use std::time::{Duration, Instant};
 
 /// The wrapped controller's time.
 ///
-/// Cubic's window is a function of the time since its last reduction. Time in which it must not
-/// grow must not count (RFC 9438 section 5.8), or Cubic makes up for it at once afterwards.
+/// Cubic's window is a function of the time since its last reduction. Time in which the cap limits
+/// sending must not count (RFC 9438 section 5.8), or Cubic catches up in one step afterwards.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct BaseClock {
+    /// The sum of all pauses.
     paused: Duration,
-    /// When it was stopped.
-    stopped: Option<Instant>,
+    /// Since when it is paused; `None` while it runs.
+    paused_at: Option<Instant>,
 }
 
-/// How much a stopped clock advances at a reduction: controllers ignore a reduction that is not
+/// How much a paused clock advances at a reduction: controllers ignore a reduction that is not
 /// later than the one before.
 const TICK: Duration = Duration::from_micros(1);
 
 impl BaseClock {
-    /// Acknowledgements have been processed; whether the wrapped controller is not let grow.
-    pub(crate) fn on_acks(&mut self, now: Instant, hidden: bool) {
-        if let Some(stopped) = self.stopped.take() {
-            self.paused += now.saturating_duration_since(stopped);
+    /// Acknowledgements have been processed. With `pause` the clock is paused until the next ones.
+    pub(crate) fn on_acks(&mut self, now: Instant, pause: bool) {
+        if let Some(paused_at) = self.paused_at.take() {
+            self.paused += now.saturating_duration_since(paused_at);
         }
-        self.stopped = hidden.then_some(now);
+        self.paused_at = pause.then_some(now);
     }
 
-    /// The time as the wrapped controller is to see it.
+    /// The time that the wrapped controller is given.
     #[inline]
     pub(crate) fn time(&self, now: Instant) -> Instant {
         if self.is_true() {
@@ -38,20 +39,20 @@ impl BaseClock {
 
     #[inline(never)]
     fn shifted(&self, now: Instant) -> Instant {
-        let now = self.stopped.map_or(now, |stopped| now.min(stopped));
+        let now = self.paused_at.map_or(now, |paused_at| now.min(paused_at));
         now.checked_sub(self.paused).unwrap_or(now)
     }
 
-    /// The same, of a reduction.
+    /// The time of a reduction.
     pub(crate) fn reduction(&mut self, now: Instant) -> Instant {
         self.paused = self.paused.saturating_sub(TICK);
         self.time(now)
     }
 
-    /// Whether the wrapped controller's time is everybody's.
+    /// Whether the wrapped controller's time is the true one.
     #[inline]
     pub(crate) fn is_true(&self) -> bool {
-        self.paused.is_zero() && self.stopped.is_none()
+        self.paused.is_zero() && self.paused_at.is_none()
     }
 }
 
@@ -60,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_in_which_nothing_grows_does_not_pass() {
+    fn a_pause_does_not_count() {
         #[expect(clippy::disallowed_methods, reason = "a zero for virtual time")]
         let start = Instant::now();
         let second = Duration::from_secs(1);
@@ -73,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reduction_is_later_than_the_one_before_though_time_stands_still() {
+    fn each_reduction_is_later_than_the_one_before_while_paused() {
         #[expect(clippy::disallowed_methods, reason = "a zero for virtual time")]
         let start = Instant::now();
         let second = Duration::from_secs(1);

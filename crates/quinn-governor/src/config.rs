@@ -28,7 +28,7 @@ pub struct GovernorConfig {
     pub(crate) receive_window: Option<VarInt>,
 }
 
-/// The part of it that each controller keeps a copy of.
+/// The part of the configuration that each controller has a copy of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LawConfig {
     #[cfg(feature = "tuning")]
@@ -41,7 +41,7 @@ pub(crate) struct LawConfig {
 }
 
 impl LawConfig {
-    /// The law's numbers: constants, unless they are measured.
+    /// The law's numbers: constants, unless a sensitivity is measured.
     #[cfg(not(feature = "tuning"))]
     #[inline]
     #[expect(
@@ -58,7 +58,7 @@ impl LawConfig {
         self.tuning
     }
 
-    /// Whether a mechanism works: all do, but for one that an ablation has switched off.
+    /// Whether a mechanism is active: all are, except one that an ablation switched off.
     #[inline]
     pub(crate) fn has(&self, mechanism: Mechanism) -> bool {
         #[cfg(feature = "tuning")]
@@ -145,7 +145,7 @@ impl GovernorConfig {
         self
     }
 
-    /// Other numbers in the law, to measure what each does.
+    /// Other numbers in the law, to measure their sensitivity.
     #[cfg(feature = "tuning")]
     #[doc(hidden)]
     pub fn tuning(&mut self, tuning: &'static Tuning) -> &mut Self {
@@ -153,7 +153,7 @@ impl GovernorConfig {
         self
     }
 
-    /// Without one mechanism, to measure what it is worth.
+    /// Without one mechanism, to measure its effect.
     #[cfg(feature = "tuning")]
     #[doc(hidden)]
     pub fn without(&mut self, mechanism: Mechanism) -> &mut Self {
@@ -166,7 +166,7 @@ impl GovernorConfig {
         self
     }
 
-    /// Whether a mechanism works.
+    /// Whether a mechanism is active.
     #[inline]
     pub(crate) fn has(&self, mechanism: Mechanism) -> bool {
         self.law.has(mechanism)

@@ -1,4 +1,4 @@
-//! What the governor decided last, for a log of it.
+//! Changes of what bounds the window, for the qlog.
 
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ pub(crate) enum State {
     Recovery,
 }
 
-/// Why that changed.
+/// Why it changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trigger {
     LocalQueue,
@@ -61,7 +61,7 @@ impl Decisions {
         }
     }
 
-    /// Takes what bounds the window now.
+    /// Records what bounds the window now, if that has changed.
     pub(crate) fn note(&mut self, now: Instant, state: State, trigger: Trigger) {
         if state == self.state {
             return;

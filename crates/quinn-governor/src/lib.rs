@@ -2,7 +2,7 @@
 //!
 //! A QUIC sender does not notice when its own host is the bottleneck: `sendmsg` succeeds for a
 //! datagram that the local queue drops, and the loss shows a round trip later, with the queue full.
-//! The kernel knows at once, and tells TCP. This crate passes what the kernel knows to quinn's
+//! The kernel knows at once, and informs TCP. This crate passes what the kernel knows to quinn's
 //! connections, over any congestion controller (the *base* controller; Cubic by default).
 //!
 //! ```no_run
@@ -59,7 +59,6 @@ mod fallback;
 mod flow;
 mod flow_handle;
 mod governors;
-mod kept;
 mod law;
 mod mechanism;
 mod poller;
@@ -74,6 +73,7 @@ mod socket;
 mod sockets;
 mod time;
 mod tuning;
+mod window_cache;
 
 #[cfg(feature = "testing")]
 #[doc(hidden)]

@@ -13,36 +13,35 @@ use quinn::{AsyncTimer, Runtime, UdpPoller};
 
 use crate::binding::Binding;
 
-/// How many times in a row a socket may be reported writable to a connection without being so before
-/// the report is distrusted. By chance, and where connections share a socket, it happens once.
-const CONTRADICTIONS: u32 = 4;
+/// After so many wrong reports in a row that the socket is writable, the poller pauses. Where
+/// connections share a socket, a single wrong report is normal.
+const WRONG_REPORTS: u32 = 4;
 
-/// Then it is tried again after this time.
+/// How long the poller pauses then.
 const PAUSE: Duration = Duration::from_millis(1);
 
 thread_local! {
     /// The last send of this thread found the socket's buffer full. quinn then polls the same
-    /// connection's poller at once, with no other connection in between: so each learns of its own
-    /// sends alone, however many share the socket.
+    /// connection's poller at once, with no other connection in between: so each connection counts
+    /// its own failed sends alone, however many share the socket.
     static IS_FULL: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The kernel had no room for what this thread sent.
+/// This thread's last send failed with EAGAIN.
 pub(crate) fn on_full_buffer() {
     IS_FULL.set(true);
 }
 
 /// Waits with the runtime's own poller, and takes back the binding of datagrams that wait with it.
 ///
-/// tokio takes a socket to which the network has reported an error (an ICMP message, under
-/// `IP_RECVERR`) for closed to writing, and calls it writable from then on even when its send
-/// buffer is full: a task that waits for room would not wait at all, and keep a processor busy. So a
-/// socket that is called writable and is not, several times in a row, is left alone for a while.
+/// After a socket error (an ICMP message, under `IP_RECVERR`) tokio takes the socket for closed to
+/// writing, and reports it writable from then on even while its send buffer is full: a task that
+/// waits for room would spin. So after several wrong reports in a row the poller waits for a timer.
 pub(crate) struct Poller {
     inner: Pin<Box<dyn UdpPoller>>,
     runtime: Arc<dyn Runtime>,
-    contradictions: u32,
-    /// A lock that is never taken: it makes the poller one that threads may share.
+    wrong_reports: u32,
+    /// The lock is never taken: it is what makes the poller `Sync`.
     pause: Mutex<Option<Pin<Box<dyn AsyncTimer>>>>,
 }
 
@@ -51,7 +50,7 @@ impl Poller {
         Self {
             inner,
             runtime,
-            contradictions: 0,
+            wrong_reports: 0,
             pause: Mutex::new(None),
         }
     }
@@ -66,15 +65,15 @@ impl Poller {
         }
         let writable = self.inner.as_mut().poll_writable(cx);
         if writable.is_pending() || (!was_full && !paused) {
-            self.contradictions = 0;
+            self.wrong_reports = 0;
             return writable;
         }
         if paused {
-            // Trusted once; if that is wrong too, the next pause comes at once.
+            // Trusted once; if it is wrong again, the next pause follows at once.
             return writable;
         }
-        self.contradictions += 1;
-        if self.contradictions < CONTRADICTIONS {
+        self.wrong_reports += 1;
+        if self.wrong_reports < WRONG_REPORTS {
             return writable;
         }
         let mut pause = self.runtime.new_timer(self.runtime.now() + PAUSE);
@@ -100,7 +99,7 @@ impl fmt::Debug for Poller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Poller")
             .field("inner", &self.inner)
-            .field("contradictions", &self.contradictions)
+            .field("wrong_reports", &self.wrong_reports)
             .finish_non_exhaustive()
     }
 }
@@ -113,7 +112,7 @@ mod tests {
 
     use super::*;
 
-    /// Calls its socket writable whatever happens.
+    /// Always reports its socket writable.
     #[derive(Debug)]
     struct Always;
 
@@ -128,7 +127,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_socket_that_is_called_writable_and_is_full_is_not_tried_all_the_time() {
+    async fn a_full_socket_that_is_reported_writable_is_not_polled_in_a_busy_loop() {
         let mut poller = poller();
         let end = TokioRuntime.now() + Duration::from_millis(100);
         let mut attempts = 0;
@@ -143,7 +142,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_whose_sends_are_taken_never_waits_for_others_whose_are_not() {
+    async fn a_connection_whose_sends_succeed_does_not_wait_for_others_failed_sends() {
         let (mut ours, mut others) = (poller(), poller());
         let mut polled = 0;
         for _ in 0..1000 {

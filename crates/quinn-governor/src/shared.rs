@@ -16,12 +16,12 @@ use crate::queue_limit::QueueLimit;
 use crate::report::Counters;
 use crate::time::{Origin, Time};
 
-/// What the [`Governors`](crate::Governors) of a process that use one source know together: how
-/// much each queue is to hold, and what was sent on each flow.
+/// What all [`Governors`](crate::Governors) over one source share: each queue's limit, and the
+/// totals of each flow.
 #[derive(Debug)]
 pub(crate) struct SourceState {
     pub(crate) source: Arc<dyn SignalSource>,
-    /// What the times of its controllers are counted from: the first of them.
+    /// Where controllers' times start: at the first call of any of them.
     origin: OnceLock<Origin>,
     /// By the index of the queue.
     pub(crate) queues: Arc<[QueueLimit]>,
@@ -29,7 +29,7 @@ pub(crate) struct SourceState {
 }
 
 impl SourceState {
-    /// That of this source; the same as long as somebody uses it.
+    /// The state of this source: one, as long as it is used.
     pub(crate) fn of(source: Arc<dyn SignalSource>) -> Arc<Self> {
         static KNOWN: Mutex<Vec<Weak<SourceState>>> = Mutex::new(Vec::new());
         let mut known = KNOWN.lock();
@@ -48,7 +48,7 @@ impl SourceState {
         state
     }
 
-    /// A controller's time as the law counts it.
+    /// An `Instant` as the law's time.
     #[inline]
     pub(crate) fn time(&self, at: Instant) -> Time {
         self.origin.get_or_init(|| Origin::new(at)).time(at)
@@ -60,7 +60,7 @@ impl SourceState {
         if let Some(flow) = flows.get(&watch.id()).and_then(Weak::upgrade) {
             return flow;
         }
-        // Grows and shrinks with the flows that are watched: once in a doubling, all are looked at.
+        // Entries of flows that have ended are removed when the map would have to grow.
         if flows.len() == flows.capacity() {
             flows.retain(|_, flow| flow.strong_count() > 0);
         }
@@ -81,7 +81,7 @@ pub(crate) struct Shared {
     pub(crate) sums: Arc<Counters>,
     pub(crate) fallbacks: FallbackLog,
     enabled: AtomicBool,
-    /// That a window was held back for the first time was logged.
+    /// Whether the first capped window has been logged.
     announced: AtomicBool,
     flows: Mutex<HashMap<FlowId, Weak<WatchedFlow>>>,
 }
@@ -99,12 +99,12 @@ impl Shared {
         })
     }
 
-    /// Watches, or finds the flow that is watched already.
+    /// Watches `target`, or finds the flow that is watched already.
     pub(crate) fn flow(&self, target: WatchTarget<'_>) -> Result<Arc<WatchedFlow>, WatchError> {
         Ok(self.watched(self.state.source.watch(target)?))
     }
 
-    /// As [`flow`](Self::flow), of one peer of a socket that has a flow itself.
+    /// As [`flow`](Self::flow), of one peer of a socket; `socket` is the socket's own flow.
     pub(crate) fn peer(
         &self,
         target: WatchTarget<'_>,
@@ -114,7 +114,7 @@ impl Shared {
         Ok(self.watched_part(watch, socket))
     }
 
-    /// What governs a watched flow: one for all that ask for it.
+    /// The entry of a watched flow: one, however many controllers use it.
     pub(crate) fn watched(&self, watch: Watch) -> Arc<WatchedFlow> {
         self.watched_part(watch, None)
     }
@@ -135,7 +135,7 @@ impl Shared {
         flow
     }
 
-    /// The flows that connections go by at present.
+    /// The flows whose signals are in use.
     pub(crate) fn live_flows(&self) -> Vec<Arc<WatchedFlow>> {
         self.flows
             .lock()
@@ -148,7 +148,7 @@ impl Shared {
         self.fallbacks.note(now, fallback, cause);
     }
 
-    /// Logs once that the governor took hold of a connection.
+    /// Logs the first time that a connection's window is capped.
     #[inline]
     pub(crate) fn announce(&self) {
         if !self.announced.load(Ordering::Relaxed)

@@ -28,7 +28,7 @@ use crate::sockets::SocketFlows;
 /// [`Governors::runtime`](crate::Governors::runtime), an endpoint makes its own.
 pub struct GovernedSocket {
     inner: Arc<dyn AsyncUdpSocket>,
-    /// The same socket again: what sends.
+    /// A second handle of the socket, used for sending.
     io: Arc<UdpSocket>,
     state: UdpSocketState,
     runtime: Arc<dyn Runtime>,
@@ -66,8 +66,7 @@ impl GovernedSocket {
         })
     }
 
-    /// One call to the kernel, with a second one where the first answered with the error of an
-    /// earlier datagram.
+    /// One send call, and a second one where the first returned the error of an earlier datagram.
     fn send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let attempt = || self.state.try_send((&*self.io).into(), transmit);
         match &self.observer {
@@ -122,8 +121,8 @@ fn report(transmit: &Transmit<'_>) -> SocketSend {
     }
 }
 
-/// Whether the kernel gave the answer before it made a packet, so that no probe sees one. A full
-/// queue (`ENOBUFS`) and a firewall (`EPERM`) drop packets, which probes do see.
+/// Whether the kernel refused before it allocated a packet, so that no probe observes one. A full
+/// queue (`ENOBUFS`) and a firewall (`EPERM`) drop packets, which probes do observe.
 #[cfg(unix)]
 fn never_left(error: &io::Error) -> bool {
     !matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::EPERM))
@@ -134,7 +133,7 @@ fn never_left(_error: &io::Error) -> bool {
     true
 }
 
-/// Whether the datagrams were larger than the path takes: how a probe of the path's MTU may end.
+/// Whether the datagrams were larger than the path's MTU: the expected failure of an MTU probe.
 #[cfg(unix)]
 fn is_too_large(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EMSGSIZE)
@@ -155,8 +154,8 @@ impl AsyncUdpSocket for GovernedSocket {
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let binding = Binding::take_sending();
         let result = match self.send(transmit) {
-            // The runtime's own socket has to find out, so that it waits until the socket is
-            // writable again. It may be by now.
+            // The runtime's own socket must see EAGAIN itself, so that it waits until the socket
+            // is writable again. It may be writable by now.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.inner
                     .try_send(transmit)
@@ -191,7 +190,7 @@ impl AsyncUdpSocket for GovernedSocket {
             };
             observer.on_receive(result.as_ref().err());
             match result {
-                // Of datagrams that were sent (ICMP), under IP_RECVERR: no failure of the socket.
+                // Errors of datagrams sent before (ICMP, under IP_RECVERR) are no failure of the socket.
                 Err(error) if is_of_the_network(&error) => {}
                 result => return Poll::Ready(result),
             }

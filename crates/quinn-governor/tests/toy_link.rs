@@ -149,7 +149,7 @@ fn a_source_that_lags_is_allowed_for_and_one_that_lags_too_long_is_not_used() {
     for (delay_ms, standing_ms) in [(1, 1.0), (5, 1.0), (10, 1.0), (40, 25.0)] {
         let mut toy = toy(50, 150_000, 20, BaseChoice::Cubic);
         toy.delay = Duration::from_millis(delay_ms);
-        // What is always as late as two round trips looks as if it were never late.
+        // A source that is always late by two round trips cannot be told from one that is never late.
         toy.sampled = delay_ms > 20;
         toy.add_flow(true);
         toy.run(2 * SECOND);

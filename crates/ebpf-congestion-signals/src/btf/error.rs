@@ -138,7 +138,7 @@ pub enum BtfError {
         struct_name: String,
         /// The path asked for.
         path: String,
-        /// The part of the path that cannot be looked for.
+        /// The part of the path that cannot be resolved.
         segment: String,
     },
     /// The member is a bitfield, which has no offset in bytes.

@@ -1,6 +1,6 @@
 //! Writes BTF with few types, which keep the ids that they have in a larger one.
 
-/// `BTF_KIND_FWD`: what stands in for all other types.
+/// `BTF_KIND_FWD`: used in place of all other types.
 const FWD: u32 = 7;
 /// `BTF_KIND_TYPEDEF`.
 pub(super) const TYPEDEF: u32 = 8;

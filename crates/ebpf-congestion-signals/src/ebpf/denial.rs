@@ -23,9 +23,9 @@ struct Circumstances {
     capabilities: u64,
     /// In a user namespace other than the first one.
     in_user_namespace: bool,
-    /// A seccomp filter looks at this process's system calls.
+    /// A seccomp filter checks this process's system calls.
     is_filtered: bool,
-    /// `kernel_lockdown(7)` keeps the kernel's memory from everybody.
+    /// `kernel_lockdown(7)` denies reads of the kernel's memory.
     is_confidential: bool,
     /// The limit of locked memory in bytes, where the kernel holds maps against it.
     memory_limit: Option<u64>,
@@ -55,7 +55,7 @@ pub(super) fn explain(error: Option<i32>) -> String {
     .explain()
 }
 
-/// Whether the kernel keeps its memory from everybody, root included.
+/// Whether the kernel denies reads of its memory, to root too.
 pub(super) fn is_locked_down() -> bool {
     fs::read_to_string(LOCKDOWN).is_ok_and(|modes| modes.contains("[confidentiality]"))
 }
@@ -148,17 +148,17 @@ mod tests {
 
     #[test]
     fn who_has_them_is_told_what_else_denies() {
-        let told = |change: fn(&mut Circumstances)| {
+        let reported = |change: fn(&mut Circumstances)| {
             let mut circumstances = able();
             change(&mut circumstances);
             circumstances.explain()
         };
-        assert!(told(|at| at.is_filtered = true).contains("seccomp"));
-        assert!(told(|at| at.is_confidential = true).contains("lockdown"));
-        assert!(told(|at| at.in_user_namespace = true).contains("user namespace"));
-        assert!(told(|at| at.memory_limit = Some(65_536)).contains("65536 bytes"));
-        assert!(told(|at| at.no_system_call = true).contains("CONFIG_BPF_SYSCALL"));
-        assert!(told(|_| {}).contains("security module"));
+        assert!(reported(|at| at.is_filtered = true).contains("seccomp"));
+        assert!(reported(|at| at.is_confidential = true).contains("lockdown"));
+        assert!(reported(|at| at.in_user_namespace = true).contains("user namespace"));
+        assert!(reported(|at| at.memory_limit = Some(65_536)).contains("65536 bytes"));
+        assert!(reported(|at| at.no_system_call = true).contains("CONFIG_BPF_SYSCALL"));
+        assert!(reported(|_| {}).contains("security module"));
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use ebpf_congestion_signals_common::{HostSlot, Pressure, SendCounters, Socket, SoftirqCounters};
 
+use super::available::AvailableSignals;
 use super::mapped::{Load, Slots, add_drops, load, pressure, send_counters};
-use super::tells::Tells;
 use crate::clock;
 use crate::sample::{Direction, DropTable, HostSample, PressureSample, SoftirqSample};
 
@@ -101,7 +101,7 @@ impl Slots {
     }
 
     /// The host's counters now.
-    pub(super) fn host(&self, tells: &Tells) -> HostSample {
+    pub(super) fn host(&self, available: &AvailableSignals) -> HostSample {
         let mut sums = Sums::default();
         for cpu in self.cpus() {
             sums.add(cpu);
@@ -109,14 +109,14 @@ impl Slots {
         let [send_pressure, receive_pressure] = sums.pressures;
         HostSample {
             taken: clock::now(),
-            udp_send: tells.sends.then_some(sums.udp_send),
-            tcp_send: tells.sends.then_some(sums.tcp_send),
-            udp_packets: tells.host_packets.then_some(sums.udp_packets),
-            tcp_packets: tells.host_packets.then_some(sums.tcp_packets),
-            drops: tells.drops.then_some(sums.drops),
-            softirq: tells.softirqs.then(|| sums.softirqs.sample()),
-            pressure: tells.send_buffers.then_some(send_pressure),
-            receive_pressure: tells.receive_buffers.then_some(receive_pressure),
+            udp_send: available.sends.then_some(sums.udp_send),
+            tcp_send: available.sends.then_some(sums.tcp_send),
+            udp_packets: available.host_packets.then_some(sums.udp_packets),
+            tcp_packets: available.host_packets.then_some(sums.tcp_packets),
+            drops: available.drops.then_some(sums.drops),
+            softirq: available.softirqs.then(|| sums.softirqs.sample()),
+            pressure: available.send_buffers.then_some(send_pressure),
+            receive_pressure: available.receive_buffers.then_some(receive_pressure),
             events: sums.events,
             events_lost: sums.events_lost,
             reasons_lost: sums.reasons_lost,

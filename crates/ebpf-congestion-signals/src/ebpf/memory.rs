@@ -17,9 +17,9 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 #[cfg(not(miri))]
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
+use super::available::AvailableSignals;
 use super::flows::flow_id;
 use super::mapped::{FlowIndex, Load, Slots, load};
-use super::tells::Tells;
 use super::version::Counters;
 use crate::error::{EventsError, WatchError};
 use crate::event::EventStream;
@@ -41,7 +41,7 @@ struct Memory {
     written: NonNull<u8>,
     bytes: NonZeroUsize,
     attached: AtomicBool,
-    tells: Tells,
+    available: AvailableSignals,
     given: AtomicU32,
 }
 
@@ -83,7 +83,7 @@ impl MemorySource {
                 written,
                 bytes,
                 attached: AtomicBool::new(true),
-                tells: Tells::ALL,
+                available: AvailableSignals::ALL,
                 given: AtomicU32::new(0),
             }),
         })
@@ -236,13 +236,17 @@ impl FlowReader for MemoryReader {
     fn congestion(&self) -> LocalCongestion {
         let memory = &*self.0.memory;
         let live = memory.attached.load(Ordering::Relaxed);
-        memory.slots.congestion(self.0.index, &memory.tells, live)
+        memory
+            .slots
+            .congestion(self.0.index, &memory.available, live)
     }
 
     fn versioned(&self) -> (LocalCongestion, Version) {
         let memory = &*self.0.memory;
         let live = memory.attached.load(Ordering::Relaxed);
-        memory.slots.versioned(self.0.index, &memory.tells, live)
+        memory
+            .slots
+            .versioned(self.0.index, &memory.available, live)
     }
 
     fn change_since(&self, version: &Version) -> Change {
@@ -251,7 +255,7 @@ impl FlowReader for MemoryReader {
 
     fn seen_packets(&self) -> Option<u64> {
         let memory = &*self.0.memory;
-        memory.slots.seen_packets(self.0.index, &memory.tells)
+        memory.slots.seen_packets(self.0.index, &memory.available)
     }
 
     fn sample(&self) -> FlowSample {
@@ -259,7 +263,7 @@ impl FlowReader for MemoryReader {
         let live = memory.attached.load(Ordering::Relaxed);
         memory
             .slots
-            .flow_sample(self.0.index, &memory.tells, live, true)
+            .flow_sample(self.0.index, &memory.available, live, true)
     }
 }
 
@@ -273,7 +277,7 @@ impl SignalSource for MemorySource {
     }
 
     fn host(&self) -> HostSample {
-        self.memory.slots.host(&self.memory.tells)
+        self.memory.slots.host(&self.memory.available)
     }
 
     fn drops_by_reason(&self, _: Option<FlowId>) -> Vec<DropsByReason> {

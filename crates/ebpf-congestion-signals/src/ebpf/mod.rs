@@ -1,6 +1,7 @@
 //! The source that loads probes into the running kernel.
 
 mod attach;
+mod available;
 mod denial;
 mod facts;
 mod flows;
@@ -22,7 +23,6 @@ mod ring;
 mod shared;
 mod socket;
 mod source;
-mod tells;
 mod token_bucket;
 mod version;
 

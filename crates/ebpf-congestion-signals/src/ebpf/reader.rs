@@ -3,10 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::available::AvailableSignals;
 use super::flows::Flow;
 use super::mapped::{FlowIndex, Slots};
 use super::shared::Shared;
-use super::tells::Tells;
 use crate::clock;
 use crate::flow_id::FlowId;
 use crate::sample::{FlowSample, LocalCongestion, SourceKind};
@@ -43,13 +43,13 @@ impl FlowReader for Reader {
         let index = self.flow.index;
         shared
             .slots
-            .congestion(index, &shared.tells, shared.is_attached())
+            .congestion(index, &shared.available, shared.is_attached())
     }
 
     fn versioned(&self) -> (LocalCongestion, Version) {
         let shared = &*self.shared;
         let live = shared.is_attached();
-        (shared.slots).versioned(self.flow.index, &shared.tells, live)
+        (shared.slots).versioned(self.flow.index, &shared.available, live)
     }
 
     fn change_since(&self, version: &Version) -> Change {
@@ -58,17 +58,19 @@ impl FlowReader for Reader {
 
     fn seen_packets(&self) -> Option<u64> {
         let shared = &*self.shared;
-        shared.slots.seen_packets(self.flow.index, &shared.tells)
+        shared
+            .slots
+            .seen_packets(self.flow.index, &shared.available)
     }
 
     fn sample(&self) -> FlowSample {
         let shared = &*self.shared;
         let is_socket = !self.flow.is_peer();
         let (index, live) = (self.flow.index, shared.is_attached());
-        let sample = (shared.slots).flow_sample(index, &shared.tells, live, is_socket);
+        let sample = (shared.slots).flow_sample(index, &shared.available, live, is_socket);
         let queue = sample.queue.as_ref();
         if queue.is_some_and(|queue| queue.limit.is_none() && queue.kind.as_str() == "tbf") {
-            shared.token_bucket.look_again();
+            shared.token_bucket.refresh();
         }
         sample
     }
@@ -85,34 +87,34 @@ impl Slots {
     pub(super) fn flow_sample(
         &self,
         index: FlowIndex,
-        tells: &Tells,
+        available: &AvailableSignals,
         live: bool,
         is_socket: bool,
     ) -> FlowSample {
         let slots = self;
-        let [send_pressure, receive_pressure] = if tells.pressures {
+        let [send_pressure, receive_pressure] = if available.pressures {
             slots.pressures(index)
         } else {
             Default::default()
         };
-        let counts_sends = tells.sends && is_socket;
+        let counts_sends = available.sends && is_socket;
         let (sent_bytes, sent_packets) = slots.sent(index);
         let queue = slots.queue_state(index);
         FlowSample {
             source: SourceKind::Ebpf,
             taken: clock::now(),
             updated: slots.updated(index),
-            congestion: slots.congestion(index, tells, live),
+            congestion: slots.congestion(index, available, live),
             is_backlog_estimated: false,
-            sent_bytes: tells.packets.then_some(sent_bytes),
-            sent_packets: tells.packets.then_some(sent_packets),
+            sent_bytes: available.packets.then_some(sent_bytes),
+            sent_packets: available.packets.then_some(sent_packets),
             send: counts_sends.then(|| slots.send(index)),
             queue,
-            sojourn: tells.queues.then(|| slots.sojourn(index)),
-            buffers: slots.buffers(index).filter(|_| tells.buffers),
+            sojourn: available.queues.then(|| slots.sojourn(index)),
+            buffers: slots.buffers(index).filter(|_| available.buffers),
             send_pressure,
             receive_pressure,
-            drops: tells.drops.then(|| slots.drops(index)),
+            drops: available.drops.then(|| slots.drops(index)),
         }
     }
 }

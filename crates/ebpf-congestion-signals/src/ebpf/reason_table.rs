@@ -17,7 +17,7 @@ const MAP_DELETE_BATCH: libc::c_long = 27;
 /// Entries that one call copies where all are asked for.
 const BATCH: usize = 512;
 
-/// Entries that one step of a sweep looks at: some ten microseconds.
+/// Entries that one step of a sweep reads: some ten microseconds.
 const STEP: usize = 64;
 
 /// `union bpf_attr` for batches.

@@ -7,11 +7,11 @@ use aya::Ebpf;
 use aya::maps::{Array, MapData};
 use parking_lot::Mutex;
 
+use super::available::AvailableSignals;
 use super::flows::{Flow, Registry};
 use super::mapped::{FlowIndex, Slots};
 use super::reason_table::ReasonTable;
 use super::reasons::Reasons;
-use super::tells::Tells;
 use super::token_bucket::TokenBucket;
 use super::version::Counters;
 use crate::event::Event;
@@ -35,7 +35,7 @@ pub(super) struct Shared {
     /// Programs and attachments; `None` once detached.
     pub(super) ebpf: Mutex<Option<Ebpf>>,
     pub(super) attached: AtomicBool,
-    pub(super) tells: Tells,
+    pub(super) available: AvailableSignals,
     pub(super) symbols: KernelSymbols,
     pub(super) sample_every: Mutex<Array<MapData, u32>>,
 }

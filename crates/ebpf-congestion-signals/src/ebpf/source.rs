@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ebpf_congestion_signals_common::PeerKey;
 use parking_lot::Mutex;
 
+use super::available::AvailableSignals;
 use super::flows::{Flow, FlowKey, Registry, slot_of};
 use super::load::{self, ProbeCost};
 use super::options::EbpfOptions;
@@ -17,7 +18,6 @@ use super::reader::Reader;
 use super::ring::Pump;
 use super::shared::Shared;
 use super::socket;
-use super::tells::Tells;
 use crate::error::{EventsError, LoadError, WatchError};
 use crate::event::EventStream;
 use crate::fanout::Fanout;
@@ -49,7 +49,7 @@ impl EbpfSource {
     /// Loads the probes as `options` say.
     pub fn load_with(options: &EbpfOptions) -> Result<Self, LoadError> {
         let loaded = load::load(options)?;
-        let tells = Tells::new(options, &loaded.capabilities, &loaded.reasons);
+        let available = AvailableSignals::new(options, &loaded.capabilities, &loaded.reasons);
         let layout = loaded.slots.layout();
         if let Some(others) = load::sets().and_then(|sets| sets.checked_sub(1))
             && others > 0
@@ -71,7 +71,7 @@ impl EbpfSource {
                 events: Fanout::new(),
                 ebpf: Mutex::new(Some(loaded.ebpf)),
                 attached: AtomicBool::new(true),
-                tells,
+                available,
                 symbols: KernelSymbols::default(),
                 sample_every: Mutex::new(loaded.sample_every),
             }),
@@ -155,7 +155,7 @@ impl SignalSource for EbpfSource {
     }
 
     fn host(&self) -> HostSample {
-        self.shared.slots.host(&self.shared.tells)
+        self.shared.slots.host(&self.shared.available)
     }
 
     fn drops_by_reason(&self, flow: Option<FlowId>) -> Vec<DropsByReason> {
@@ -179,7 +179,7 @@ impl SignalSource for EbpfSource {
     }
 
     fn softirq_by_cpu(&self) -> Vec<SoftirqSample> {
-        if self.shared.tells.softirqs {
+        if self.shared.available.softirqs {
             self.shared.slots.softirq_by_cpu().collect()
         } else {
             Vec::new()
@@ -208,7 +208,7 @@ fn watch(
             reason: "the probes are those of the process that this one was forked from".into(),
         });
     }
-    shared.token_bucket.look_again();
+    shared.token_bucket.refresh();
     let identity = socket::identify(target.fd())?;
     let key = FlowKey {
         cookie: identity.cookie,

@@ -48,9 +48,9 @@ impl TokenBucket {
         Ok(bucket)
     }
 
-    /// Looks whether the module was loaded meanwhile: a system call while it was not. Its types
+    /// Checks whether the module was loaded meanwhile: a system call while it was not. Its types
     /// take tens of milliseconds to read, which a thread does, once.
-    pub(super) fn look_again(self: &Arc<Self>) {
+    pub(super) fn refresh(self: &Arc<Self>) {
         if self.is_done.load(Ordering::Relaxed) || !Path::new(MODULE_BTF).exists() {
             return;
         }

@@ -8,8 +8,8 @@ use ebpf_congestion_signals_common::{
     FLOW_QUEUES, FlowSlot, InQueue, QUEUE_SLOTS, QueueSlot, SLOT_BYTES,
 };
 
+use super::available::AvailableSignals;
 use super::mapped::{FlowIndex, Load, Slots, congestion_in, load};
-use super::tells::Tells;
 use crate::sample::LocalCongestion;
 use crate::version::{Change, Version};
 
@@ -79,7 +79,7 @@ impl Slots {
     pub(super) fn versioned(
         &self,
         flow: FlowIndex,
-        tells: &Tells,
+        available: &AvailableSignals,
         live: bool,
     ) -> (LocalCongestion, Version) {
         let slot = self.flow(flow);
@@ -97,7 +97,7 @@ impl Slots {
             (None, None) => Version::without_queue(of_flow, sent),
             _ => Version::UNKNOWN,
         };
-        (congestion_in(slot, tells, live, held), version)
+        (congestion_in(slot, available, live, held), version)
     }
 
     #[inline]

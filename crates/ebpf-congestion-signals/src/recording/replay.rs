@@ -306,11 +306,11 @@ mod tests {
             assert_eq!(queue.limit, Some(150_000));
             assert_eq!(source.host().udp_send.map(|send| send.calls), Some(step));
             let drops = if step < 4 { 0 } else { 2 * (step + 1) };
-            let told = (step >= 4).then_some(drops);
-            assert_eq!(second.congestion().queue_drops, told);
-            assert_eq!(second.congestion().policy_drops, told);
+            let reported = (step >= 4).then_some(drops);
+            assert_eq!(second.congestion().queue_drops, reported);
+            assert_eq!(second.congestion().policy_drops, reported);
             let table = second.sample().drops.map(|drops| drops.total().packets);
-            assert_eq!(table, told.map(|drops| 2 * drops));
+            assert_eq!(table, reported.map(|drops| 2 * drops));
             source.advance(MS);
         }
         source.advance(1000 * MS);

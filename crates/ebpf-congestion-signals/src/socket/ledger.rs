@@ -210,12 +210,12 @@ mod tests {
 
     /// A ledger, and what it says of each destination.
     #[derive(Default)]
-    struct Told {
+    struct Account {
         ledger: Ledger,
         backlogs: HashMap<Destination, u64>,
     }
 
-    impl Told {
+    impl Account {
         fn sent(&mut self, destination: Destination, weight: Weight) {
             *self.backlogs.entry(destination).or_default() += weight.wire;
             let backlogs = &mut self.backlogs;
@@ -245,73 +245,76 @@ mod tests {
 
     #[test]
     fn what_was_sent_first_has_left_first() {
-        let mut told = Told::default();
+        let mut account = Account::default();
         for destination in [1, 2, 3] {
-            told.sent(destination, batch(10));
+            account.sent(destination, batch(10));
         }
-        told.measured(2 * batch(10).whole);
-        assert_eq!((told.of(1), told.of(2), told.of(3)), (0, 12_420, 12_420));
-        told.measured(batch(10).whole / 2);
-        assert_eq!((told.of(1), told.of(2), told.of(3)), (0, 0, 6_210));
-        assert_eq!(told.ledger.backlog(), 6_210);
+        account.measured(2 * batch(10).whole);
+        assert_eq!(
+            (account.of(1), account.of(2), account.of(3)),
+            (0, 12_420, 12_420)
+        );
+        account.measured(batch(10).whole / 2);
+        assert_eq!((account.of(1), account.of(2), account.of(3)), (0, 0, 6_210));
+        assert_eq!(account.ledger.backlog(), 6_210);
     }
 
     #[test]
     fn an_empty_send_buffer_leaves_nothing() {
-        let mut told = Told::default();
-        told.sent(1, batch(3));
-        told.sent(2, batch(1));
-        told.measured(0);
-        assert!(told.ledger.is_empty());
-        assert_eq!((told.of(1), told.of(2)), (0, 0));
+        let mut account = Account::default();
+        account.sent(1, batch(3));
+        account.sent(2, batch(1));
+        account.measured(0);
+        assert!(account.ledger.is_empty());
+        assert_eq!((account.of(1), account.of(2)), (0, 0));
     }
 
     #[test]
     fn what_was_sent_after_the_kernel_was_asked_is_still_there() {
-        let mut told = Told::default();
-        told.sent(1, batch(1));
-        let asked = told.ledger.sequence();
-        told.sent(2, batch(1));
-        told.measured_at(0, asked);
-        assert_eq!((told.of(1), told.of(2)), (0, batch(1).wire));
+        let mut account = Account::default();
+        account.sent(1, batch(1));
+        let asked = account.ledger.sequence();
+        account.sent(2, batch(1));
+        account.measured_at(0, asked);
+        assert_eq!((account.of(1), account.of(2)), (0, batch(1).wire));
     }
 
     #[test]
     fn a_send_buffer_that_grew_by_more_than_whole_batches_holds_split_ones() {
-        let mut told = Told::default();
-        told.sent(1, batch(10));
-        told.measured(batch(10).split);
-        told.sent(1, batch(10));
-        told.measured(batch(10).split);
-        assert_eq!(told.ledger.backlog(), batch(10).wire);
+        let mut account = Account::default();
+        account.sent(1, batch(10));
+        account.measured(batch(10).split);
+        account.sent(1, batch(10));
+        account.measured(batch(10).split);
+        assert_eq!(account.ledger.backlog(), batch(10).wire);
     }
 
     #[test]
     fn batches_that_are_no_longer_split_are_found_out() {
-        let mut told = Told::default();
-        told.sent(1, batch(10));
-        told.measured(batch(10).split);
-        told.measured(0);
+        let mut account = Account::default();
+        account.sent(1, batch(10));
+        account.measured(batch(10).split);
+        account.measured(0);
         for _ in 0..=QUIET_MEASUREMENTS {
-            told.sent(1, batch(10));
-            told.measured(batch(10).whole);
-            told.measured(0);
+            account.sent(1, batch(10));
+            account.measured(batch(10).whole);
+            account.measured(0);
         }
-        told.sent(1, batch(10));
-        told.sent(1, batch(10));
-        told.measured(batch(10).whole);
-        assert_eq!(told.ledger.backlog(), batch(10).wire);
+        account.sent(1, batch(10));
+        account.sent(1, batch(10));
+        account.measured(batch(10).whole);
+        assert_eq!(account.ledger.backlog(), batch(10).wire);
     }
 
     #[test]
     fn a_socket_that_is_never_measured_keeps_a_bounded_number_of_sends() {
-        let mut told = Told::default();
+        let mut account = Account::default();
         for destination in 0..10_000 {
-            told.sent(destination % 7, batch(1));
+            account.sent(destination % 7, batch(1));
         }
         let kept = KEPT_SENDS as u64 * batch(1).wire;
-        assert_eq!(told.ledger.backlog(), kept);
-        assert_eq!(told.backlogs.values().sum::<u64>(), kept);
+        assert_eq!(account.ledger.backlog(), kept);
+        assert_eq!(account.backlogs.values().sum::<u64>(), kept);
     }
 
     /// One thing that happens to a socket.
@@ -339,25 +342,25 @@ mod tests {
         fn a_queue_in_order_is_told_exactly(
             steps in proptest::collection::vec(step(), 1..200)
         ) {
-            let mut told = Told::default();
+            let mut account = Account::default();
             let mut queue = VecDeque::new();
             for step in steps {
                 match step {
                     Step::Send(to, datagrams) => {
                         queue.push_back((to, batch(datagrams)));
-                        told.sent(to, batch(datagrams));
+                        account.sent(to, batch(datagrams));
                     }
                     Step::Leave(packets) => {
                         queue.drain(..packets.min(queue.len()));
                     }
-                    _ => told.measured(queue.iter().map(|(_, weight)| weight.whole).sum()),
+                    _ => account.measured(queue.iter().map(|(_, weight)| weight.whole).sum()),
                 }
             }
-            told.measured(queue.iter().map(|(_, weight)| weight.whole).sum());
+            account.measured(queue.iter().map(|(_, weight)| weight.whole).sum());
             for to in 0..4 {
                 let inside = queue.iter().filter(|(other, _)| *other == to);
                 let inside: u64 = inside.map(|(_, weight)| weight.wire).sum();
-                prop_assert_eq!(told.of(to), inside);
+                prop_assert_eq!(account.of(to), inside);
             }
         }
 
@@ -370,23 +373,23 @@ mod tests {
                 1..200,
             )
         ) {
-            let mut told = Told::default();
+            let mut account = Account::default();
             let mut sent = 0;
             for step in steps {
                 match step {
                     Step::Send(to, datagrams) => {
-                        told.sent(to, batch(datagrams));
+                        account.sent(to, batch(datagrams));
                         sent += batch(datagrams).wire;
                     }
                     Step::Leave(packets) => {
-                        let asked = told.ledger.sequence().saturating_sub(packets as u64);
-                        told.measured_at(2304, asked);
+                        let asked = account.ledger.sequence().saturating_sub(packets as u64);
+                        account.measured_at(2304, asked);
                     }
-                    Step::Ask => told.measured(0),
-                    Step::Nonsense(truesize) => told.measured(truesize),
+                    Step::Ask => account.measured(0),
+                    Step::Nonsense(truesize) => account.measured(truesize),
                 }
-                prop_assert!(told.ledger.backlog() <= sent);
-                prop_assert_eq!(told.backlogs.values().sum::<u64>(), told.ledger.backlog());
+                prop_assert!(account.ledger.backlog() <= sent);
+                prop_assert_eq!(account.backlogs.values().sum::<u64>(), account.ledger.backlog());
             }
         }
     }

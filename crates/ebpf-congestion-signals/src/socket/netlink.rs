@@ -119,7 +119,7 @@ fn qdisc(message: TcMessage) -> Option<Qdisc> {
     for attribute in message.attributes {
         match attribute {
             TcAttribute::Kind(kind) => qdisc.kind = QdiscName::from_name(&kind),
-            TcAttribute::Options(told) => options = told,
+            TcAttribute::Options(reported) => options = reported,
             TcAttribute::Stats2(stats) => {
                 for stat in stats {
                     if let TcStats2::Queue(queue) = stat {

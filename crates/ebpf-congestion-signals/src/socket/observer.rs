@@ -35,17 +35,17 @@ impl Observer {
     }
 
     /// Reads the socket's memory use, if it is time to.
-    fn look_if_due(&self, now: KernelTime) {
+    fn read_memory_if_due(&self, now: KernelTime) {
         let Some(due) = self.state.due(now) else {
             return;
         };
-        self.shared.look(&self.state, &self.descriptor, due);
+        self.shared.read_memory(&self.state, &self.descriptor, due);
         // What others of the program have in the queue is old where they have not reported since.
         for other in self.shared.competing(&self.state) {
             if let Some(due) = other.due(now)
                 && let Some(descriptor) = other.descriptor()
             {
-                self.shared.look(&other, &descriptor, due);
+                self.shared.read_memory(&other, &descriptor, due);
             }
         }
     }
@@ -84,11 +84,11 @@ impl SocketObserver for Observer {
         let error = match outcome {
             SendOutcome::Sent => {
                 self.state.sent(&send, now, &self.shared.queues);
-                self.look_if_due(now);
+                self.read_memory_if_due(now);
                 return AfterSend::Done;
             }
             SendOutcome::WouldBlock => {
-                self.look_if_due(now);
+                self.read_memory_if_due(now);
                 return AfterSend::Done;
             }
             SendOutcome::Refused(error) => error,
@@ -96,7 +96,7 @@ impl SocketObserver for Observer {
         match error.raw_os_error() {
             Some(libc::ENOBUFS) => {
                 self.dropped(&send, QUEUE_FULL, DropClass::QueueFull, now);
-                self.look_if_due(now);
+                self.read_memory_if_due(now);
                 AfterSend::Done
             }
             Some(libc::EPERM) => {
@@ -119,7 +119,7 @@ impl SocketObserver for Observer {
         if error.is_some_and(|error| error.kind() != io::ErrorKind::WouldBlock) {
             error_queue::drain(self.descriptor.as_fd(), &self.shared.network_errors);
         }
-        self.look_if_due(clock::now());
+        self.read_memory_if_due(clock::now());
     }
 }
 

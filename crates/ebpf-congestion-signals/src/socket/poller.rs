@@ -20,7 +20,7 @@ const QUEUE_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Listing the queues takes at most one in so many parts of this thread's time: the kernel lists
 /// those of all devices, and some hosts have hundreds.
-const LOOK_SHARE: u32 = 50;
+const IDLE_FACTOR: u32 = 50;
 
 /// Interval between checks of which device a socket sends by, and of a queue whose answer was in
 /// error.
@@ -35,7 +35,7 @@ const STALE: Duration = Duration::from_millis(5);
 /// Begins. The thread ends with the source.
 pub(super) fn start(shared: Weak<Shared>, netlink: Netlink) -> std::io::Result<Waker> {
     let parked = Arc::new(AtomicBool::new(false));
-    let looking = Looking {
+    let poller = Poller {
         netns: netlink.netns(),
         netlink,
         parked: Arc::clone(&parked),
@@ -43,15 +43,15 @@ pub(super) fn start(shared: Weak<Shared>, netlink: Netlink) -> std::io::Result<W
         devices: Vec::new(),
     };
     let thread = thread::Builder::new().name("socket-signals".to_owned());
-    let thread = thread.spawn(move || looking.run(&shared))?;
+    let thread = thread.spawn(move || poller.run(&shared))?;
     Ok(Waker::new(thread.thread().clone(), parked))
 }
 
-struct Looking {
+struct Poller {
     netlink: Netlink,
     netns: Option<u64>,
     parked: Arc<AtomicBool>,
-    /// Sockets whose device was looked up, by cookie, and when.
+    /// Sockets whose device was updated up, by cookie, and when.
     routes: HashMap<u64, KernelTime>,
     devices: Vec<Device>,
 }
@@ -61,20 +61,20 @@ struct Device {
     queue: usize,
     ifindex: u32,
     in_order: bool,
-    looked: KernelTime,
+    updated: KernelTime,
 }
 
-impl Looking {
+impl Poller {
     fn run(mut self, shared: &Weak<Shared>) {
         loop {
             let Some(strong) = shared.upgrade() else {
                 return;
             };
             let begin = Instant::now();
-            let busy = self.look(&strong);
+            let busy = self.update(&strong);
             if busy {
                 drop(strong);
-                thread::park_timeout(QUEUE_INTERVAL.max(begin.elapsed() * LOOK_SHARE));
+                thread::park_timeout(QUEUE_INTERVAL.max(begin.elapsed() * IDLE_FACTOR));
                 continue;
             }
             self.forget(&strong);
@@ -93,7 +93,7 @@ impl Looking {
     }
 
     /// Lists all queues that a socket waits in; `true` if there is any.
-    fn look(&mut self, shared: &Shared) -> bool {
+    fn update(&mut self, shared: &Shared) -> bool {
         let now = clock::now();
         let waiting = active(shared, now);
         if waiting.is_empty() {
@@ -113,9 +113,9 @@ impl Looking {
             }
         }
         for socket in sockets {
-            let is_stale = socket.looked().is_none_or(|at| now.since(at) > STALE);
+            let is_stale = socket.read_at().is_none_or(|at| now.since(at) > STALE);
             if is_stale && let Some(descriptor) = socket.descriptor() {
-                shared.look(&socket, &descriptor, Due::InAnyCase);
+                shared.read_memory(&socket, &descriptor, Due::InAnyCase);
             }
         }
         let mut queues: Vec<usize> = waiting.iter().map(|socket| socket.queue()).collect();
@@ -155,11 +155,11 @@ impl Looking {
                 queue,
                 ifindex,
                 in_order: false,
-                looked: KernelTime::default(),
+                updated: KernelTime::default(),
             });
             self.devices.len() - 1
         });
-        self.devices[place].look(&mut self.netlink, shared, now);
+        self.devices[place].update(&mut self.netlink, shared, now);
     }
 
     /// No socket waits: the backlog of others is unknown from now on.
@@ -172,11 +172,11 @@ impl Looking {
 }
 
 impl Device {
-    fn look(&mut self, netlink: &mut Netlink, shared: &Shared, now: KernelTime) {
-        if !self.in_order && now.since(self.looked) < ROUTE_INTERVAL {
+    fn update(&mut self, netlink: &mut Netlink, shared: &Shared, now: KernelTime) {
+        if !self.in_order && now.since(self.updated) < ROUTE_INTERVAL {
             return;
         }
-        self.looked = now;
+        self.updated = now;
         let queue = shared.queues.get(self.queue);
         let qdiscs = netlink.qdiscs(self.ifindex).unwrap_or_default();
         let shape = Shape::of(&qdiscs);
@@ -184,7 +184,7 @@ impl Device {
             .as_ref()
             .is_some_and(|shape| shape.order == Order::OfArrival);
         match &shape {
-            Some(shape) => queue.looked_at(shape, now),
+            Some(shape) => queue.on_shape(shape, now),
             None => queue.forget_others(),
         }
     }

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_average_and_the_peak_are_those_of_the_looks() {
+    fn average_and_peak_are_those_of_the_readings() {
         let pressure = Pressure::default();
         let start = KernelTime::from_nanos(1 << 40);
         for bytes in [100, 900, 200] {

@@ -122,7 +122,7 @@ impl Queue {
         self.shared.load(Ordering::Relaxed)
     }
 
-    /// Of everybody else that a flow of ours waits for; `None` where that is not known, or no
+    /// Of all others that a flow of ours waits behind; `None` where that is not known, or no
     /// longer.
     pub(super) fn others(&self, now: KernelTime) -> Option<u64> {
         let others = self.others.load(Ordering::Relaxed);
@@ -154,7 +154,7 @@ impl Queue {
         self.shared.fetch_add(shared, Ordering::Relaxed);
     }
 
-    /// Takes out what has left; the queue ran empty if that was the last of everybody, as far as
+    /// Takes out what has left; the queue ran empty if nothing of others is left either, as far as
     /// known.
     pub(super) fn leaves(&self, bytes: u64, shared: u64) {
         self.shared.fetch_sub(shared, Ordering::Relaxed);
@@ -173,7 +173,7 @@ impl Queue {
 
     /// Takes over what the device's disciplines amount to, at another listing. One writer at a
     /// time.
-    pub(super) fn looked_at(&self, shape: &Shape, now: KernelTime) {
+    pub(super) fn on_shape(&self, shape: &Shape, now: KernelTime) {
         let root = &shape.root;
         let limit = match shape.limit {
             Some(QueueLimit::Bytes(bytes)) => bytes.into(),
@@ -315,7 +315,7 @@ mod tests {
         let now = KernelTime::from_nanos(1_000_000_000);
         assert_eq!((queue.others(now), queue.state()), (None, None));
         queue.enters(2000, 1500);
-        queue.looked_at(&shape, now);
+        queue.on_shape(&shape, now);
         assert_eq!((queue.others(now), queue.shared()), (Some(3000), 1500));
         let later = KernelTime::from_nanos(1_300_000_000);
         assert_eq!(queue.others(later), None, "not sampled since");
@@ -329,7 +329,7 @@ mod tests {
             backlog: 0u32.wrapping_sub(3_726),
             ..root
         };
-        queue.looked_at(&Shape::of(&[below_zero]).unwrap(), now);
+        queue.on_shape(&Shape::of(&[below_zero]).unwrap(), now);
         assert_eq!(queue.others(now), None, "the kernel's count is wrong");
         queue.forget_others();
         queue.enters(100, 0);

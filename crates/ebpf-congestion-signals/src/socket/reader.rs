@@ -38,7 +38,7 @@ impl Reader {
             .with_shared(queue.shared())
             .with_drained(queue.drained())
             .with_limit(queue.limit_in_bytes());
-        let now = self.state.looked().unwrap_or_default();
+        let now = self.state.read_at().unwrap_or_default();
         Some(match queue.others(now) {
             Some(others) => sample.with_total(program.saturating_add(others)),
             None => sample,
@@ -60,7 +60,7 @@ impl FlowReader for Reader {
         let (_, packets, _) = self.flow.sent();
         LocalCongestion {
             live: self.state.is_observed(),
-            taken: self.state.looked(),
+            taken: self.state.read_at(),
             observed_packets: Some(packets),
             queue: self.queue(),
             queue_drops: Some(self.flow.queue_full.get().packets),
@@ -84,7 +84,7 @@ impl FlowReader for Reader {
         FlowSample {
             source: SourceKind::Socket,
             taken: clock::now(),
-            updated: self.state.looked(),
+            updated: self.state.read_at(),
             congestion: self.congestion(),
             is_backlog_estimated: self.peer.is_some(),
             sent_bytes: Some(bytes),
@@ -95,7 +95,7 @@ impl FlowReader for Reader {
                 estimated: 0,
             }),
             queue: self.shared.queues.get(self.state.queue()).state(),
-            buffers: self.state.looked().map(|_| self.state.buffers()),
+            buffers: self.state.read_at().map(|_| self.state.buffers()),
             send_pressure: pressures[0],
             receive_pressure: pressures[1],
             drops: Some(drops),

@@ -102,7 +102,7 @@ impl Shared {
     }
 
     /// Reads a socket's memory use now.
-    pub(super) fn look(&self, state: &SocketState, descriptor: &OwnedFd, due: Due) {
+    pub(super) fn read_memory(&self, state: &SocketState, descriptor: &OwnedFd, due: Due) {
         // In this order: a send that begins in between is seen by the one or the other.
         let begun = state.sends.begun();
         let is_sending = state.sends.any();
@@ -114,7 +114,7 @@ impl Shared {
                 } => {}
             Ok(memory) => {
                 let now = clock::now();
-                if state.looked_at(&memory, sequence, now, &self.queues) {
+                if state.on_memory(&memory, sequence, now, &self.queues) {
                     self.wake_poller();
                 }
             }

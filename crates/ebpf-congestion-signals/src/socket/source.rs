@@ -188,7 +188,7 @@ fn start_poller(shared: &Arc<Shared>) {
         let started =
             Netlink::open().and_then(|netlink| poller::start(Arc::downgrade(shared), netlink));
         started.map_err(|error| {
-            tracing::debug!(%error, "queues cannot be looked at: others' backlog is unknown");
+            tracing::debug!(%error, "queues cannot be listed: others' backlog is unknown");
             error.to_string()
         })
     });

@@ -46,9 +46,9 @@ pub(super) struct SocketState {
     /// Copy of the ledger's, for those who do not hold the lock.
     sequence: AtomicU64,
     /// When its memory was last read, nanoseconds.
-    looked: AtomicU64,
+    read_at: AtomicU64,
     /// The ledger's sequence then.
-    looked_sequence: AtomicU64,
+    read_sequence: AtomicU64,
     /// When its send buffer was last seen with something in it, nanoseconds; 0 before.
     backlogged: AtomicU64,
     /// Since when it was due and not read because of a send in progress, nanoseconds; 0: it is not.
@@ -80,8 +80,8 @@ impl SocketState {
             observed: AtomicBool::new(false),
             books: Mutex::default(),
             sequence: AtomicU64::new(0),
-            looked: AtomicU64::new(0),
-            looked_sequence: AtomicU64::new(0),
+            read_at: AtomicU64::new(0),
+            read_sequence: AtomicU64::new(0),
             backlogged: AtomicU64::new(0),
             put_off: AtomicU64::new(0),
             sends: InProgress::default(),
@@ -215,7 +215,7 @@ impl SocketState {
 
     /// Takes over what the kernel said of the socket's memory after `sequence` sends. Says whether
     /// the socket waits in a queue.
-    pub(super) fn looked_at(
+    pub(super) fn on_memory(
         &self,
         memory: &Memory,
         sequence: u64,
@@ -223,8 +223,8 @@ impl SocketState {
         queues: &Queues,
     ) -> bool {
         let mut books = self.books.lock();
-        self.looked.store(now.as_nanos(), Ordering::Relaxed);
-        self.looked_sequence.store(sequence, Ordering::Relaxed);
+        self.read_at.store(now.as_nanos(), Ordering::Relaxed);
+        self.read_sequence.store(sequence, Ordering::Relaxed);
         self.put_off.store(0, Ordering::Relaxed);
         self.measured(&mut books, memory.send.into(), sequence, queues);
         let before = books.kernel_drops.replace(memory.drops);
@@ -308,8 +308,8 @@ impl SocketState {
     }
 
     /// When its memory was last read; `None` before the first time.
-    pub(super) fn looked(&self) -> Option<KernelTime> {
-        match self.looked.load(Ordering::Relaxed) {
+    pub(super) fn read_at(&self) -> Option<KernelTime> {
+        match self.read_at.load(Ordering::Relaxed) {
             0 => None,
             nanos => Some(KernelTime::from_nanos(nanos)),
         }
@@ -318,8 +318,8 @@ impl SocketState {
     /// Whether its send buffer has shown a queue of late.
     pub(super) fn shows_queue(&self) -> bool {
         let backlogged = KernelTime::from_nanos(self.backlogged.load(Ordering::Relaxed));
-        let looked = KernelTime::from_nanos(self.looked.load(Ordering::Relaxed));
-        backlogged > KernelTime::default() && looked.since(backlogged) < QUEUE_SHOWN
+        let read_at = KernelTime::from_nanos(self.read_at.load(Ordering::Relaxed));
+        backlogged > KernelTime::default() && read_at.since(backlogged) < QUEUE_SHOWN
     }
 
     /// Datagrams dropped because the receive buffer was full.
@@ -392,11 +392,11 @@ pub(super) mod tests {
             state.sent(&send(port), at(100), &queues);
         }
         assert_eq!((peers[0].own(), peers[1].own()), (2 * 1242, 1242));
-        let waits = state.looked_at(&holding(2), state.sequence(), at(500), &queues);
+        let waits = state.on_memory(&holding(2), state.sequence(), at(500), &queues);
         assert!(!waits, "not for long");
         assert_eq!((peers[0].own(), peers[1].own()), (0, 1242));
         assert_eq!((state.flow.own(), queues.get(0).program()), (2484, 2484));
-        state.looked_at(&holding(0), state.sequence(), at(800), &queues);
+        state.on_memory(&holding(0), state.sequence(), at(800), &queues);
         assert_eq!((peers[1].own(), queues.get(0).program()), (0, 0));
         assert_eq!(queues.get(0).drained(), 1);
     }
@@ -427,7 +427,7 @@ pub(super) mod tests {
         assert_eq!(queues.get(0).shared(), 1242);
         state.remove_peer(send(1).destination, &queues);
         assert_eq!(queues.get(0).shared(), 0);
-        state.looked_at(&holding(0), state.sequence(), at(500), &queues);
+        state.on_memory(&holding(0), state.sequence(), at(500), &queues);
         assert_eq!((queues.get(0).shared(), state.flow.own()), (0, 0));
     }
 
@@ -435,12 +435,12 @@ pub(super) mod tests {
     fn a_send_buffer_that_is_always_empty_shows_no_queue() {
         let (state, queues) = (state(), Queues::new());
         state.sent(&send(1), at(100), &queues);
-        state.looked_at(&holding(0), state.sequence(), at(500), &queues);
+        state.on_memory(&holding(0), state.sequence(), at(500), &queues);
         assert!(!state.shows_queue());
         state.sent(&send(1), at(100), &queues);
-        state.looked_at(&holding(1), state.sequence(), at(1000), &queues);
+        state.on_memory(&holding(1), state.sequence(), at(1000), &queues);
         assert!(state.shows_queue());
-        state.looked_at(&holding(0), state.sequence(), at(6_000_000), &queues);
+        state.on_memory(&holding(0), state.sequence(), at(6_000_000), &queues);
         assert!(!state.shows_queue(), "long ago");
     }
 
@@ -448,13 +448,13 @@ pub(super) mod tests {
     fn a_socket_waits_whose_send_buffer_is_not_seen_empty_for_a_while() {
         let (state, queues) = (state(), Queues::new());
         state.sent(&send(1), at(100), &queues);
-        let look = |datagrams, micros| {
-            state.looked_at(&holding(datagrams), state.sequence(), at(micros), &queues)
+        let read = |datagrams, micros| {
+            state.on_memory(&holding(datagrams), state.sequence(), at(micros), &queues)
         };
-        assert!(!look(1, 1000));
-        assert!(look(1, 2200));
-        assert!(!look(0, 2500));
-        assert!(!look(1, 3000));
+        assert!(!read(1, 1000));
+        assert!(read(1, 2200));
+        assert!(!read(0, 2500));
+        assert!(!read(1, 3000));
         assert_eq!(state.waited(), at(2200));
     }
 
@@ -466,7 +466,7 @@ pub(super) mod tests {
                 drops: kernel,
                 ..Memory::default()
             };
-            state.looked_at(&memory, 0, at(500), &queues);
+            state.on_memory(&memory, 0, at(500), &queues);
             assert_eq!(state.receive_drops().packets, counted);
         }
     }

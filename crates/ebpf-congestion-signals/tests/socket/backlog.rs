@@ -36,7 +36,7 @@ fn a_socket_has_in_the_queue_what_tc_says() -> TestResult {
             let before = ours.own()?;
             let tc = path.bottleneck_stats()?.backlog_bytes;
             let after = ours.own()?;
-            // A batch that is being split, and one that leaves between two looks.
+            // A batch that is being split, and one that leaves between two readings.
             let slack = 2 * ON_WIRE * u64::try_from(batch)?;
             assert!(before > 20 * ON_WIRE, "{what}: {before}");
             // Linux 5.10 counts a token bucket that splits batches below zero.
@@ -51,7 +51,7 @@ fn a_socket_has_in_the_queue_what_tc_says() -> TestResult {
             assert_eq!(drain(&sink)?, 60, "{what}");
             let empty = ours.queue().ok_or("the queue is known")?;
             assert_eq!((empty.own, empty.shared), (Some(0), Some(0)), "{what}");
-            // Not counted where a look at the device was late, and found more than is ours.
+            // Not counted where the device was read late, and had more than is ours.
             wait_until("the queue is seen to run empty", || {
                 let drained = || ours.queue().is_some_and(|queue| queue.drained > Some(0));
                 drained() || {

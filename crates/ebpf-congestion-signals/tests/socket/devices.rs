@@ -72,7 +72,7 @@ fn behind_one_class_everybody_is_known_and_behind_several_nobody() -> TestResult
             ours.receive();
             ours.watch.sample().queue.map(|queue| queue.kind)
         };
-        wait_until("the queue is looked at", || {
+        wait_until("the queue is listed", || {
             kind().is_some_and(|kind| kind.as_str() == "htb")
         });
         let queue = ours.queue().ok_or("the queue is known")?;

@@ -80,15 +80,15 @@ fn drops_are_events_for_whoever_listens() -> TestResult {
     }
     let counted = ours.queue_drops();
     assert!(counted > 10, "{counted}");
-    let mut told = 0;
-    while told < counted {
+    let mut reported = 0;
+    while reported < counted {
         let event = runtime.block_on(events.next()).ok_or("the source lives")?;
         let ebpf_congestion_signals::Event::Drop(drop) = event else {
             continue;
         };
         assert_eq!(drop.flow, Some(ours.watch.id()));
         assert_eq!(drop.class, DropClass::QueueFull);
-        told += u64::from(drop.packets);
+        reported += u64::from(drop.packets);
     }
     Ok(())
 }

@@ -108,7 +108,7 @@ impl Ours {
 
     /// What is known of its queue now.
     pub(crate) fn queue(&self) -> Option<QueueSample> {
-        // Longer than the source waits between two looks at a socket.
+        // Longer than the source waits between two readings of a socket.
         thread::sleep(Duration::from_millis(1));
         self.receive();
         self.watch.congestion().queue

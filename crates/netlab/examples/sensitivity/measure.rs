@@ -158,7 +158,7 @@ fn table<S: Subject>(
     let standard = &rows[0];
     let mut text = String::new();
     writeln!(text, "Measured with the standard numbers:\n")?;
-    writeln!(text, "| figure | standard | told below from a change of |")?;
+    writeln!(text, "| figure | standard | shown below from a change of |")?;
     writeln!(text, "| --- | --- | --- |")?;
     for (figure, value) in figures.iter().zip(standard) {
         let Figure { name, unit, .. } = figure;

@@ -46,7 +46,7 @@ pub(super) const AHEAD: u64 = 192 << 20;
 /// Windows of flow control, which must not limit either.
 pub(super) const FLOW_CONTROL_WINDOW: u64 = 1 << 30;
 
-/// Bytes of a write. Large, because a stream looks for what it sends by going through its writes.
+/// Bytes of a write. Large, because quinn's stream searches its writes one by one for what it sends.
 const WRITE: usize = 8 << 20;
 
 /// A piece of nothing: a fresh mapping of zeros, which takes no memory while it is only read.

@@ -72,7 +72,7 @@ impl Record {
         self.peak_window = self.peak_window.max(window);
     }
 
-    fn told(&mut self, clock: Clock, now: Instant, words: &[u64]) {
+    fn record_call(&mut self, clock: Clock, now: Instant, words: &[u64]) {
         let time = clock.time(now);
         self.digest.add(time.nanos());
         for word in words {
@@ -161,7 +161,7 @@ impl Controller for Observed {
         self.inner.on_sent(now, bytes, last_packet_number);
         let mut record = self.record.lock();
         record.in_flight += bytes;
-        record.told(self.clock, now, &[1, bytes]);
+        record.record_call(self.clock, now, &[1, bytes]);
     }
 
     fn on_ack(
@@ -176,7 +176,7 @@ impl Controller for Observed {
         let mut record = self.record.lock();
         record.latest_sent = record.latest_sent.max(Some(sent));
         let words = [2, bytes, u64::from(app_limited), nanos(rtt.get())];
-        record.told(self.clock, now, &words);
+        record.record_call(self.clock, now, &words);
     }
 
     fn on_end_acks(
@@ -191,7 +191,7 @@ impl Controller for Observed {
         let mut record = self.record.lock();
         record.in_flight = in_flight;
         record.acknowledged(now);
-        record.told(self.clock, now, &[3, in_flight]);
+        record.record_call(self.clock, now, &[3, in_flight]);
     }
 
     fn on_congestion_event(
@@ -206,7 +206,7 @@ impl Controller for Observed {
         let mut record = self.record.lock();
         record.congestion_events += 1;
         record.in_flight = record.in_flight.saturating_sub(lost_bytes);
-        record.told(self.clock, now, &[4, lost_bytes]);
+        record.record_call(self.clock, now, &[4, lost_bytes]);
     }
 
     fn on_mtu_update(&mut self, new_mtu: u16) {

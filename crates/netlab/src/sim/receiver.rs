@@ -67,7 +67,7 @@ pub(super) struct Receiver {
     pub(super) dropped: u64,
     /// Payload of those that were dropped.
     dropped_bytes: u64,
-    /// What its kernel tells.
+    /// Its kernel's signals.
     signals: MockFlow,
     /// Who sets its connection's window.
     pub(super) windows: Option<Windows>,
@@ -109,11 +109,11 @@ impl Receiver {
         self.signals.set(|sample| {
             let (arriving, class) = (Direction::Ingress, DropClass::ReceiveBuffer);
             let drops = sample.drops.get_or_insert_default();
-            let told = drops.get(arriving, class);
+            let reported = drops.get(arriving, class);
             let more = DropCounters {
-                skbs: self.dropped - told.skbs,
-                packets: self.dropped - told.packets,
-                bytes: self.dropped_bytes - told.bytes,
+                skbs: self.dropped - reported.skbs,
+                packets: self.dropped - reported.packets,
+                bytes: self.dropped_bytes - reported.bytes,
             };
             drops.add(arriving, class, more);
             sample.buffers = Some(buffers);

@@ -28,7 +28,7 @@ pub struct SignalConfig {
     pub noise: f64,
     /// Probability that a reading is an earlier one, with counters that run backwards.
     pub reordering: f64,
-    /// Probability that a reading says that the flow alone has more in the queue than everybody.
+    /// Probability that a reading reports more of the flow in the queue than of all flows.
     pub contradiction: f64,
     /// Whether the queue's limit is unknown.
     pub hides_limit: bool,
@@ -63,7 +63,7 @@ pub enum EndManner {
     QueueUnknown,
 }
 
-/// How much more than everybody a flow has that contradicts itself: more than a reading between
+/// By how much such a reading exceeds the total: more than a reading between
 /// two updates could explain.
 const CONTRADICTION: u64 = 1 << 20;
 

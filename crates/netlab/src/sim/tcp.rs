@@ -11,7 +11,7 @@ use super::time::SimTime;
 /// Payload of a full segment on Ethernet with timestamps.
 const SEGMENT: u32 = 1448;
 
-/// RFC 6675: so many later arrivals make a hole a loss.
+/// RFC 6675: after so many later arrivals a missing packet counts as lost.
 const REORDERING: u64 = 3;
 
 /// Linux's least retransmission timeout (`TCP_RTO_MIN`), and RFC 6298's before the first

@@ -30,7 +30,7 @@ pub struct TraceRow {
     pub rtt: f64,
     /// Bytes of this flow in the queue of the sender's host, on the wire.
     pub own_backlog: u64,
-    /// Bytes of everybody there.
+    /// Bytes of all flows there.
     pub backlog: u64,
     /// Bytes in the queues of all hops behind.
     pub remote_backlog: u64,

@@ -1,4 +1,4 @@
-//! Programs at a receiver that set its window of flow control by what its kernel tells.
+//! Programs at a receiver that set its window of flow control by its kernel's signals.
 
 use std::fmt;
 use std::sync::Arc;

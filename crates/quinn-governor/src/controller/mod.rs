@@ -17,11 +17,11 @@ use crate::binding::Binding;
 use crate::decisions::{Decisions, State};
 use crate::flow::WatchedFlow;
 use crate::flow_handle::FlowHandle;
-use crate::kept::{AtomicMarks, KeptWindow};
 use crate::law::{self, Law};
 use crate::report::GovernorReport;
 use crate::shared::Shared;
 use crate::time::Time;
+use crate::window_cache::{AtomicMarks, WindowCache};
 
 /// A controller that caps the window of a base controller: what a [`Factory`](crate::Factory)
 /// builds.
@@ -34,7 +34,7 @@ pub struct GovernedController {
     /// Between the first `on_ack` of a received packet and its `on_end_acks`.
     in_acks: bool,
     marks: AtomicMarks,
-    kept: KeptWindow,
+    cache: WindowCache,
     decisions: Decisions,
     flow: FlowHandle,
     /// Through which the socket chooses the flow; `None` where the flow is fixed.
@@ -71,7 +71,7 @@ impl GovernedController {
             clock: BaseClock::default(),
             in_acks: false,
             marks: AtomicMarks::default(),
-            kept: KeptWindow::default(),
+            cache: WindowCache::default(),
             decisions,
             flow,
             binding,
@@ -149,7 +149,7 @@ impl GovernedController {
     pub(crate) fn change_flow(&mut self, now: Instant, flow: Arc<WatchedFlow>) {
         self.flow.change_flow(flow);
         self.marks.clear();
-        self.kept = KeptWindow::default();
+        self.cache = WindowCache::default();
         self.unobserved_since = None;
         if let Some(signals) = self.flow.signals(self.law.mtu()) {
             self.law.on_new_flow(self.flow.time(now), &signals);

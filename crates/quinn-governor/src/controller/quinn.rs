@@ -9,10 +9,10 @@ use quinn_proto::congestion::{Controller, ControllerMetrics};
 
 use super::{GovernedController, bytes_to_validate};
 use crate::decisions::Trigger;
-use crate::kept::{AtomicMarks, KeptWindow};
 use crate::law::constants::WIRE_OVERHEAD;
 use crate::law::{Heard, Occasion, Report};
 use crate::report::Counters;
+use crate::window_cache::{AtomicMarks, WindowCache};
 
 impl Controller for GovernedController {
     fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
@@ -58,7 +58,7 @@ impl Controller for GovernedController {
                 self.check_peer_observed(now, sent);
             }
         }
-        self.kept.forget();
+        self.cache.invalidate();
         let limited = app_limited || self.hides_growth();
         let (time, sent) = (self.clock.time(now), self.clock.time(sent));
         self.base.on_ack(time, sent, bytes, limited, rtt);
@@ -88,7 +88,7 @@ impl Controller for GovernedController {
             self.flow.count(Counters::slow_start_exit);
         }
         self.in_acks = false;
-        self.kept.forget();
+        self.cache.invalidate();
         self.decisions.note(now, self.state(), Trigger::LocalQueue);
     }
 
@@ -131,7 +131,7 @@ impl Controller for GovernedController {
     }
 
     fn on_mtu_update(&mut self, new_mtu: u16) {
-        self.kept.forget();
+        self.cache.invalidate();
         self.law.on_mtu_update(new_mtu);
         self.base.on_mtu_update(new_mtu);
     }
@@ -149,9 +149,9 @@ impl Controller for GovernedController {
         let Some(watch) = self.flow.watch().filter(|_| !self.law.is_free()) else {
             return metrics;
         };
-        let kept = self.kept.window(watch);
-        let found = || self.verdict(watch).map(|(verdict, _)| verdict.window);
-        if let Some(window) = kept.or_else(found) {
+        let cached = self.cache.window(watch);
+        let computed = || self.verdict(watch).map(|(verdict, _)| verdict.window);
+        if let Some(window) = cached.or_else(computed) {
             metrics.congestion_window = window;
             let paced = self.law.pacing_rate(window);
             metrics.pacing_rate = Some(metrics.pacing_rate.map_or(paced, |rate| rate.min(paced)));
@@ -166,7 +166,7 @@ impl Controller for GovernedController {
             law: self.law.for_new_path(),
             in_acks: false,
             marks: AtomicMarks::default(),
-            kept: KeptWindow::default(),
+            cache: WindowCache::default(),
             decisions: self.decisions.clone(),
             flow: self.flow.copy(),
             binding: self.binding.as_ref().map(|_| Arc::default()),

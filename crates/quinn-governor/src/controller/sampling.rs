@@ -39,11 +39,11 @@ impl GovernedController {
     #[inline]
     pub(super) fn update(&mut self, now: Instant, occasion: Occasion) {
         self.apply_new_flow(now);
-        self.kept.forget();
+        self.cache.invalidate();
         let Some(watch) = self.flow.watch() else {
             return;
         };
-        if !self.law.is_free() || self.kept.is_due(now) || !self.kept.is_current(watch) {
+        if !self.law.is_free() || self.cache.is_due(now) || !self.cache.is_current(watch) {
             self.take_sample(now, occasion);
         } else if let Occasion::Acks { app_limited } = occasion {
             self.law.on_same(app_limited);
@@ -62,7 +62,7 @@ impl GovernedController {
         let Some(signals) = self.flow.signals_of(&sample, self.law.mtu()) else {
             return;
         };
-        self.kept.on_look(version);
+        self.cache.on_sample(version);
         self.observed = signals.observed;
         self.flow.on_sample(&signals);
         let marks = self.marks.load();
@@ -70,7 +70,7 @@ impl GovernedController {
             .law
             .look(now, &signals, self.base_state(), marks, occasion);
         if self.law.is_free() {
-            self.kept.set_due(at + Duration::from(self.law.refresh()));
+            self.cache.set_due(at + Duration::from(self.law.refresh()));
         }
 
         if decision.capped_for > Span::default() {

@@ -19,14 +19,14 @@ impl GovernedController {
         let Some(watch) = self.flow.watch() else {
             return self.base.window();
         };
-        if let Some(window) = self.kept.window(watch) {
+        if let Some(window) = self.cache.window(watch) {
             return window;
         }
         let Some((verdict, version)) = self.verdict(watch) else {
             return self.base.window();
         };
         self.marks.note(&verdict);
-        self.kept.keep(verdict.window, version);
+        self.cache.store(verdict.window, version);
         verdict.window
     }
 }

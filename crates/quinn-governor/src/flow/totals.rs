@@ -10,13 +10,13 @@ use crate::law::{Answer, Observed, Sent};
 #[derive(Debug, Default)]
 pub(crate) struct FlowTotals {
     controllers: AtomicU32,
-    /// Packets sent, on the scale of the source's counter of observed packets.
+    /// Packets sent, comparable with the source's counter of observed packets.
     sent_packets: AtomicU64,
-    /// Half of the packets that were forgotten at once, less what was observed without being sent:
-    /// when nothing is left the source is late.
+    /// Half of the packets that were last given up as never observed, less those observed since in
+    /// excess of what was sent: at 0 the source had only been late.
     forgotten: AtomicU64,
     late: AtomicBool,
-    /// The source's drop counter up to which somebody has reacted.
+    /// The source's drop counter up to which a controller has reacted.
     drops_answered: AtomicU64,
 }
 
@@ -37,7 +37,7 @@ impl FlowTotals {
         self.controllers.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Controllers that send here, at least one.
+    /// Controllers that use this flow, at least one.
     pub(crate) fn controllers(&self) -> u64 {
         u64::from(self.controllers.load(Ordering::Relaxed)).max(1)
     }
@@ -59,7 +59,7 @@ impl FlowTotals {
             .saturating_sub(observed)
     }
 
-    /// What was observed was sent, also what quinn does not report (its MTU probes).
+    /// What was observed was sent: this includes what quinn does not report (its MTU probes).
     pub(crate) fn on_observed(&self, observed: u64) {
         if observed <= self.sent_packets.load(Ordering::Relaxed) {
             return;
@@ -79,7 +79,7 @@ impl FlowTotals {
         }
     }
 
-    /// Takes note of whether what was acknowledged had been observed.
+    /// Updates the totals: whether what was acknowledged had been observed.
     pub(crate) fn on_answer(&self, answer: Answer) {
         match answer {
             Answer::Yes => self.late.store(false, Ordering::Relaxed),
@@ -100,8 +100,8 @@ impl FlowTotals {
         }
     }
 
-    /// Forgets packets that never will be observed: the kernel refused them, or dropped them where
-    /// the source does not look.
+    /// Subtracts packets that will never be observed: the kernel refused them, or dropped them where
+    /// the source has no probe.
     pub(crate) fn forget(&self, packets: u64) {
         let less = |sent: u64| Some(sent.saturating_sub(packets));
         let _ = self
@@ -110,8 +110,8 @@ impl FlowTotals {
     }
 
     /// Claims the drops up to `counted` for the caller; false when another controller of the flow
-    /// did. The source does not know whose datagram of a shared socket was dropped: one of them
-    /// reacts, not all.
+    /// has. The source does not know which connection of a shared socket a dropped datagram was of:
+    /// one of them reacts, not all.
     pub(crate) fn answer_drops(&self, counted: u64) -> bool {
         self.drops_answered.fetch_max(counted, Ordering::Relaxed) < counted
     }

@@ -88,7 +88,7 @@ impl WatchedFlow {
         self.totals.on_answer(answer);
     }
 
-    /// Forgets packets that will never be observed.
+    /// Subtracts packets that will never be observed from the totals.
     pub(crate) fn forget(&self, packets: u64) {
         if packets > 0 {
             self.for_each_total(|totals| totals.forget(packets));
@@ -102,7 +102,7 @@ impl WatchedFlow {
         change(&self.totals);
     }
 
-    /// Counts for this flow and in sum.
+    /// Counts for this flow and in the sums over all flows.
     pub(crate) fn count(&self, count: impl Fn(&Counters)) {
         count(&self.counters);
         count(&self.sums);

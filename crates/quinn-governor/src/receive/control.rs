@@ -13,13 +13,13 @@ use super::rate::Rate;
 pub struct ReceiveSignals {
     /// Whether the source still observes the socket.
     pub live: bool,
-    /// When the kernel last saw a packet of it.
+    /// When the kernel last observed a packet of it.
     pub updated: Option<KernelTime>,
     /// Datagrams that its full receive buffer dropped. Counter.
     pub drops: u64,
     /// Bytes that the receive buffer holds, as the kernel charges for them; `None`: not known.
     pub buffer: Option<u32>,
-    /// How much of what the kernel charges for is payload, 0.0 to 1.0; `None`: not known.
+    /// The payload's share of what the kernel charges for, 0.0 to 1.0; `None`: not known.
     pub payload_share: Option<f64>,
 }
 
@@ -59,9 +59,9 @@ pub struct ReceiveProgress {
 pub struct ReceiveControl {
     tuning: &'static ReceiveTuning,
     most: u64,
-    /// In force; `None`: nothing is held back.
+    /// `None`: no limit is in force.
     limit: Option<u64>,
-    /// The counter up to which drops are answered; `None` before the first update.
+    /// The drop counter up to which the limit was reduced; `None` before the first update.
     answered: Option<u64>,
     /// What overflowed last, and when.
     overflow: Option<(u64, Instant)>,
@@ -75,7 +75,7 @@ pub struct ReceiveControl {
     seen: Option<Seen>,
 }
 
-/// The last sign that the source sees the socket.
+/// When the source last observed the socket.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     updated: Option<KernelTime>,
@@ -130,11 +130,11 @@ impl ReceiveControl {
             self.round = None;
             return None;
         };
-        // Counters do not run backwards: what came before the first update is not ours either.
+        // Drops before the first update are of the time before this connection.
         let dropped = answered.is_some_and(|answered| signals.drops > answered);
         let capacity = payload(buffer, signals.payload_share, self.tuning);
         if self.in_round(now, progress) {
-            // Drops of what was sent before the last reduction was known there count no more.
+            // Drops of what was sent under the limit before the last reduction do not count again.
             self.correct(capacity, progress);
         } else if dropped {
             self.on_overflow(now, capacity, progress);
@@ -144,8 +144,8 @@ impl ReceiveControl {
         self.limit
     }
 
-    /// What is received has been seen by the kernel: if the source does not see it, its signals are
-    /// stale.
+    /// The kernel has processed what was received: if the source did not observe it, its signals
+    /// are stale.
     fn is_believed(
         &mut self,
         now: Instant,
@@ -170,8 +170,8 @@ impl ReceiveControl {
             .is_some_and(|(at, end)| now < at || progress.received < end)
     }
 
-    /// As long as earlier credit lasts, what arrives is not held back, so it is still known better
-    /// and better what the path holds: a sender in slow start had not filled it before.
+    /// While credit from before the reduction lasts, senders are not limited, so the rate of arrival
+    /// still improves the estimate of what the path holds: a sender in slow start had not filled it.
     fn correct(&mut self, capacity: u64, progress: &ReceiveProgress) {
         let path = self.rate.bytes_in(progress.round_trip);
         let fits = path.unwrap_or_default().saturating_add(capacity);
@@ -202,8 +202,8 @@ impl ReceiveControl {
         };
         let limit = limit.max(needed).min(granted);
         let limit = limit.max(progress.least).min(self.most);
-        // Credit that was given stays given: it must be used up first. Received are datagrams, of
-        // which a part is not credit.
+        // Granted credit cannot be withdrawn: it must be used up first. Headers are received without
+        // using credit.
         let credit = granted.saturating_add(granted / HEADERS);
         let end = received.saturating_add(credit);
         self.round = Some((now + progress.round_trip, end));
@@ -234,7 +234,7 @@ impl ReceiveControl {
     }
 }
 
-/// Bytes of payload that a buffer holds which charges so much for it.
+/// Payload in a receive buffer of so many bytes, as the kernel charges them.
 fn payload(buffer: u32, share: Option<f64>, tuning: &ReceiveTuning) -> u64 {
     let share = share
         .filter(|share| share.is_finite())

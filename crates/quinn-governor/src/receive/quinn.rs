@@ -29,10 +29,10 @@ impl ReceiveGovernor {
     /// Samples the socket periodically, until aborted. Spawn it once for each governor, on a tokio
     /// runtime with its time driver enabled.
     pub async fn run(self) {
-        let mut look = interval(Self::INTERVAL);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = interval(Self::INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let now = look.tick().await;
+            let now = ticks.tick().await;
             self.poll(now.into_std());
         }
     }

@@ -28,7 +28,7 @@ pub(super) struct Connection {
     in_flight: u64,
     /// The window was under base's since the last acknowledgements.
     capped: bool,
-    /// When the law last made base reduce for a local drop or the end of slow start.
+    /// When the base controller was last reduced for a local drop or the end of slow start.
     reduced: Option<Instant>,
 }
 

@@ -139,7 +139,7 @@ impl World {
             flow.tell();
         }
         // A cap that is being released may already be above a base that has yet to grow: base
-        // decides alone when it has been over it for as long as letting go takes at most.
+        // decides alone once it has been over it for the longest time that a release takes.
         let (mut rounds, mut free) = (0, 0);
         while free < 24 {
             let rtts = self.connections.iter().map(|connection| connection.srtt);
@@ -154,7 +154,7 @@ impl World {
             }
             free = if all_free { free + 1 } else { 0 };
             rounds += 1;
-            assert!(rounds < 200, "the cap is never let go");
+            assert!(rounds < 200, "the cap is never released");
         }
         for connection in &mut self.connections {
             let flow = &mut self.flows[connection.flow];

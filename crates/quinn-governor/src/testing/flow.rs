@@ -1,4 +1,4 @@
-//! A flow that driven controllers go by: what the source reports of it, and the link that it enters.
+//! A flow that driven controllers use: what the source reports of it, and the link that it enters.
 
 use std::sync::Arc;
 

@@ -63,11 +63,11 @@ pub enum Op {
     Mtu(u16),
     /// The connection moves to a new path; nothing is in flight there.
     Migrate,
-    /// The program looks at the connection's controller, its metrics and the report.
+    /// The program reads the connection's controller, its metrics and the report.
     Observe,
     /// The connection goes on as another flow: its socket was replaced.
     Rebind,
-    /// The next datagrams never come to this host's kernel.
+    /// This host's kernel refuses the next datagrams.
     Refuse {
         /// How many.
         datagrams: u8,
@@ -82,10 +82,10 @@ pub enum Op {
     Others(u16),
     /// The queue drops the next datagrams.
     Drop(u8),
-    /// The queue holds this many bytes, in hundreds, and the source tells so; 0: more than comes,
-    /// and the source does not know how much.
+    /// The queue's limit is this many bytes, in hundreds, and the source reports it; 0: there is none,
+    /// and the source does not know it.
     Limit(u16),
-    /// A rule of the host takes the next datagrams before they come to the queue.
+    /// A firewall drops the next datagrams before they enter the queue.
     Rule(u8),
     /// The flow leaves by another queue; none above the number of queues.
     Queue(u8),
@@ -93,19 +93,19 @@ pub enum Op {
     Deaf(bool),
     /// The source knows that it no longer observes the flow, or does again.
     Live(bool),
-    /// The source says anything at all.
+    /// Any sample of the source.
     Say {
         /// Counter of observed packets.
         observed: u64,
         /// Counter of drops.
         drops: u64,
-        /// Counter of what rules took.
+        /// Counter of packets that firewalls dropped.
         policy_drops: u64,
         /// Backlog of the flow.
         own: u64,
         /// Backlog of sharing flows.
         shared: u64,
-        /// Backlog of everybody.
+        /// Backlog of all flows.
         total: u64,
         /// Counter of empty queues.
         drained: u64,

@@ -1,4 +1,4 @@
-//! Numbers of which a sensitivity can be measured.
+//! The laws' numbers, whose sensitivity can be measured.
 
 /// Makes the type of a law's numbers and lists its fields, so that each can be scaled by its name.
 macro_rules! tuning {
@@ -19,7 +19,7 @@ macro_rules! tuning {
         }
 
         impl $tuning {
-            /// What the law works with.
+            /// The numbers in use.
             #[cfg_attr(
                 not(feature = "tuning"),
                 expect(unreachable_pub, reason = "it is public with the feature alone")

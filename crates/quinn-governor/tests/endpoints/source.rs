@@ -38,7 +38,7 @@ struct TestFlow {
     id: FlowId,
     observed: AtomicU64,
     /// What is sent to this flow is not seen.
-    blind: AtomicBool,
+    stopped: AtomicBool,
 }
 
 impl TestSource {
@@ -69,7 +69,7 @@ impl TestSource {
     pub(crate) fn lose_sight_of_peers(&self) {
         for (key, flow) in &*self.state.flows.lock() {
             if let (Some(_), Some(flow)) = (key.1, flow.upgrade()) {
-                flow.blind.store(true, Ordering::Relaxed);
+                flow.stopped.store(true, Ordering::Relaxed);
             }
         }
     }
@@ -86,7 +86,7 @@ impl State {
 
     fn saw(&self, key: Key, datagrams: usize) {
         if let Some(flow) = self.flows.lock().get(&key).and_then(Weak::upgrade)
-            && !flow.blind.load(Ordering::Relaxed)
+            && !flow.stopped.load(Ordering::Relaxed)
         {
             flow.observed.fetch_add(datagrams as u64, Ordering::Relaxed);
         }
@@ -128,7 +128,7 @@ impl SignalSource for TestSource {
         let flow = Arc::new(TestFlow {
             id: FlowId::from_u64(self.state.ids.fetch_add(1, Ordering::Relaxed)),
             observed: AtomicU64::new(0),
-            blind: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
         });
         flows.insert(key, Arc::downgrade(&flow));
         Ok(Watch::new(flow))

@@ -35,7 +35,7 @@ pub(crate) struct Toy {
     /// Whether the source reports, and how much later.
     pub(crate) signals: bool,
     pub(crate) delay: Duration,
-    /// It tells once in that time only.
+    /// Whether it reports only once in `delay`.
     pub(crate) sampled: bool,
     /// The queue is elsewhere: the source reports an empty one.
     pub(crate) remote: bool,
@@ -82,12 +82,12 @@ enum Event {
     Ack(usize, u64),
     Wake(usize),
     Probe(usize, Duration),
-    Tell(usize, Told),
+    Report(usize, Report),
 }
 
 /// What the source reports of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Told {
+struct Report {
     own: u64,
     shared: u64,
     total: u64,
@@ -223,8 +223,10 @@ impl Toy {
             Event::Probe(index, since) if self.connections[index].active == since => {
                 self.transmit(index, 1);
             }
-            Event::Tell(socket, told) if self.signals => hear(&self.sockets[socket].1, told),
-            Event::Probe(..) | Event::Tell(..) => {}
+            Event::Report(socket, report) if self.signals => {
+                deliver(&self.sockets[socket].1, report)
+            }
+            Event::Probe(..) | Event::Report(..) => {}
         }
     }
 
@@ -282,7 +284,7 @@ impl Toy {
         }
         for socket in 0..self.sockets.len() {
             let of_socket = || self.connections.iter().filter(|each| each.socket == socket);
-            let mut told = Told {
+            let mut report = Report {
                 own: of_socket().map(|each| each.own).sum(),
                 shared: self.connections.iter().map(|each| each.own).sum(),
                 total: self.backlog(),
@@ -291,18 +293,18 @@ impl Toy {
                 drops: of_socket().map(|each| each.dropped).sum(),
             };
             if self.remote {
-                (told.own, told.shared, told.total, told.drops) = (0, 0, 0, 0);
-                told.drained = told.observed;
+                (report.own, report.shared, report.total, report.drops) = (0, 0, 0, 0);
+                report.drained = report.observed;
             }
             match self.delay.is_zero() {
-                true => hear(&self.sockets[socket].1, told),
+                true => deliver(&self.sockets[socket].1, report),
                 false => {
                     let mut after = self.delay;
                     if self.sampled {
                         let into = self.now.subsec_nanos() % self.delay.subsec_nanos();
                         after -= Duration::from_nanos(into.into());
                     }
-                    self.at(after, Event::Tell(socket, told));
+                    self.at(after, Event::Report(socket, report));
                 }
             }
         }
@@ -416,16 +418,16 @@ impl Connection {
     }
 }
 
-fn hear(mock: &MockFlow, told: Told) {
+fn deliver(mock: &MockFlow, report: Report) {
     mock.set(|sample| {
-        sample.congestion.observed_packets = Some(told.observed);
-        sample.congestion.queue_drops = Some(told.drops);
+        sample.congestion.observed_packets = Some(report.observed);
+        sample.congestion.queue_drops = Some(report.drops);
         sample.congestion.queue = QueueId::new(3).map(|id| {
             QueueSample::new(id)
-                .with_own(told.own)
-                .with_shared(told.shared)
-                .with_total(told.total)
-                .with_drained(told.drained)
+                .with_own(report.own)
+                .with_shared(report.shared)
+                .with_total(report.total)
+                .with_drained(report.drained)
         });
     });
 }

@@ -36,7 +36,7 @@ pub(super) struct Archive {
 /// A kernel in the archive.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Package {
-    /// As `uname -r` tells it.
+    /// As `uname -r` prints it.
     pub(super) release: String,
     /// The packages that have its image and its modules: one, or several from 6.19 on.
     pub(super) names: Vec<String>,

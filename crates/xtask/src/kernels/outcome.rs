@@ -21,7 +21,7 @@ pub(super) const LACKS: &str = "this kernel has no such ";
 /// One kernel's run.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
-    /// As `uname -r` tells it; empty when it did not get so far.
+    /// As `uname -r` prints it; empty when it did not get so far.
     pub(super) release: String,
     pub(super) capabilities: Vec<Capability>,
     /// By the tests' names.
@@ -91,7 +91,7 @@ impl Outcome {
             }
             match status.map(str::trim) {
                 Some("0") => {}
-                // Of tests that fail each tells so itself.
+                // Each test that fails has a line of its own.
                 Some(_) if is_tests && outcome.failed().next().is_some() => {}
                 Some(status) => {
                     let last = output.last().copied().unwrap_or_default();
@@ -120,11 +120,11 @@ impl Outcome {
             }
         }
         match of_program.as_slice() {
-            [told, ended] if ended.starts_with(ENDED) && told.contains("lockdown=integrity") => {
+            [lines, ended] if ended.starts_with(ENDED) && lines.contains("lockdown=integrity") => {
                 let name = "lockdown::loading_says_that_the_kernel_is_locked_down".to_owned();
                 outcome.tests.insert(name, Verdict::Passed);
             }
-            told => outcome.fault(format!("lockdown is not named: {}", told.join("\n"))),
+            lines => outcome.fault(format!("lockdown is not named: {}", lines.join("\n"))),
         }
         outcome
     }
@@ -314,7 +314,7 @@ test host::works  ... ok
 
     #[test]
     fn a_lockdown_must_be_named_in_one_line() {
-        let printed = |told| format!("{RELEASE} 6.12.95\n{CAPABILITIES}\n{told}\n{ENDED} 1\n");
+        let printed = |lines| format!("{RELEASE} 6.12.95\n{CAPABILITIES}\n{lines}\n{ENDED} 1\n");
         let named = Outcome::of_lockdown(&printed("boot with lockdown=integrity"));
         assert_eq!((named.release.as_str(), named.faults.len()), ("6.12.95", 0));
         let log = Outcome::of_lockdown(&printed("0: R1=ctx()\n1: lockdown=integrity"));

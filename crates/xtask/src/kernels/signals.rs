@@ -12,7 +12,7 @@ pub(super) struct Signal {
 /// What a queue's bytes need.
 const QUEUE: &[&str] = &["qdisc_enqueue", "qdisc_dequeue", "qdisc_reset"];
 
-/// All signals. A test of no signal stands in a row of its own.
+/// All signals. A test of no signal has a row of its own.
 pub(super) const SIGNALS: [Signal; 25] = [
     Signal {
         name: "datagrams and bytes sent, of a socket and of a peer",

@@ -134,7 +134,7 @@ pub(super) fn markdown(columns: &[Column]) -> String {
 /// The document that shows the table, from the workspace's root.
 pub(super) const DOCUMENT: &str = "docs/signals.md";
 
-/// The lines there between which it stands.
+/// The lines between which the table is written.
 const MARKS: [&str; 2] = [
     "<!-- written by cargo xtask kernels --docs -->\n",
     "<!-- up to here -->\n",

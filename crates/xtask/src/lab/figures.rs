@@ -22,7 +22,7 @@ pub(super) enum Figure {
     LinkUsePercent,
     /// Packets that loss recovery gave up.
     LostPackets,
-    /// Drops of the bottleneck's queue, of everybody's packets; a batch dropped whole is one.
+    /// Drops of the bottleneck's queue, of all packets; a batch dropped whole is one.
     QueueDrops,
     /// These, and packets that it marked (ECN).
     DropsAndMarks,

@@ -58,10 +58,10 @@ impl OverTime {
     pub(super) fn steady_goodput(&self, from: f64) -> f64 {
         let rates = (0..self.flows()).map(|flow| {
             let rows = self.of_flow(flow).skip_while(|row| row.t < from);
-            let mut told: Vec<(f64, u64)> = rows.map(|row| (row.t, row.delivered_bytes)).collect();
-            told.dedup_by_key(|(_, delivered)| *delivered);
+            let mut rows: Vec<(f64, u64)> = rows.map(|row| (row.t, row.delivered_bytes)).collect();
+            rows.dedup_by_key(|(_, delivered)| *delivered);
             // What the first row shows was reported some time before.
-            match told.as_slice() {
+            match rows.as_slice() {
                 [_, (begin, before), .., (end, after)] => {
                     (after - before) as f64 * 8e-6 / (end - begin)
                 }
@@ -152,9 +152,9 @@ impl OverTime {
 
     /// Total backlog of the host's queue, kB; empty without signals.
     pub(super) fn backlog(&self) -> Course {
-        let told = self.of_flow(0);
-        let told = told.filter_map(|row| Some((row.t, row.backlog? as f64 / 1e3)));
-        told.collect()
+        let rows = self.of_flow(0);
+        let rows = rows.filter_map(|row| Some((row.t, row.backlog? as f64 / 1e3)));
+        rows.collect()
     }
 
     /// A course of each flow.
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn goodput_is_told_by_flow_and_time() {
+    fn goodput_is_by_flow_and_time() {
         let goodputs = trace().goodputs(6.0, 9.0);
         assert_near(goodputs[0], 10.0);
         assert_near(goodputs[1], 30.0);

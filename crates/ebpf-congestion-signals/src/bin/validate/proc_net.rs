@@ -1,4 +1,4 @@
-//! What the kernel tells about sockets under /proc/net: counts that no probe has made.
+//! The kernel's own counts of sockets under /proc/net, which no probe makes.
 
 use std::fs;
 use std::io;

@@ -7,7 +7,7 @@ use ebpf_congestion_signals_common::{Direction, DropClass, FlowSlot, SendCounter
 use super::queue::Held;
 use super::records::{Classes, add_drops, pressure, send_counters};
 use super::{FlowIndex, Load, Slots, load};
-use crate::ebpf::tells::Tells;
+use crate::ebpf::available::AvailableSignals;
 use crate::sample::{
     BufferSample, DropTable, KernelTime, LocalCongestion, PressureSample, SojournSample,
 };
@@ -33,14 +33,18 @@ impl Slots {
 
     /// Packets that the probes saw leave the flow's socket, wherever they got to.
     #[inline]
-    pub(in crate::ebpf) fn seen_packets(&self, flow: FlowIndex, tells: &Tells) -> Option<u64> {
+    pub(in crate::ebpf) fn seen_packets(
+        &self,
+        flow: FlowIndex,
+        available: &AvailableSignals,
+    ) -> Option<u64> {
         let slot = self.flow(flow);
-        let policy = if tells.drops && tells.reasons {
+        let policy = if available.drops && available.reasons {
             egress_drops(slot, DropClass::Policy)
         } else {
             0
         };
-        let packets = tells.packets.then(|| load!(slot, sent_packets))?;
+        let packets = available.packets.then(|| load!(slot, sent_packets))?;
         Some(packets.saturating_add(policy))
     }
 
@@ -90,11 +94,11 @@ impl Slots {
     pub(in crate::ebpf) fn congestion(
         &self,
         flow: FlowIndex,
-        tells: &Tells,
+        available: &AvailableSignals,
         live: bool,
     ) -> LocalCongestion {
         let slot = self.flow(flow);
-        congestion_in(slot, tells, live, self.held(slot))
+        congestion_in(slot, available, live, self.held(slot))
     }
 }
 
@@ -109,18 +113,18 @@ fn egress_drops(slot: *const FlowSlot, class: DropClass) -> u64 {
 #[inline]
 pub(in crate::ebpf) fn congestion_in(
     slot: *const FlowSlot,
-    tells: &Tells,
+    available: &AvailableSignals,
     live: bool,
     held: Option<Held>,
 ) -> LocalCongestion {
-    let drops = |class| tells.drops.then(|| egress_drops(slot, class));
+    let drops = |class| available.drops.then(|| egress_drops(slot, class));
     LocalCongestion {
         live,
         taken: None,
-        observed_packets: tells.packets.then(|| load!(slot, sent_packets)),
+        observed_packets: available.packets.then(|| load!(slot, sent_packets)),
         queue: held.map(Held::sample),
         queue_drops: drops(DropClass::QueueFull),
-        policy_drops: drops(DropClass::Policy).filter(|_| tells.reasons),
+        policy_drops: drops(DropClass::Policy).filter(|_| available.reasons),
     }
 }
 

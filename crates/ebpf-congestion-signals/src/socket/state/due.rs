@@ -7,7 +7,7 @@ use super::SocketState;
 use crate::sample::KernelTime;
 
 /// Shortest time between two readings of a socket's memory use.
-const LOOK_INTERVAL: Duration = Duration::from_micros(200);
+const READ_INTERVAL: Duration = Duration::from_micros(200);
 
 /// After so long, a socket's memory is read although a thread is sending on it, in case one always is.
 const LONGEST_SENDING: Duration = Duration::from_millis(5);
@@ -25,12 +25,12 @@ impl SocketState {
     /// Whether to read its memory use now: not too soon after the last time, not while another thread
     /// is sending, and something was sent or was still there. The caller to whom it is due reads it.
     pub(in crate::socket) fn due(&self, now: KernelTime) -> Option<Due> {
-        let looked = self.looked.load(Ordering::Relaxed);
-        if now.since(KernelTime::from_nanos(looked)) < LOOK_INTERVAL {
+        let read_at = self.read_at.load(Ordering::Relaxed);
+        if now.since(KernelTime::from_nanos(read_at)) < READ_INTERVAL {
             return None;
         }
         let nothing_new =
-            self.looked_sequence.load(Ordering::Relaxed) == self.sequence.load(Ordering::Relaxed);
+            self.read_sequence.load(Ordering::Relaxed) == self.sequence.load(Ordering::Relaxed);
         if nothing_new && self.flow.own() == 0 {
             return None;
         }
@@ -47,8 +47,13 @@ impl SocketState {
         } else {
             Due::Quiet
         };
-        self.looked
-            .compare_exchange(looked, now.as_nanos(), Ordering::Relaxed, Ordering::Relaxed)
+        self.read_at
+            .compare_exchange(
+                read_at,
+                now.as_nanos(),
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            )
             .is_ok()
             .then_some(due)
     }
@@ -61,28 +66,28 @@ mod tests {
     use crate::socket::state::tests::{at, holding, send, state};
 
     #[test]
-    fn a_socket_that_sends_nothing_is_not_looked_at() {
+    fn an_idle_socket_is_not_read() {
         let (state, queues) = (state(), Queues::new());
         assert_eq!(state.due(at(1000)), None);
         state.sent(&send(1), at(100), &queues);
         assert!(state.due(at(1000)).is_some());
         assert_eq!(state.due(at(1100)), None, "too soon");
-        state.looked_at(&holding(1), state.sequence(), at(1001), &queues);
+        state.on_memory(&holding(1), state.sequence(), at(1001), &queues);
         assert!(state.due(at(1300)).is_some(), "something is still there");
-        state.looked_at(&holding(0), state.sequence(), at(1301), &queues);
+        state.on_memory(&holding(0), state.sequence(), at(1301), &queues);
         assert_eq!(state.due(at(2000)), None);
     }
 
     #[test]
-    fn a_socket_that_is_being_sent_on_is_looked_at_once_in_a_while() {
+    fn a_socket_is_read_at_intervals_while_a_thread_sends_on_it() {
         let (state, queues) = (state(), Queues::new());
-        state.looked_at(&holding(0), state.sequence(), at(1000), &queues);
+        state.on_memory(&holding(0), state.sequence(), at(1000), &queues);
         state.sent(&send(1), at(1100), &queues);
         state.sends.begins();
         assert_eq!(state.due(at(20_000)), None);
         assert_eq!(state.due(at(24_900)), None);
         assert_eq!(state.due(at(25_000)), Some(Due::InAnyCase));
-        state.looked_at(&holding(0), state.sequence(), at(25_000), &queues);
+        state.on_memory(&holding(0), state.sequence(), at(25_000), &queues);
         state.sent(&send(1), at(25_100), &queues);
         assert_eq!(state.due(at(25_300)), None);
         state.sends.ends();

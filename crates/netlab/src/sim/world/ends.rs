@@ -166,12 +166,12 @@ fn poll(
 /// Exchanges events between a connection and its endpoint; whether the connection got
 /// any.
 pub(super) fn exchange(end: &mut End, endpoint: &mut Endpoint) -> bool {
-    let mut told = false;
+    let mut handled = false;
     while let Some(event) = end.connection.poll_endpoint_events() {
         if let Some(event) = endpoint.handle_event(end.handle, event) {
             end.connection.handle_event(event);
-            told = true;
+            handled = true;
         }
     }
-    told
+    handled
 }

@@ -89,10 +89,10 @@ impl World<'_> {
     }
 
     pub(super) fn on_outcome(&mut self, link: usize, outcome: link::Outcome) {
-        let told = link == 0 && self.links[0].has_queue();
+        let observed = link == 0 && self.links[0].has_queue();
         match outcome {
             link::Outcome::Dequeued { owner, wire } => {
-                if told {
+                if observed {
                     let watch = self.watch_of(owner);
                     self.signals.on_dequeue(self.now, watch, u64::from(wire));
                 }
@@ -102,12 +102,12 @@ impl World<'_> {
                 }
             }
             link::Outcome::Drained => {
-                if told {
+                if observed {
                     self.signals.on_drained(self.now);
                 }
             }
             link::Outcome::DroppedInside(batch) => {
-                if told {
+                if observed {
                     let watch = self.watch_of(batch.owner);
                     let wire = u64::from(batch.wire);
                     self.signals.on_dequeue(self.now, watch, wire);

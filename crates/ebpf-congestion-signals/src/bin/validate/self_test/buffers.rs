@@ -15,7 +15,7 @@ const SEND_BUFFER: usize = 65_536;
 const WRITE: usize = 4096;
 
 /// The occupancies that are counted for the host are at least those of this stream, of which the
-/// kernel's table tells the payload; the probe counts buffers whole.
+/// kernel's table has the payload; the probe counts buffers whole.
 pub(super) fn tcp_send_buffer(source: &EbpfSource) -> TestResult {
     needs(source, "sock_send_length")?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;

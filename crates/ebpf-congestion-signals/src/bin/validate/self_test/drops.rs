@@ -50,7 +50,7 @@ fn drain(sink: &UdpSocket) -> io::Result<u64> {
 /// Drops of a watched receiver's buffer.
 fn counted(source: &EbpfSource, watch: &Watch) -> u64 {
     let drops = watch.sample().drops.unwrap_or_default();
-    // Without reasons, no kernel tells one class from another.
+    // Without reasons the classes cannot be distinguished.
     if has(source, "skb_drop_reason") {
         drops
             .get(Direction::Ingress, DropClass::ReceiveBuffer)
@@ -96,29 +96,29 @@ pub(super) async fn events(source: &EbpfSource) -> TestResult {
     let watch = source.watch(WatchTarget::socket(&sink))?;
     let mut stream = source.events()?;
     send(V4, &sink, DATAGRAMS)?;
-    let (told, lost) = told(&mut *stream, &watch).await;
+    let (reported, lost) = reported(&mut *stream, &watch).await;
     let dropped = counted(source, &watch);
     if lost > 0 {
         return Err(Stop::Skip(format!(
             "this host drops too much for an event of each drop: {lost} events were shed"
         )));
     }
-    equal("drop events", told, dropped)?;
+    equal("drop events", reported, dropped)?;
     if dropped == 0 {
         return Err(Stop::Fail("a small buffer did not overflow".to_owned()));
     }
-    Ok(format!("{told} events for {dropped} drops"))
+    Ok(format!("{reported} events for {dropped} drops"))
 }
 
 /// Drop events of a flow, and events lost.
-async fn told(stream: &mut dyn EventStream, watch: &Watch) -> (u64, u64) {
-    let (mut told, mut lost) = (0, 0);
+async fn reported(stream: &mut dyn EventStream, watch: &Watch) -> (u64, u64) {
+    let (mut reported, mut lost) = (0, 0);
     while let Ok(Some(event)) = timeout(SILENCE, stream.next()).await {
         match event {
-            Event::Drop(drop) if drop.flow == Some(watch.id()) => told += 1,
+            Event::Drop(drop) if drop.flow == Some(watch.id()) => reported += 1,
             Event::Lost { events } => lost += events,
             _ => {}
         }
     }
-    (told, lost)
+    (reported, lost)
 }

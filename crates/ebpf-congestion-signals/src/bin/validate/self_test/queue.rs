@@ -156,15 +156,15 @@ pub(super) fn backlog(source: &EbpfSource) -> TestResult {
         let own = || flow.watch.congestion().queue.and_then(|queue| queue.own);
         let mut waiting = 0;
         for attempt in 1..=ATTEMPTS {
-            let told = queue()?.backlog;
+            let reported = queue()?.backlog;
             let counted = own();
-            if counted == Some(told) && told > 0 {
-                waiting = told;
+            if counted == Some(reported) && reported > 0 {
+                waiting = reported;
                 break;
             }
             if attempt == ATTEMPTS {
                 return Err(Stop::Fail(format!(
-                    "bytes in the queue: counted {counted:?}, tc says {told}"
+                    "bytes in the queue: counted {counted:?}, tc says {reported}"
                 )));
             }
         }

@@ -7,7 +7,7 @@ use crate::source::Capability;
 
 /// What works here and is asked for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Tells {
+pub(super) struct AvailableSignals {
     pub(super) sends: bool,
     pub(super) packets: bool,
     pub(super) host_packets: bool,
@@ -23,7 +23,7 @@ pub(super) struct Tells {
     pub(super) pressures: bool,
 }
 
-impl Tells {
+impl AvailableSignals {
     pub(super) fn new(
         options: &EbpfOptions,
         capabilities: &[Capability],
@@ -56,7 +56,7 @@ impl Tells {
 }
 
 #[cfg(feature = "testing")]
-impl Tells {
+impl AvailableSignals {
     /// Everything.
     pub(super) const ALL: Self = Self {
         sends: true,

@@ -1,4 +1,4 @@
-//! What a controller keeps between calls of `window(&self)`.
+//! What calls of `window(&self)` store: the window, and that it was capped.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -7,34 +7,33 @@ use ebpf_congestion_signals::{Change, Version, Watch};
 
 use crate::law::{Marks, Verdict};
 
-/// The window, while nothing has changed that it depends on.
+/// The window, valid while nothing has changed that it depends on.
 ///
-/// quinn asks for the window twice before each datagram; while it builds a batch, packets come and
-/// go in the queue now and then. Its calls are one after the other: were they not, a window could be
-/// kept that belongs to the sample before.
+/// quinn asks for the window twice before each datagram, far more often than the queue changes. Its
+/// calls are made one after the other: concurrent ones could store a window of the sample before.
 #[derive(Debug, Default)]
-pub(crate) struct KeptWindow {
-    /// 0: there is none.
+pub(crate) struct WindowCache {
+    /// 0: none is stored.
     window: AtomicU64,
     /// The version of the last sample taken.
     version: [AtomicU64; 3],
-    /// When a free connection takes another sample, whether or not anything has changed.
+    /// When an uncapped connection takes another sample, whether or not anything has changed.
     due: Option<Instant>,
 }
 
-impl KeptWindow {
+impl WindowCache {
     fn version(&self) -> Version {
         let words = self.version.each_ref();
         Version::from_words(words.map(|word| word.load(Ordering::Relaxed)))
     }
 
     fn set_version(&self, version: Version) {
-        for (kept, word) in self.version.iter().zip(version.to_words()) {
-            kept.store(word, Ordering::Relaxed);
+        for (stored, word) in self.version.iter().zip(version.to_words()) {
+            stored.store(word, Ordering::Relaxed);
         }
     }
 
-    /// The window, if it still is the window.
+    /// The stored window, if it is still valid.
     #[inline]
     pub(crate) fn window(&self, watch: &Watch) -> Option<u64> {
         let window = self.window.load(Ordering::Relaxed);
@@ -45,25 +44,25 @@ impl KeptWindow {
         }
     }
 
-    /// A window, and the version of the sample that it was found with.
-    pub(crate) fn keep(&self, window: u64, version: Version) {
+    /// Stores a window, and the version of the sample that it was computed from.
+    pub(crate) fn store(&self, window: u64, version: Version) {
         self.set_version(version);
         self.window.store(window, Ordering::Relaxed);
     }
 
-    /// The window has to be found anew.
+    /// The window has to be computed again.
     #[inline]
-    pub(crate) fn forget(&mut self) {
+    pub(crate) fn invalidate(&mut self) {
         *self.window.get_mut() = 0;
     }
 
-    /// The law has seen the sample of this version.
-    pub(crate) fn on_look(&mut self, version: Version) {
-        self.forget();
+    /// The law has processed the sample of this version.
+    pub(crate) fn on_sample(&mut self, version: Version) {
+        self.invalidate();
         self.set_version(version);
     }
 
-    /// Another sample is to be taken then.
+    /// Another sample is due then.
     pub(crate) fn set_due(&mut self, due: Instant) {
         self.due = Some(due);
     }
