@@ -1,4 +1,4 @@
-//! Attaches what this kernel can have, and says why it cannot have the rest.
+//! Attaches the probes that this kernel supports, and reports why others cannot be attached.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use ebpf_congestion_signals_common::ABSENT;
 
 use super::denial;
 use super::denial::is_denied;
-use super::facts::Facts;
+use super::offsets::Offsets;
 use super::options::EbpfOptions;
 use super::probes::{Hook, NOTHING, PROBES, Probe};
 use crate::btf::{Btf, BtfError};
@@ -23,7 +23,7 @@ pub(super) fn attach(
     ebpf: &mut Ebpf,
     btf: &Btf,
     hooks: &aya::Btf,
-    facts: &Facts,
+    offsets: &Offsets,
     options: &EbpfOptions,
 ) -> Result<Vec<Capability>, LoadError> {
     let mut capabilities: Vec<Capability> = Vec::with_capacity(PROBES.len());
@@ -36,7 +36,7 @@ pub(super) fn attach(
     for probe in &PROBES {
         let is_spare = match probe.hook {
             Hook::Tracepoint { .. } => false,
-            Hook::WithoutReceiver => facts.kernel.kfree_skb_rx_sk != ABSENT,
+            Hook::WithoutReceiver => offsets.kernel.kfree_skb_rx_sk != ABSENT,
             Hook::Function { instead_of, .. } => works(&capabilities, instead_of),
         };
         if is_spare {
@@ -74,7 +74,7 @@ pub(super) fn attach(
                 }
                 Err(Refusal::Rejected(log)) => {
                     tracing::warn!(probe = probe.name, %log, "probe rejected");
-                    let log = format!("{log}{}", facts.missing.join("; "));
+                    let log = format!("{log}{}", offsets.missing.join("; "));
                     first_rejected.get_or_insert((probe.name, log.clone()));
                     Some(format!("this kernel rejected the probe: {log}"))
                 }

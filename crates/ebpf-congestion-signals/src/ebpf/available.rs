@@ -1,18 +1,18 @@
-//! Which signals there are.
+//! Which signals are available.
 
 use super::options::{EbpfOptions, Signal};
 use super::probes;
 use super::reasons::Reasons;
 use crate::source::Capability;
 
-/// What works here and is asked for.
+/// The signals that work on this kernel and were chosen.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AvailableSignals {
     pub(super) sends: bool,
     pub(super) packets: bool,
     pub(super) host_packets: bool,
     pub(super) drops: bool,
-    /// Why something was dropped.
+    /// Drop reasons.
     pub(super) reasons: bool,
     pub(super) queues: bool,
     pub(super) send_buffers: bool,

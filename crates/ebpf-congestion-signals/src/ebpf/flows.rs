@@ -72,9 +72,9 @@ struct Read {
     reader: Weak<dyn FlowReader>,
 }
 
-/// A socket of which something is watched.
+/// A socket that is watched, whole or one of its peers.
 struct Watched {
-    /// By which packets that have lost it are found.
+    /// Finds packets whose skb no longer names the socket.
     local: Option<LocalKey>,
     entry: SocketEntry,
 }
@@ -336,7 +336,7 @@ impl Registry {
     }
 }
 
-/// A slot that has counted nothing.
+/// A slot with all counters at zero.
 fn fresh_slot(generation: u32) -> SlotWords {
     const GENERATION_AT: usize = std::mem::offset_of!(FlowSlot, generation);
     let mut bytes = [0u8; SLOT_BYTES];
@@ -360,7 +360,7 @@ fn refused(map: &'static str) -> impl Fn(MapError) -> WatchError {
     }
 }
 
-/// Removing what is not there is no failure; anything else leaves an entry that does no harm.
+/// A missing entry is no failure; after another error an entry stays, which is harmless.
 fn logged(map: &'static str, result: Result<(), MapError>) {
     match result {
         Ok(()) | Err(MapError::KeyNotFound) => {}

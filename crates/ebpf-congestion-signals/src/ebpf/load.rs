@@ -14,8 +14,8 @@ use ebpf_congestion_signals_common::{
 };
 
 use super::attach::attach;
-use super::facts::{self, Host};
 use super::mapped::Slots;
+use super::offsets::{self, Host};
 use super::options::{EbpfOptions, Signal};
 use super::probes::{self, NOTHING, PACKETS, PROBES};
 use super::reason_table::ReasonTable;
@@ -74,14 +74,14 @@ pub(super) struct Loaded {
 /// Loads and attaches.
 pub(super) fn load(options: &EbpfOptions) -> Result<Loaded, LoadError> {
     options.validate()?;
-    // A new loader reads all of the kernel's BTF, whatever it is given then: meanwhile we do too.
+    // A new loader reads all of the kernel's BTF in any case: meanwhile this thread reads it too.
     let loader = std::thread::Builder::new().spawn(EbpfLoader::new).ok();
     let btf = Btf::from_sys_fs()?;
     let reasons = Reasons::read(&btf)?;
     let host = Host {
         has_netns_cookie: has_netns_cookie().map_err(|error| failed("a socket", &error))?,
     };
-    let facts = facts::read(&btf, &host)?;
+    let offsets = offsets::read(&btf, &host)?;
     let layout = Layout {
         cpus: possible_cpus()?,
         flows: options.flows,
@@ -94,10 +94,10 @@ pub(super) fn load(options: &EbpfOptions) -> Result<Loaded, LoadError> {
         } else {
             ABSENT
         },
-        ..facts.kernel
+        ..offsets.kernel
     };
 
-    let words = facts::words(&kernel);
+    let words = offsets::words(&kernel);
     let hooks = aya::Btf::parse(
         &btf.excerpt(&probes::hook_types()),
         aya::Endianness::default(),
@@ -129,7 +129,7 @@ pub(super) fn load(options: &EbpfOptions) -> Result<Loaded, LoadError> {
     .map_err(|error| not_loaded(error, layout))?;
 
     fill(&mut ebpf, &reasons)?;
-    let capabilities = attach(&mut ebpf, &btf, &hooks, &facts, options)?;
+    let capabilities = attach(&mut ebpf, &btf, &hooks, &offsets, options)?;
     let slots = take(&mut ebpf, "SLOTS")?;
     let aya::maps::Map::Array(data) = &slots else {
         return Err(LoadError::Object {
@@ -172,7 +172,7 @@ pub(super) fn load(options: &EbpfOptions) -> Result<Loaded, LoadError> {
 
 /// Fills the maps that the probes look up from the start.
 fn fill(ebpf: &mut Ebpf, reasons: &Reasons) -> Result<(), LoadError> {
-    // Borrowed, not taken: a map that is closed before the programs are loaded is gone.
+    // Borrowed: a map that is closed before the programs are loaded would be freed.
     let mut core: Array<&mut MapData, u32> = borrowed(ebpf, "CORE_CLASSES")?;
     for (reason, class) in reasons.classes().filter(|(reason, _)| is_core(*reason)) {
         core.set(reason, class, 0)
@@ -228,7 +228,7 @@ fn is_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
-/// What a failure of the loader's means: that the system lacks something, or that the object does
+/// What a failure of the loader means: that the system lacks something, or that the object does
 /// not fit.
 fn failed(refused: &'static str, error: &(dyn std::error::Error + 'static)) -> LoadError {
     match of_system(error).filter(|error| remedy(error).is_some()) {
@@ -305,7 +305,7 @@ fn highest_cpu(list: &str) -> Option<u32> {
         .max()
 }
 
-/// Whether sockets can be asked for their network namespace.
+/// Whether the kernel has `SO_NETNS_COOKIE`.
 fn has_netns_cookie() -> io::Result<bool> {
     use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 

@@ -3,7 +3,6 @@
 mod attach;
 mod available;
 mod denial;
-mod facts;
 mod flows;
 mod host;
 mod load;
@@ -13,6 +12,7 @@ mod memlock;
 mod memory;
 #[cfg(all(test, feature = "testing"))]
 mod memory_tests;
+mod offsets;
 mod options;
 mod probes;
 mod reader;

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 const MAP_LOOKUP_BATCH: libc::c_long = 24;
 const MAP_DELETE_BATCH: libc::c_long = 27;
 
-/// Entries that one call copies where all are asked for.
+/// Entries that one call copies when all are read.
 const BATCH: usize = 512;
 
 /// Entries that one step of a sweep reads: some ten microseconds.
@@ -45,7 +45,7 @@ pub(super) struct ReasonTable {
 struct Sweep {
     /// Flows with drops that were released since the last pass began.
     released: u32,
-    /// Where a pass that is under way goes on.
+    /// Where a sweep in progress continues.
     position: Option<Position>,
 }
 

@@ -13,7 +13,7 @@ const GET_INFO_BY_FD: libc::c_long = 15;
 /// Where `struct bpf_prog_info` has `recursion_misses` (the same file), since Linux 5.12.
 const RECURSION_MISSES: usize = 208;
 
-/// As much of `struct bpf_prog_info` as is asked for.
+/// The beginning of `struct bpf_prog_info`, up to the field that is read.
 #[repr(C, align(8))]
 struct Info([u8; RECURSION_MISSES + 8]);
 

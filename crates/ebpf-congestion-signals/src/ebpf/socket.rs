@@ -1,4 +1,4 @@
-//! What a socket says of itself.
+//! A socket's identity, as getsockopt returns it.
 
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;

@@ -13,8 +13,8 @@ use super::mapped::{FlowIndex, Load, Slots, congestion_in, load};
 use crate::sample::LocalCongestion;
 use crate::version::{Change, Version};
 
-/// Whether stores that come before an atomic add of a probe are seen before it. On other processors
-/// than these nothing is taken to be unchanged: probes have no barrier that all kernels know.
+/// Whether a probe's stores become visible before its following atomic addition. On other processors
+/// every sample counts as changed: there is no barrier that all kernels offer to probes.
 const IS_ORDERED: bool = cfg!(target_arch = "x86_64");
 
 /// The counters that a flow's [`Version`] is compared with, each found without a call and without
@@ -63,7 +63,7 @@ impl Counters {
 }
 
 impl Slots {
-    /// Valid as long as the mapping and the flag are, which says whether there still are probes.
+    /// Valid as long as the mapping and `attached`, the flag that probes are attached.
     pub(super) fn counters(&self, flow: FlowIndex, attached: &AtomicBool) -> Counters {
         Counters {
             attached: NonNull::from(attached),

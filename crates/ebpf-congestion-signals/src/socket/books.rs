@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::flow::Flow;
 use super::ledger::{Destination, Ledger};
 
-/// The destination of all that goes to peers that are not watched by themselves.
+/// The destination of all datagrams to peers that are not watched themselves.
 pub(super) const NOBODY: Destination = 0;
 
 /// What changes with every send.

@@ -16,7 +16,7 @@ pub(super) struct Flow {
     sharing: AtomicBool,
     /// Bytes on the wire that are still in this host. Gauge.
     own: AtomicU64,
-    /// What the kernel took, and what a full queue dropped of what was handed to it.
+    /// What the kernel accepted, and what a full queue dropped of it.
     calls: AtomicU64,
     packets: AtomicU64,
     bytes: AtomicU64,
@@ -95,7 +95,7 @@ impl Drops {
         }
     }
 
-    /// Counts a send of which nothing got through.
+    /// Counts a send that was dropped whole.
     pub(super) fn count(&self, send: &SocketSend) {
         add(&self.skbs, 1);
         add(&self.packets, send.datagrams() as u64);

@@ -1,4 +1,4 @@
-//! What the kernel says of a socket of the program's own, and what it is asked to report.
+//! Reads a socket's state from the kernel, and switches on what it reports.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};

@@ -16,7 +16,7 @@ pub type Destination = u32;
 
 /// Sends of one socket, oldest first, and what of them the kernel still has.
 ///
-/// The kernel says how much memory (`truesize`) the packets in the send buffer take, of all
+/// The kernel reports how much memory (`truesize`) the packets in the send buffer take, of all
 /// destinations together. The ledger turns that into bytes on the wire, and into each destination's
 /// part: packets leave a queue in the order in which they came to it, so that what is still there is
 /// what was sent last. A queue discipline that keeps flows apart has another order: then the parts
@@ -72,7 +72,8 @@ impl Ledger {
         self.sends.is_empty()
     }
 
-    /// Enters a send that the kernel took. `left` is called with what is taken to have left for it.
+    /// Enters a send that the kernel accepted. In a full ledger the oldest send then counts as left, and
+    /// `left` is called for it.
     pub fn sent(
         &mut self,
         destination: Destination,
@@ -91,7 +92,7 @@ impl Ledger {
         self.sequence += 1;
     }
 
-    /// Takes over what the kernel said of the send buffer (`truesize`), when the socket had sent
+    /// Updates the ledger with the kernel's `truesize` of the send buffer, when the socket had sent
     /// `sequence` times. `left` is called with the bytes on the wire that have left since, by destination.
     pub fn measured(
         &mut self,
@@ -100,7 +101,7 @@ impl Ledger {
         left: &mut impl FnMut(Destination, u64),
     ) {
         self.judge_splitting(truesize);
-        // What was sent after the kernel was asked is not in its answer.
+        // The kernel's answer does not include what was sent after it.
         let later = self.sequence.saturating_sub(sequence);
         let later = usize::try_from(later).unwrap_or(usize::MAX);
         let sent_later = self.sends.iter().rev().take(later);
@@ -135,7 +136,7 @@ impl Ledger {
             sent,
         } = self.last;
         if sent.split <= sent.whole {
-            // Nothing but single datagrams: they show nothing.
+            // Single datagrams show nothing.
             return;
         }
         let grown = truesize.saturating_sub(before);
@@ -324,7 +325,7 @@ mod tests {
         /// The queue sends this many packets.
         Leave(usize),
         Ask,
-        /// The kernel says what cannot be.
+        /// The kernel reports an impossible value.
         Nonsense(u64),
     }
 
@@ -364,7 +365,7 @@ mod tests {
             }
         }
 
-        /// Whatever the kernel says, the parts are never negative and add up to the whole, which is
+        /// Whatever the kernel reports, the parts are never negative and add up to the whole, which is
         /// no more than was sent.
         #[test]
         fn the_parts_add_up_whatever_is_measured(

@@ -182,7 +182,7 @@ fn nested(mut bytes: &[u8], kind: u16) -> Option<&[u8]> {
     }
 }
 
-/// A socket that asks.
+/// A netlink socket for requests.
 pub(super) struct Netlink {
     socket: Socket,
     sequence: u32,

@@ -56,7 +56,7 @@ struct Poller {
     devices: Vec<Device>,
 }
 
-/// A device that packets of ours leave by.
+/// A device that this program sends through.
 struct Device {
     queue: usize,
     ifindex: u32,
@@ -85,7 +85,7 @@ impl Poller {
             if begun {
                 self.parked.store(false, Ordering::Release);
             } else {
-                // Wakes up for nothing are harmless: then nothing is found, and it parks again.
+                // A spurious wake-up is harmless: no socket waits, and the thread parks again.
                 thread::park();
                 self.parked.store(false, Ordering::Release);
             }
@@ -106,7 +106,7 @@ impl Poller {
             .iter()
             .map(|socket| self.route(shared, socket, now))
             .collect();
-        // At once, after all answers: those in one queue are seen in one.
+        // After all answers, in one step: sockets in one queue appear in it together.
         for (socket, queue) in sockets.iter().zip(routes) {
             if let Some(queue) = queue {
                 socket.moves_to(queue, &shared.queues);
@@ -127,7 +127,7 @@ impl Poller {
         true
     }
 
-    /// Finds the queue of the device that a socket sends by; `None`: found a moment ago.
+    /// Finds the queue of the device that a socket sends through; `None` if it was found recently.
     fn route(&mut self, shared: &Shared, socket: &SocketState, now: KernelTime) -> Option<usize> {
         let cookie = socket.identity.cookie;
         let known = self.routes.get(&cookie);

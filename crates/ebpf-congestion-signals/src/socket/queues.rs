@@ -1,4 +1,4 @@
-//! The queues of this host's devices, as far as a program without privilege knows them.
+//! The queues of this host's devices, as rtnetlink lists them without privilege.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::time::Duration;
@@ -76,9 +76,9 @@ pub(super) struct Queue {
     program: AtomicU64,
     /// Of flows watched as sharing. Gauge.
     shared: AtomicU64,
-    /// Bytes of others that a flow of ours waits for, at the last sample; or [`UNKNOWN`].
+    /// Bytes of others that a flow of this program waits behind, at the last sample; or [`UNKNOWN`].
     others: AtomicU64,
-    /// Until when that is worth something, nanoseconds.
+    /// Until when that is valid, nanoseconds.
     valid_until: AtomicU64,
     drained: AtomicU64,
     /// Bytes that it holds; 0 where that is not known.
@@ -122,7 +122,7 @@ impl Queue {
         self.shared.load(Ordering::Relaxed)
     }
 
-    /// Of all others that a flow of ours waits behind; `None` where that is not known, or no
+    /// Of all others that a flow of this program waits behind; `None` where that is not known, or no
     /// longer.
     pub(super) fn others(&self, now: KernelTime) -> Option<u64> {
         let others = self.others.load(Ordering::Relaxed);

@@ -79,7 +79,7 @@ impl Shape {
     }
 }
 
-/// Whether a discipline hangs on a class of another. A leaf has no handle, and nothing below it.
+/// Whether a discipline is attached to a class of another. A leaf has no handle and no children.
 fn is_below(qdisc: &Qdisc, above: &Qdisc) -> bool {
     let major = |handle: u32| handle >> 16;
     above.handle != 0 && !qdisc.is_root() && major(qdisc.parent) == major(above.handle)

@@ -24,7 +24,7 @@ mod due;
 
 pub(super) use due::Due;
 
-/// How long a send buffer that was seen with something in it shows that there is a queue. Devices
+/// How long a send buffer that was not empty shows that there is a queue. Devices
 /// that give packets back before they have sent them, such as loopback, show it empty, but for what a
 /// thread is sending just then.
 const QUEUE_SHOWN: Duration = Duration::from_secs(5);
@@ -49,7 +49,7 @@ pub(super) struct SocketState {
     read_at: AtomicU64,
     /// The ledger's sequence then.
     read_sequence: AtomicU64,
-    /// When its send buffer was last seen with something in it, nanoseconds; 0 before.
+    /// When its send buffer was last seen not empty, nanoseconds; 0 before.
     backlogged: AtomicU64,
     /// Since when it was due and not read because of a send in progress, nanoseconds; 0: it is not.
     put_off: AtomicU64,
@@ -164,7 +164,7 @@ impl SocketState {
         }
     }
 
-    /// The kernel took a send.
+    /// The kernel accepted a send.
     pub(super) fn sent(&self, send: &SocketSend, now: KernelTime, queues: &Queues) {
         let weight = Weight::of(send);
         let mut books = self.books.lock();
@@ -208,12 +208,12 @@ impl SocketState {
         }
     }
 
-    /// Sends so far: to be taken before the kernel is asked.
+    /// Sends so far. Read it before the kernel's memory use.
     pub(super) fn sequence(&self) -> u64 {
         self.sequence.load(Ordering::Relaxed)
     }
 
-    /// Takes over what the kernel said of the socket's memory after `sequence` sends. Says whether
+    /// Updates the socket's memory use, as the kernel reported it after `sequence` sends. Returns whether
     /// the socket waits in a queue.
     pub(super) fn on_memory(
         &self,
@@ -248,7 +248,7 @@ impl SocketState {
     }
 
     /// The kernel would not say. A backlog that is not measured could only grow, so it is unknown
-    /// until the kernel says again.
+    /// until the kernel reports it again.
     pub(super) fn unreadable(&self, queues: &Queues) {
         let mut books = self.books.lock();
         let sequence = books.ledger.sequence();

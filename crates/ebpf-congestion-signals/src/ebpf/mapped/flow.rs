@@ -1,4 +1,4 @@
-//! What a flow's slot says.
+//! Reads a flow's slot.
 
 use std::time::Duration;
 
@@ -128,7 +128,7 @@ pub(in crate::ebpf) fn congestion_in(
     }
 }
 
-/// What `payload` of `truesize` makes of `bytes`; `None` where there was nothing to go by.
+/// The payload in `bytes`, in the proportion of `payload` to `truesize`; `None` where both are 0.
 fn share_of(bytes: u32, payload: u32, truesize: u32) -> Option<u32> {
     let share = u64::from(bytes) * u64::from(payload).min(u64::from(truesize));
     let share = share.checked_div(u64::from(truesize))?;

@@ -161,7 +161,7 @@ fn first_word(queue: *const QueueSlot) -> u64 {
     Load::load(unsafe { (&raw const (*queue).kind).cast::<u64>() })
 }
 
-/// What is inside of what came in and went out; none when more went out than was seen to come in.
+/// The difference of two counters, `entered` and `left`; 0 where more left than entered.
 #[inline]
 fn inside(entered: u64, left: u64) -> u64 {
     let inside = entered.wrapping_sub(left);
@@ -173,9 +173,9 @@ mod tests {
     use super::inside;
 
     #[test]
-    fn more_out_than_in_is_nothing_inside() {
+    fn more_left_than_entered_is_zero() {
         assert_eq!(inside(100, 70), 30);
         assert_eq!(inside(70, 100), 0);
-        assert_eq!(inside(5, u64::MAX), 6, "counters may go round");
+        assert_eq!(inside(5, u64::MAX), 6, "counters may wrap");
     }
 }

@@ -52,7 +52,7 @@ pub(in crate::ebpf) fn add_drops(
         // SAFETY: callers name directions that there are counters of inside the mapping.
         let classes = unsafe { drops.add(*direction as usize) };
         let dropped = |class| load!(classes, [class as usize].skbs);
-        // Mostly, nothing was dropped for any reason.
+        // The common case: no drops.
         if DropClass::ALL
             .map(dropped)
             .iter()

@@ -1,28 +1,28 @@
-//! Asks the running kernel's BTF what the probes have to know of it.
+//! Reads from the running kernel's BTF the offsets and arguments that the probes need.
 
 use ebpf_congestion_signals_common::{ABSENT, KernelOffsets};
 
 use crate::btf::{Btf, BtfError};
 
-/// What was found in BTF, and what was not.
-pub(super) struct Facts {
+/// The offsets that BTF has, and those that it lacks.
+pub(super) struct Offsets {
     pub(super) kernel: KernelOffsets,
     /// Members that this kernel lacks; a probe that needs one of them will be rejected.
     pub(super) missing: Vec<String>,
 }
 
-/// What the kernel's own BTF does not tell.
+/// What BTF does not say of the running kernel.
 pub(super) struct Host {
-    /// Whether sockets can be asked for their network namespace.
+    /// Whether the kernel has `SO_NETNS_COOKIE`.
     pub(super) has_netns_cookie: bool,
 }
 
 /// Where software segmentation writes in `sk_buff.cb` (`SKB_GSO_CB_OFFSET`): from 6.19 on
-/// `tc_skb_cb.drop_reason` lies there, so that a segment's reason is its batch's headroom.
+/// `tc_skb_cb.drop_reason` lies there, so that a segment's reason is overwritten by its GSO skb's headroom.
 const SEGMENTATION_WRITES_AT: u32 = 32;
 
-/// Reads everything; a member that this kernel lacks is no error here.
-pub(super) fn read(btf: &Btf, host: &Host) -> Result<Facts, BtfError> {
+/// Reads all offsets; a member that this kernel lacks is no error here.
+pub(super) fn read(btf: &Btf, host: &Host) -> Result<Offsets, BtfError> {
     let mut missing = Vec::new();
     let mut at = |composite: &str, path: &str| match btf.member(composite, path) {
         Ok(member) => Ok(member.offset),
@@ -49,7 +49,7 @@ pub(super) fn read(btf: &Btf, host: &Host) -> Result<Facts, BtfError> {
         shinfo_gso_segs: at("skb_shared_info", "gso_segs")?,
         dev_net: at("net_device", "nd_net.net")?,
         dev_ifindex: at("net_device", "ifindex")?,
-        // Before 5.14 a socket cannot be asked for the cookie, and then it is no use here.
+        // Before 5.14 there is no SO_NETNS_COOKIE to compare with.
         net_cookie: if host.has_netns_cookie {
             at("net", "net_cookie")?
         } else {
@@ -149,13 +149,13 @@ pub(super) fn read(btf: &Btf, host: &Host) -> Result<Facts, BtfError> {
         kfree_skb_rx_sk: if has(3, "sock", true) { 3 } else { ABSENT },
         ..kernel
     };
-    Ok(Facts { kernel, missing })
+    Ok(Offsets { kernel, missing })
 }
 
 /// The record as the words that the loader writes into the object.
-pub(super) fn words(facts: &KernelOffsets) -> Vec<u32> {
+pub(super) fn words(offsets: &KernelOffsets) -> Vec<u32> {
     const WORDS: usize = size_of::<KernelOffsets>() / size_of::<u32>();
     // SAFETY: the record is `repr(C)` and has no fields but `u32`, so it is an array of them.
-    let words: [u32; WORDS] = unsafe { std::mem::transmute(*facts) };
+    let words: [u32; WORDS] = unsafe { std::mem::transmute(*offsets) };
     words.to_vec()
 }
