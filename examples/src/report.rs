@@ -220,7 +220,7 @@ impl fmt::Display for SenderReport {
             line(
                 "governor",
                 format!(
-                    "{} for local drops, {} ended, window held back for {} ms, signals stale {}",
+                    "{} for local drops, {} ended, window capped for {} ms, signals stale {}",
                     counted(actions.local_drop_reductions, "reduction"),
                     counted(actions.slow_start_exits, "slow start"),
                     actions.capped_ms,

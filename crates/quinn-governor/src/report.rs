@@ -94,7 +94,7 @@ impl Counters {
         self.capped_nanos.fetch_add(time.nanos(), Ordering::Relaxed);
     }
 
-    /// Whether any window was ever held back.
+    /// Whether any window was ever capped.
     pub(crate) fn has_capped(&self) -> bool {
         self.capped_nanos.load(Ordering::Relaxed) > 0
     }

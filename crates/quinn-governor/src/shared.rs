@@ -157,7 +157,7 @@ impl Shared {
         {
             tracing::info!(
                 source = %self.state.source.kind(),
-                "this host's queue is the bottleneck of a connection: its window is held back"
+                "this host's queue is the bottleneck of a connection: its window is capped"
             );
         }
     }

@@ -227,7 +227,7 @@ impl fmt::Display for Network {
             #[cfg(target_os = "linux")]
             Self::Uplink { options, .. } => write!(
                 f,
-                "path: an uplink of {} Mbit/s with a queue of {}, {} ms there and back, in network \
+                "path: an uplink of {} Mbit/s with a queue of {}, a round trip of {} ms, in network \
                  namespaces of this process",
                 options.rate,
                 bytes(options.queue.into()),

@@ -61,23 +61,23 @@ pub(super) fn of(sides: &[Summary; 2], source: &Source, network: NetworkKind) ->
     };
     match network {
         NetworkKind::Uplink => {
-            action("window held back by the governor", &|actions| {
+            action("window capped by the governor", &|actions| {
                 format!("{:.0} % of time", 100.0 * actions.capped)
             });
             action("  slow starts ended before a loss", &|actions| {
                 actions.slow_start_exits.to_string()
             });
-            action("  reductions for drops of its own", &|actions| {
+            action("  window reductions for local drops", &|actions| {
                 actions.local_drop_reductions.to_string()
             });
         }
-        NetworkKind::Loopback => action("receive window held back, times", &|actions| {
+        NetworkKind::Loopback => action("receive window reduced, times", &|actions| {
             actions.receive_reductions.to_string()
         }),
     }
     let mut text = layout(&rows);
     if source.signals().is_none() {
-        text += "Without signals there is nothing to govern by: both are stock.\n";
+        text += "Without signals both are stock.\n";
     }
     text
 }
@@ -137,9 +137,9 @@ mod tests {
             line("packets lost").split_whitespace().collect::<Vec<_>>(),
             ["packets", "lost", "7", "0"]
         );
-        assert!(line("held back").ends_with("-  98 % of time"), "{table}");
-        assert_eq!(line("held back").len(), line("goodput").len(), "{table}");
+        assert!(line("capped by").ends_with("-  98 % of time"), "{table}");
+        assert_eq!(line("capped by").len(), line("goodput").len(), "{table}");
         assert!(!table.contains("busy"), "{table}");
-        assert!(table.contains("nothing to govern by"), "{table}");
+        assert!(table.contains("both are stock"), "{table}");
     }
 }

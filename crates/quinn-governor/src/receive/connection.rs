@@ -1,4 +1,4 @@
-//! What a governed connection receives, held back while its socket overflows.
+//! Limits what a governed connection receives while its socket overflows.
 
 use std::time::Duration;
 

@@ -67,7 +67,7 @@ pub struct ReceiveControl {
     overflow: Option<(u64, Instant)>,
     /// When the last reduction will have taken effect: at this time, and these bytes received.
     round: Option<(Instant, u64)>,
-    /// Whether nothing was held back before the last reduction.
+    /// Whether there was no limit before the last reduction.
     first: bool,
     /// When the limit grew or was set.
     stepped: Option<Instant>,

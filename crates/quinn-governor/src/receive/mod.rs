@@ -1,4 +1,4 @@
-//! The receiving side: connections' flow control windows, held back while the socket overflows.
+//! The receiving side: connections' flow control windows, reduced while the socket overflows.
 //!
 //! Each number has its reason in [`constants`].
 //!

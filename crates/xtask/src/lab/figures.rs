@@ -89,7 +89,7 @@ impl Figure {
             Self::RecoveredLost => "lost afterwards",
             Self::RecoveredGoodputMbps => "goodput afterwards, Mbit/s",
             Self::LocalReductions => "reductions for local drops",
-            Self::CappedSeconds => "window held back, s",
+            Self::CappedSeconds => "window capped, s",
         }
     }
 
@@ -182,7 +182,7 @@ pub(super) fn ratio(part: f64, whole: f64) -> f64 {
 pub(super) enum Side {
     Stock,
     Governed,
-    /// Governed by what the socket knows, beside those that probes govern.
+    /// Governed by the socket source, beside those that probes govern.
     BySocket,
     /// Stock, with a small send buffer.
     SmallBuffer,
@@ -221,7 +221,7 @@ impl Side {
         match self {
             Self::Stock => "stock",
             Self::Governed => "governed",
-            Self::BySocket => "governed by its socket",
+            Self::BySocket => "governed, socket source",
             Self::SmallBuffer => "small SO_SNDBUF",
             Self::Gate => "SO_SNDBUF of 2 ms",
             Self::FixedRate => "fixed rate",

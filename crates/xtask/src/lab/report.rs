@@ -246,7 +246,7 @@ impl fmt::Display for Parameters {
         write!(f, "base {:?}", self.base)?;
         match self.source {
             Signals::Ebpf => {}
-            Signals::Socket => write!(f, ", governed by what its socket knows")?,
+            Signals::Socket => write!(f, ", governed by the socket source")?,
             source => write!(f, ", source {}", source.name())?,
         }
         match self.bottleneck {
@@ -258,7 +258,7 @@ impl fmt::Display for Parameters {
                 };
                 write!(
                     f,
-                    ", {} Mbit/s and {} kB of queue {at}, {} ms there and back",
+                    ", {} Mbit/s and {} kB of queue {at}, a round trip of {} ms",
                     self.rate_mbps, self.queue_kb, self.delay_ms
                 )?;
             }

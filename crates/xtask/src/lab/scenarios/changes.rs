@@ -76,7 +76,7 @@ pub(super) static ALL: &[Scenario] = &[
     },
     Scenario {
         name: "moves-on",
-        about: "the local limit goes; the next hop has 80 Mbit/s and 200 kB (also: --next-hop)",
+        about: "the local limit is removed; the next hop has 80 Mbit/s and 200 kB (also: --next-hop)",
         parameters: |p| Parameters {
             next_hop_mbps: Some(80.0),
             disturb: Some(Disturbance::MovesOn),

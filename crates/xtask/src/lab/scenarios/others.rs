@@ -227,7 +227,7 @@ pub(super) static ALL: &[Scenario] = &[
     },
     Scenario {
         name: "half-open",
-        about: "eight peers that come after 5,000 half-open connections",
+        about: "eight peers that connect after 5,000 half-open connections",
         parameters: |p| Parameters {
             peers: 8,
             half_open: 5000,

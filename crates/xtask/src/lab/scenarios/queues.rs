@@ -176,7 +176,7 @@ pub(super) static ALL: &[Scenario] = &[
     },
     Scenario {
         name: "remote-queue",
-        about: "the bottleneck one hop on, the own queue empty",
+        about: "the bottleneck one hop on, the sender's own queue empty",
         parameters: |p| Parameters {
             bottleneck: Place::Remote,
             ..p
