@@ -257,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bursts_are_told_by_median_and_maximum() {
+    fn bursts_have_a_median_and_a_maximum() {
         let times = [30, 10, 20].map(Duration::from_millis);
         let told = BurstTimes::of(times);
         let expected = BurstTimes {

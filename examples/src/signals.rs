@@ -22,12 +22,12 @@ pub struct Observation {
     source: Arc<dyn SignalSource>,
     collector: CongestionCollector,
     before: HostSample,
-    places: Arc<Mutex<Places>>,
+    locations: Arc<Mutex<DropLocations>>,
     reader: JoinHandle<()>,
 }
 
-/// Where drops of watched flows were seen to happen: the reason and the place in the kernel.
-type Places = HashMap<(FlowId, Direction, DropClass), BTreeSet<(Arc<str>, u64)>>;
+/// Where drops of watched flows were seen to happen: the reason and the location in the kernel.
+type DropLocations = HashMap<(FlowId, Direction, DropClass), BTreeSet<(Arc<str>, u64)>>;
 
 impl Observation {
     /// Begins now.
@@ -37,13 +37,13 @@ impl Observation {
             .start_collection()
             .await
             .context("cannot read the source's events")?;
-        let places = Arc::default();
+        let locations = Arc::default();
         Ok(Self {
             before: source.host(),
             source,
             collector,
-            reader: tokio::spawn(note_places(events, Arc::clone(&places))),
-            places,
+            reader: tokio::spawn(note_locations(events, Arc::clone(&locations))),
+            locations,
         })
     }
 
@@ -90,10 +90,17 @@ impl Observation {
     /// The numbers are exact. Reasons and functions are those of the events, of which some may
     /// have been lost when there were many.
     pub fn drops(&self, flows: &[FlowTotals]) -> Table {
-        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let by_class = self
+            .locations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let symbols = KernelSymbols::new();
         // All at once: the list of symbols is long.
-        let locations: Vec<u64> = places.values().flatten().map(|place| place.1).collect();
+        let locations: Vec<u64> = by_class
+            .values()
+            .flatten()
+            .map(|location| location.1)
+            .collect();
         symbols.names(&locations);
         let described = |(reason, location): &(Arc<str>, u64)| match symbols.names(&[*location]) {
             names if *location != 0 => format!("{reason} at {}", names.join("")),
@@ -102,7 +109,7 @@ impl Observation {
         let mut table = Table::new(["flow", "direction", "class", "packets", "bytes", "reason"]);
         for flow in flows {
             for (direction, class, drops) in flow.dropped() {
-                let seen = places.get(&(flow.id, direction, class));
+                let seen = by_class.get(&(flow.id, direction, class));
                 let seen: BTreeSet<_> = seen.into_iter().flatten().map(described).collect();
                 table.row([
                     flow.name.clone(),
@@ -178,13 +185,13 @@ fn softirq_time(softirq: SoftirqSample) -> Duration {
     softirq.net_rx + softirq.net_tx
 }
 
-async fn note_places(mut events: Box<dyn EventStream>, places: Arc<Mutex<Places>>) {
+async fn note_locations(mut events: Box<dyn EventStream>, locations: Arc<Mutex<DropLocations>>) {
     while let Some(event) = events.next().await {
         tracing::debug!(?event);
         let Event::Drop(drop) = event else { continue };
         let Some(flow) = drop.flow else { continue };
-        let mut places = places.lock().unwrap_or_else(PoisonError::into_inner);
-        let seen = places
+        let mut by_class = locations.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = by_class
             .entry((flow, drop.direction, drop.class))
             .or_default();
         seen.insert((drop.reason, drop.location));
@@ -210,7 +217,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn drops_are_summed_by_reason_over_flows_and_told_apart_in_the_table() {
+    async fn drops_are_summed_by_reason_over_flows_and_have_rows_of_their_own() {
         let source = Arc::new(MockSource::new());
         let observation = Observation::start(source.clone()).await.unwrap();
         let flows = [source.add_flow(), source.add_flow()];

@@ -38,7 +38,7 @@ impl KernelSymbols {
             .filter(|address| !known.contains_key(address))
             .collect();
         if !new.is_empty() {
-            let found = File::open(KALLSYMS).and_then(|file| look_up(BufReader::new(file), &new));
+            let found = File::open(KALLSYMS).and_then(|file| lookup(BufReader::new(file), &new));
             let found = found.unwrap_or_else(|error| {
                 tracing::warn!(%error, "{KALLSYMS} cannot be read");
                 HashMap::new()
@@ -59,7 +59,7 @@ impl KernelSymbols {
 }
 
 /// The function that each address lies in, and where that begins: the last one not behind it.
-fn look_up(list: impl BufRead, addresses: &[u64]) -> io::Result<HashMap<u64, (String, u64)>> {
+fn lookup(list: impl BufRead, addresses: &[u64]) -> io::Result<HashMap<u64, (String, u64)>> {
     let mut found: HashMap<u64, (String, u64)> = HashMap::new();
     for line in list.lines() {
         let line = line?;
@@ -99,7 +99,7 @@ mod tests {
                     ffffffff81000280 d data\n\
                     ffffffffc0000000 t fq_codel_dequeue\t[sch_fq_codel]\n";
         let addresses = [0xffff_ffff_8100_02ff, 0xffff_ffff_c000_0010, 0x10];
-        let found = look_up(list.as_bytes(), &addresses)?;
+        let found = lookup(list.as_bytes(), &addresses)?;
         assert_eq!(found[&addresses[0]].0, "__udp4_lib_rcv");
         assert_eq!(found[&addresses[1]].0, "fq_codel_dequeue");
         assert!(!found.contains_key(&0x10));
@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn addresses_that_are_hidden_give_no_symbol() -> io::Result<()> {
         let list = "0000000000000000 T _stext\n0000000000000000 T tcp_v4_rcv\n";
-        assert!(look_up(list.as_bytes(), &[0xffff_ffff_8100_0000])?.is_empty());
+        assert!(lookup(list.as_bytes(), &[0xffff_ffff_8100_0000])?.is_empty());
         Ok(())
     }
 }

@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_told_in_iperf3s_own_words() {
+    fn a_failure_has_iperf3s_own_message() {
         let json = r#"{"start":{},"end":{},"error":"unable to connect"}"#;
         assert_eq!(parse_error(json).as_deref(), Some("unable to connect"));
         assert!(parse(json).is_err());

@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cause_has_a_place_of_its_own() {
+    fn every_cause_has_an_index_of_its_own() {
         for (index, fallback) in Fallback::ALL.into_iter().enumerate() {
             assert_eq!(fallback as usize, index);
         }

@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bound_that_held_and_does_not_is_told() {
+    fn a_bound_that_no_longer_holds_is_reported() {
         let standard = "ROW\ta\tp50\t1.0\t<= 2.000\ttrue\nROW\tb\tshare\t0.3\t>= 0.400\tfalse\n";
         let without = "ROW\ta\tp50\t3.0\t<= 2.000\tfalse\nROW\tb\tshare\t0.1\t>= 0.400\tfalse\n";
         let (standard, without) = (parse(standard).unwrap(), parse(without).unwrap());

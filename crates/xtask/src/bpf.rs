@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_tells_the_toolchain_that_built_it() {
+    fn an_object_names_the_toolchain_that_built_it() {
         let object = b"\x7fELF..built with rustc 1.96.0, LLVM 22\0.symtab\0";
         assert_eq!(recorded_versions(object), Some("rustc 1.96.0, LLVM 22"));
         assert_eq!(recorded_versions(b"\x7fELF"), None);

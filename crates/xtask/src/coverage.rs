@@ -278,7 +278,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_counted_by_file_and_tests_are_left_out() {
+    fn lines_are_counted_by_file_without_those_of_tests() {
         let lcov = "SF:/w/crates/quinn-governor/src/a.rs\nDA:1,5\nDA:2,0\nend_of_record\n\
                     SF:/w/crates/quinn-governor/src/law/tests/b.rs\nDA:1,0\nend_of_record\n";
         let files = parse(lcov, Path::new("/w/crates")).unwrap();

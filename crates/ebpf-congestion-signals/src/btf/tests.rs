@@ -82,7 +82,7 @@ fn members_are_found_through_anonymous_and_named_nesting() {
 }
 
 #[test]
-fn absent_members_and_wrong_paths_are_told_apart() {
+fn absent_members_and_wrong_paths_are_distinguished() {
     let btf = sample(Blob::new()).parse();
     let error = |name, path| btf.member(name, path).unwrap_err();
     assert!(matches!(error("absent", "id"), BtfError::NoSuchStruct { name } if name == "absent"));
@@ -178,7 +178,7 @@ fn enums_of_both_widths_and_signs_are_read() {
 }
 
 #[test]
-fn tracepoint_arguments_carry_types_and_names_where_a_function_tells_them() {
+fn tracepoint_arguments_have_types_and_names_where_a_function_has_them() {
     let btf = sample(Blob::new()).parse();
     let types = [
         ("outer", 1),
@@ -361,7 +361,7 @@ fn no_single_changed_byte_makes_it_panic() {
 }
 
 #[test]
-fn an_unknown_kind_is_named_unless_a_layout_tells_its_length() {
+fn an_unknown_kind_is_named_unless_a_layout_has_its_length() {
     let mut blob = Blob::new();
     let int = blob.int("int", 4);
     let newer = blob.add(33, "something", 2, 0, &[1, 2, 3]);
@@ -468,7 +468,7 @@ fn what_is_not_btf_is_refused() {
 }
 
 #[test]
-fn a_missing_file_says_which_kernel_option_to_look_for() {
+fn a_missing_file_names_the_kernel_option() {
     let error = Btf::from_file(Path::new("/nonexistent/vmlinux")).unwrap_err();
     assert!(error.to_string().contains("CONFIG_DEBUG_INFO_BTF"));
     let BtfError::Missing { source, .. } = error else {

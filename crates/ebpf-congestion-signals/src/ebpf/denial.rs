@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn who_lacks_capabilities_is_told_which() {
+    fn missing_capabilities_are_named() {
         let one = Circumstances {
             capabilities: 1 << CAP_BPF,
             ..Circumstances::default()
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_them_is_told_what_else_denies() {
+    fn with_all_capabilities_the_other_cause_is_named() {
         let reported = |change: fn(&mut Circumstances)| {
             let mut circumstances = able();
             change(&mut circumstances);

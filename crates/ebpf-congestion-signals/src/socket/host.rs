@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_running_kernel_tells_its_host() {
+    fn the_running_kernel_has_the_hosts_counters() {
         let sample = sample();
         assert!(sample.softirq.is_some());
         assert!(sample.drops.is_some());

@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_after_the_kernel_was_asked_is_still_there() {
+    fn what_was_sent_after_a_reading_stays_in_the_ledger() {
         let mut account = Account::default();
         account.sent(1, batch(1));
         let asked = account.ledger.sequence();
@@ -340,7 +340,7 @@ mod tests {
     proptest! {
         /// A queue of whole batches, measured at any time: the ledger says exactly what is in it.
         #[test]
-        fn a_queue_in_order_is_told_exactly(
+        fn the_ledger_of_a_fifo_is_exact(
             steps in proptest::collection::vec(step(), 1..200)
         ) {
             let mut account = Account::default();

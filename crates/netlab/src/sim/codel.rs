@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_that_stands_loses_more_and_more() {
+    fn a_standing_queue_drops_at_a_rising_rate() {
         let mut codel = CoDel::new(TARGET, INTERVAL);
         let counts = drops(&mut codel, 0, 20, TARGET * 2);
         assert_eq!(counts[0], 0, "not within the first interval");

@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn the_queue_is_told_in_bytes_on_the_wire_by_owner() {
+    fn the_queue_is_reported_in_bytes_on_the_wire_by_owner() {
         let mut feed = SignalFeed::new(SignalConfig::default(), 1, Some(u64::MAX));
         let (governed, stock) = (feed.watch(Some(0)), feed.watch(None));
         feed.on_enqueue(ms(1), Some(governed), 1_000);
@@ -441,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn signals_end_as_they_are_told_to() {
+    fn signals_stop_as_configured() {
         let end = |manner| {
             let config = SignalConfig {
                 end: Some(SignalEnd {

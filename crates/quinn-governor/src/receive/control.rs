@@ -122,7 +122,7 @@ impl ReceiveControl {
             .on_received(now, progress.received, self.tuning.rate_span);
         let buffer = signals
             .buffer
-            .filter(|_| self.is_believed(now, signals, progress));
+            .filter(|_| self.is_trusted(now, signals, progress));
         let answered = self.answered.replace(signals.drops);
         let Some(buffer) = buffer else {
             self.limit = None;
@@ -146,7 +146,7 @@ impl ReceiveControl {
 
     /// The kernel has processed what was received: if the source did not observe it, its signals
     /// are stale.
-    fn is_believed(
+    fn is_trusted(
         &mut self,
         now: Instant,
         signals: &ReceiveSignals,

@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kernel_that_complains_is_heard() {
+    fn a_kernels_complaint_is_reported() {
         let console =
             "[    0.1] Linux version 6.1\n[    2.0] WARNING: CPU: 0 PID: 1 at net/a.c\r\n";
         let expected = ["[    2.0] WARNING: CPU: 0 PID: 1 at net/a.c"];

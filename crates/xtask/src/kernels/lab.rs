@@ -232,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn results_and_exit_code_are_told_from_what_the_lab_prints() {
+    fn results_and_exit_code_are_read_from_the_labs_output() {
         let ended = parse("a table\n@@RESULTS\n{\"a\":1}\n\n@@CODE 1\n").unwrap();
         assert_eq!(
             (ended.code, ended.results.as_deref()),

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn modules_are_told_from_other_files() {
+    fn modules_are_distinguished_from_other_files() {
         let files = ["/m/nf-tables.ko", "/m/veth.ko.xz", "/m/modules.builtin"].map(PathBuf::from);
         let mut names: Vec<_> = Modules::among(&files).paths.into_keys().collect();
         names.sort();

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_failing_program_says_is_told() {
+    fn a_failing_programs_output_is_reported() {
         let error = output(Command::new("sh").args(["-c", "echo because >&2; exit 3"]));
         let error = error.unwrap_err().to_string();
         assert!(error.contains("because"), "{error}");

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_series_is_told_by_its_first_numbers() {
+    fn a_series_is_recognised_by_its_first_numbers() {
         assert!(series("6.1").has("6.1.0-50-cloud-amd64"));
         assert!(!series("6.1").has("6.12.95+deb12-cloud-amd64"));
         assert!(series("7.x").has("7.3.4+deb13-cloud-amd64"));

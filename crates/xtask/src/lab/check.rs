@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn wide_bounds_take_the_place_of_goals() {
+    fn wide_bounds_replace_goals() {
         let measured = measured(&[100.0], &[40.0]);
         let narrow = check(Quantity::Ratio(Figure::LostPackets), AtMost(0.01));
         assert!(!Verdict::of(&narrow, &measured, false).unwrap().holds);

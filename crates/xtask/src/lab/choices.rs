@@ -6,7 +6,7 @@ use serde::Serialize;
 /// Where the bottleneck is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Place {
+pub(super) enum BottleneckAt {
     /// On the sender's own device
     Local,
     /// One hop on; the sender's own queue is empty

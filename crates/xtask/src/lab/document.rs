@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn the_comparison_takes_the_place_of_the_one_before() {
+    fn the_comparison_replaces_the_one_before() {
         let directory = tempfile::tempdir().unwrap();
         let [results, document] = ["lab.json", "lab.md"].map(|name| directory.path().join(name));
         let lab = json!({

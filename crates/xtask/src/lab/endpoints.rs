@@ -5,7 +5,7 @@ use std::path::Path;
 
 use netlab::Namespace;
 
-use super::choices::{Disturbance, Place, Signals};
+use super::choices::{BottleneckAt, Disturbance, Signals};
 use super::figures::Side;
 use super::parameters::{PAYLOAD, Parameters};
 use super::topology::{Topology, bytes, whole};
@@ -78,7 +78,7 @@ impl<'a> Ends<'a> {
 
     /// A receiving server's options.
     fn receiving(parameters: &Parameters, side: Side) -> String {
-        let mut options = if parameters.bottleneck == Place::SameHost {
+        let mut options = if parameters.bottleneck == BottleneckAt::SameHost {
             // There the receiving side can do something about it.
             signals(parameters, side)
         } else {

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::choices::{Disturbance, Place};
+use super::choices::{BottleneckAt, Disturbance};
 use super::parameters::Parameters;
 
 impl Parameters {
@@ -87,12 +87,12 @@ impl Parameters {
             Disturbance::recovered(self) + 1.0
         );
         ensure!(
-            self.disturb.is_none() || self.bottleneck == Place::Local,
+            self.disturb.is_none() || self.bottleneck == BottleneckAt::Local,
             "--disturb is for a bottleneck at the own device"
         );
         ensure!(
             (self.tree.is_none() && self.next_hop_mbps.is_none())
-                || self.bottleneck == Place::Local,
+                || self.bottleneck == BottleneckAt::Local,
             "--tree and --next-hop are for a bottleneck at the own device"
         );
         ensure!(
@@ -107,7 +107,7 @@ impl Parameters {
             self.disturb != Some(Disturbance::Rebind) || !self.one_socket,
             "--disturb rebind goes without --one-socket"
         );
-        if self.bottleneck == Place::SameHost {
+        if self.bottleneck == BottleneckAt::SameHost {
             ensure!(
                 self.tcp == 0
                     && self.flood_mbps == 0.0

@@ -3,7 +3,7 @@
 use netlab::sim::fairness;
 use netlab::{QdiscStats, TcpReport};
 
-use super::choices::{Disturbance, Place};
+use super::choices::{BottleneckAt, Disturbance};
 use super::figures::{Figure, Figures, Side, Summary};
 use super::parameters::{PAYLOAD, Parameters};
 use super::run::Outcome;
@@ -46,7 +46,7 @@ pub(super) fn figures(
     if parameters.is_steady() {
         add(Figure::SteadyGoodputMbps, over_time.steady_goodput(1.0));
     }
-    if parameters.bottleneck == Place::SameHost || parameters.receive_buffer_kb.is_some() {
+    if parameters.bottleneck == BottleneckAt::SameHost || parameters.receive_buffer_kb.is_some() {
         add(Figure::ReceiverDrops, count(outcome.receiver_drops));
     }
     let tcp = outcome.tcp.as_ref().map(|tcp| tcp.goodput / 1e6);

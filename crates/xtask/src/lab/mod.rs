@@ -35,7 +35,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use examples::args::Base;
 
-use choices::{Place, Signals};
+use choices::{BottleneckAt, Signals};
 use figures::Side;
 use interrupt::Interrupt;
 use over_time::Course;
@@ -144,7 +144,7 @@ fn compared(parameters: &Parameters) -> &'static [Side] {
         step_mbps,
         ..
     } = *parameters;
-    if peers > 0 || bottleneck == Place::SameHost {
+    if peers > 0 || bottleneck == BottleneckAt::SameHost {
         // By the other source.
         return &Side::ALL[..3];
     }
@@ -398,7 +398,7 @@ impl Plan {
             over_time: &outcome.over_time,
             tcp: tcp_course(outcome),
         };
-        let local = self.parameters.bottleneck == Place::Local;
+        let local = self.parameters.bottleneck == BottleneckAt::Local;
         Picture {
             title: format!("{}: {}", self.name, self.scenario.about),
             path: format!("{}; drawn: those nearest to the medians", self.parameters),

@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_second_is_looked_for_from_a_time_on() {
+    fn the_worst_second_is_searched_from_a_time_on() {
         assert_eq!(trace().worst_second(0.0), 7.0);
         assert_eq!(trace().worst_second(6.5), 0.0);
     }

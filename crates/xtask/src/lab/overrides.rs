@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use clap::Args;
 
-use super::choices::{Disturbance, Place, Tree};
+use super::choices::{BottleneckAt, Disturbance, Tree};
 use super::parameters::Parameters;
 
 /// Parameters set on the command line; for others the scenario's own hold.
@@ -30,7 +30,7 @@ pub(super) struct Overrides {
     next_hop_queue: Option<f64>,
     /// Where the bottleneck is.
     #[arg(long, value_enum)]
-    bottleneck: Option<Place>,
+    bottleneck: Option<BottleneckAt>,
     /// Round trip of the idle path, in ms.
     #[arg(long, value_name = "MS", allow_negative_numbers = true)]
     delay: Option<f64>,
@@ -191,7 +191,7 @@ mod tests {
             queue_kb: 300.0,
             delay_ms: 10.0,
             tcp: 3,
-            bottleneck: Place::Remote,
+            bottleneck: BottleneckAt::Remote,
             ..Parameters::default()
         };
         assert_eq!(set, expected);

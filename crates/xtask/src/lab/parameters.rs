@@ -5,7 +5,7 @@ use std::time::Duration;
 use examples::args::Base;
 use serde::Serialize;
 
-use super::choices::{Disturbance, Place, Signals, Tree};
+use super::choices::{BottleneckAt, Disturbance, Signals, Tree};
 
 /// The part of the bottleneck's rate that is payload: of a full packet, 1,494 bytes with all
 /// headers, quinn fills about 1,425.
@@ -21,7 +21,7 @@ pub(super) struct Parameters {
     pub(super) base: Base,
     pub(super) source: Signals,
     pub(super) unwatched: bool,
-    pub(super) bottleneck: Place,
+    pub(super) bottleneck: BottleneckAt,
     pub(super) rate_mbps: f64,
     pub(super) queue_kb: f64,
     pub(super) bucket_kb: f64,
@@ -63,7 +63,7 @@ impl Default for Parameters {
             base: Base::Cubic,
             source: Signals::Ebpf,
             unwatched: false,
-            bottleneck: Place::Local,
+            bottleneck: BottleneckAt::Local,
             rate_mbps: 50.0,
             queue_kb: 150.0,
             bucket_kb: 20.0,
@@ -125,7 +125,7 @@ impl Parameters {
     /// Whether netem delays, and there is no relay.
     pub(super) fn by_netem(&self) -> bool {
         self.netem
-            && self.bottleneck == Place::Local
+            && self.bottleneck == BottleneckAt::Local
             && self.next_hop_mbps.is_none()
             && self.jitter_ms == 0.0
             && self.loss_percent == 0.0

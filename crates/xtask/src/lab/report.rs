@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::BOTH;
 use super::check::{Measured, Verdict};
-use super::choices::{Place, Signals};
+use super::choices::{BottleneckAt, Signals};
 use super::figures::{Figure, Figures, Side, Summary, ratio, summarise};
 use super::parameters::Parameters;
 use super::scenarios::Scenario;
@@ -250,10 +250,10 @@ impl fmt::Display for Parameters {
             source => write!(f, ", source {}", source.name())?,
         }
         match self.bottleneck {
-            Place::SameHost => write!(f, ", over loopback")?,
+            BottleneckAt::SameHost => write!(f, ", over loopback")?,
             place => {
                 let at = match place {
-                    Place::Remote => "one hop on",
+                    BottleneckAt::Remote => "one hop on",
                     _ => "in the own host",
                 };
                 write!(

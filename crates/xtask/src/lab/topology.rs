@@ -8,7 +8,7 @@ use netlab::{
     Bottleneck, Family, Impairment, Namespace, Path, PathConfig, RelayConfig, TokenBucket,
 };
 
-use super::choices::Place;
+use super::choices::BottleneckAt;
 use super::parameters::Parameters;
 
 /// Where the ends of the connections are.
@@ -24,9 +24,9 @@ impl Topology {
     pub(super) fn set_up(parameters: &Parameters) -> Result<Self> {
         let local = bucket(parameters, parameters.rate_mbps);
         let bottleneck = match parameters.bottleneck {
-            Place::SameHost => return Ok(Self::Host(Namespace::new()?)),
-            Place::Local => Bottleneck::Local(local),
-            Place::Remote => Bottleneck::Remote(local),
+            BottleneckAt::SameHost => return Ok(Self::Host(Namespace::new()?)),
+            BottleneckAt::Local => Bottleneck::Local(local),
+            BottleneckAt::Remote => Bottleneck::Remote(local),
         };
         let by_netem = parameters.by_netem();
         let way = |loss| Impairment {

@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn the_guest_is_told_what_is_not_for_this_side() {
+    fn the_guest_gets_the_options_that_are_not_for_this_side() {
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
         let given = "--vm --kernel 6.1 fq --out=x --check --document a.md --seconds 4 --scale=0.1";
         assert_eq!(

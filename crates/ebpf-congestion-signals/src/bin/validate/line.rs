@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_tells_only_drops_has_only_drops_and_events() {
+    fn a_source_with_drops_alone_has_only_drops_and_events() {
         let mut later = HostSample::default();
         later.drops = Some(DropTable::default());
         let interval = Interval::between(&later, &later);

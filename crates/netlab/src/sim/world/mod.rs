@@ -39,7 +39,7 @@ enum Actor {
 
 /// Where a packet arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum Destination {
     Link(usize),
     Receiver,
     Sender,
@@ -55,7 +55,7 @@ enum Event {
     Resume(Actor),
     LinkReady(usize),
     RateChange(usize, u64),
-    Arrive(Place, Batch),
+    Arrive(Destination, Batch),
     Read(usize),
     Window(usize),
     Trace,
@@ -65,7 +65,7 @@ enum Event {
 fn is_for_sender(event: &Event) -> bool {
     match event {
         Event::Start(_) | Event::Burst(_) | Event::Timer(Actor::Sender(_)) => true,
-        Event::Arrive(Place::Sender, packet) => matches!(packet.owner, Owner::Quic(_)),
+        Event::Arrive(Destination::Sender, packet) => matches!(packet.owner, Owner::Quic(_)),
         _ => false,
     }
 }
@@ -169,7 +169,7 @@ impl World<'_> {
                 self.links[link].set_rate(self.now, rate);
                 self.pump(link);
             }
-            Event::Arrive(place, packet) => self.arrive(place, packet),
+            Event::Arrive(destination, packet) => self.arrive(destination, packet),
             Event::Read(flow) => {
                 let (packet, next) = self.flows[flow].receiving_socket.read();
                 if let Some(next) = next {

@@ -2,7 +2,7 @@
 
 use ebpf_congestion_signals::DropCounters;
 
-use super::{Actor, Event, Place, World};
+use super::{Actor, Destination, Event, World};
 use crate::sim::link;
 use crate::sim::packet::{Batch, Body, Owner};
 use crate::sim::time::SimTime;
@@ -127,16 +127,16 @@ impl World<'_> {
             }
             link::Outcome::Arrives { at, packet } => {
                 let back = self.links.len() - 1;
-                let (place, last) = match link {
-                    link if link == back => (Place::Sender, true),
-                    link if link + 1 == back => (Place::Receiver, true),
-                    link => (Place::Link(link + 1), false),
+                let (destination, last) = match link {
+                    link if link == back => (Destination::Sender, true),
+                    link if link + 1 == back => (Destination::Receiver, true),
+                    link => (Destination::Link(link + 1), false),
                 };
                 let at = match packet.owner {
                     Owner::Quic(flow) if last => at + self.flows[flow].spec.extra_delay,
                     _ => at,
                 };
-                self.schedule(at, Event::Arrive(place, packet));
+                self.schedule(at, Event::Arrive(destination, packet));
             }
             link::Outcome::Lost { owner } => {
                 if let Owner::Quic(flow) = owner {
@@ -161,17 +161,17 @@ impl World<'_> {
         }
     }
 
-    pub(super) fn arrive(&mut self, place: Place, packet: Batch) {
+    pub(super) fn arrive(&mut self, destination: Destination, packet: Batch) {
         let outage = self.scenario.host.outage;
-        if place == Place::Sender
+        if destination == Destination::Sender
             && outage.is_some_and(|outage| outage.deaf && outage.is_on(self.now))
         {
             return;
         }
-        match (place, packet.owner) {
-            (Place::Link(link), _) => self.enter(link, packet),
-            (Place::Sender, Owner::Quic(flow)) => self.deliver(Actor::Sender(flow), packet),
-            (Place::Receiver, Owner::Quic(flow)) => {
+        match (destination, packet.owner) {
+            (Destination::Link(link), _) => self.enter(link, packet),
+            (Destination::Sender, Owner::Quic(flow)) => self.deliver(Actor::Sender(flow), packet),
+            (Destination::Receiver, Owner::Quic(flow)) => {
                 let (ready, next) = self.flows[flow].receiving_socket.arrive(self.now, packet);
                 if let Some(next) = next {
                     self.schedule(next, Event::Read(flow));
@@ -180,7 +180,7 @@ impl World<'_> {
                     self.deliver(Actor::Receiver(flow), packet);
                 }
             }
-            (Place::Sender | Place::Receiver, Owner::Tcp(tcp)) => {
+            (Destination::Sender | Destination::Receiver, Owner::Tcp(tcp)) => {
                 match packet.body {
                     Body::TcpData(number) => {
                         if let Some(ack) = self.tcps[tcp].receive(self.now, number) {

@@ -5,7 +5,7 @@ use super::bounds::{accepts, apart, over_idle};
 use crate::lab::check::Bound::{AtLeast, AtMost, Within};
 use crate::lab::check::Quantity::{Governed, OverIdle, Ratio, Surely};
 use crate::lab::check::check;
-use crate::lab::choices::{Place, Tree};
+use crate::lab::choices::{BottleneckAt, Tree};
 use crate::lab::figures::Figure::{
     BurstMaxMs, BurstP50Ms, DropsAndMarks, Fairness, GoodputMbps, LaterGoodputMbps, LinkUsePercent,
     LostPackets, ReceiverDrops, RttP50Ms, SharePercent, StallMs, SteadyGoodputMbps,
@@ -148,7 +148,7 @@ pub(super) static ALL: &[Scenario] = &[
         name: "slow-receiver",
         about: "a receiver with a small socket buffer on the same host, whose processors are busy",
         parameters: |p| Parameters {
-            bottleneck: Place::SameHost,
+            bottleneck: BottleneckAt::SameHost,
             delay_ms: 0.0,
             receive_buffer_kb: Some(32.0),
             busy: 2,

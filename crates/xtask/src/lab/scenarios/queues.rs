@@ -5,7 +5,7 @@ use super::bounds::{as_base, host_queue, local_queue, over_idle};
 use crate::lab::check::Bound::{AtLeast, AtMost};
 use crate::lab::check::Quantity::{Governed, OverIdle, Ratio};
 use crate::lab::check::check;
-use crate::lab::choices::{Place, Tree};
+use crate::lab::choices::{BottleneckAt, Tree};
 use crate::lab::figures::Figure::{
     GoodputMbps, LinkUsePercent, LocalReductions, LostPackets, RiseSeconds, RttAfterFallMs,
     RttP50Ms, SteadyGoodputMbps, WindowMaxKb,
@@ -178,7 +178,7 @@ pub(super) static ALL: &[Scenario] = &[
         name: "remote-queue",
         about: "the bottleneck one hop on, the sender's own queue empty",
         parameters: |p| Parameters {
-            bottleneck: Place::Remote,
+            bottleneck: BottleneckAt::Remote,
             ..p
         },
         checks: as_base,
@@ -187,7 +187,7 @@ pub(super) static ALL: &[Scenario] = &[
         name: "random-loss",
         about: "0.1 % random loss on a path with its bottleneck one hop on (also: --loss 1)",
         parameters: |p| Parameters {
-            bottleneck: Place::Remote,
+            bottleneck: BottleneckAt::Remote,
             loss_percent: 0.1,
             ..p
         },
