@@ -70,7 +70,7 @@ mod report;
 mod runtime;
 mod shared;
 mod socket;
-mod sockets;
+mod socket_flows;
 mod time;
 mod tuning;
 mod window_cache;

@@ -16,7 +16,7 @@ use quinn::{AsyncUdpSocket, Runtime, UdpPoller};
 use crate::binding::Binding;
 use crate::poller::{Poller, on_full_buffer};
 use crate::shared::Shared;
-use crate::sockets::SocketFlows;
+use crate::socket_flows::SocketFlows;
 
 /// A UDP socket for quinn. It knows the destination of each datagram and the kernel's answer, and
 /// reports them to the governed connections.
