@@ -135,10 +135,13 @@ async fn peers_that_prove_no_address_take_no_slot_of_those_that_do() {
     .await;
     assert_eq!(source.peers(), 0);
     let clients = [client(&governors), client(&governors)];
+    let mut connections = Vec::new();
     for client in &clients {
         let connection = server.connect(&governors, client).await;
         echo(&connection).await;
         echo(&connection).await;
+        // A connection that is dropped is closed, and gives its slot back.
+        connections.push(connection);
     }
     assert_eq!(source.peers(), 2);
     assert_eq!(governors.report().fallbacks.total(), 0);
