@@ -67,7 +67,7 @@ pub(super) fn of(sides: &[Summary; 2], source: &Source, network: NetworkKind) ->
             action("  slow starts ended before a loss", &|actions| {
                 actions.slow_start_exits.to_string()
             });
-            action("  window reductions for local drops", &|actions| {
+            action("  reductions for local drops", &|actions| {
                 actions.local_drop_reductions.to_string()
             });
         }
