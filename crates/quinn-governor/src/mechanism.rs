@@ -1,10 +1,9 @@
-//! What of the law can be switched off, to measure what it is worth.
+//! The law's mechanisms, which an ablation can switch off one at a time.
 
-/// Lists the mechanisms with what is different without them.
+/// Lists the mechanisms, with what differs without each.
 macro_rules! mechanisms {
     ($($(#[$doc:meta])* $name:ident = $text:literal: $without:literal,)*) => {
-        /// A mechanism of the law. All work, always: one is switched off only with the feature
-        /// `tuning`, by an ablation.
+        /// A mechanism of the law. All are active, unless an ablation (feature `tuning`) switches one off.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[cfg_attr(
             not(feature = "tuning"),
@@ -26,7 +25,7 @@ macro_rules! mechanisms {
                 }
             }
 
-            /// What is done without it.
+            /// What differs without it.
             pub const fn without(self) -> &'static str {
                 match self {
                     $(Self::$name => $without,)*
@@ -38,32 +37,32 @@ macro_rules! mechanisms {
 
 mechanisms! {
     Cap = "cap": "The window is never capped.",
-    LocalDrops = "local-drops": "A drop by this host's queue reduces nothing.",
+    LocalDrops = "local-drops": "A local drop does not reduce the window.",
     SlowStartEnd = "slow-start-end": "Slow start goes on until a loss.",
-    SmallBatches = "small-batches": "Batches of up to ten datagrams leave while the cap is in force.",
-    WholeBatches = "whole-batches": "Batches are as small after a firewall took one.",
-    Matching = "matching": "Only the limit of this process decides, whatever others keep in the queue.",
-    Crowd = "crowd": "Others are matched at once, and where the queue runs empty now and then.",
-    Balance = "balance": "What others are matched by is not corrected by what was less on average.",
-    Weights = "weights": "Connections that share a queue keep equal parts, whatever they send.",
-    Room = "room": "The cap does not ask how much the queue still takes.",
-    LettingGo = "letting-go": "A flow that waits for what it does not see is held back all the same.",
-    Classes = "classes": "Below a discipline with classes, all of the tree is taken for one queue.",
-    HalfFull = "half-full": "A queue that is half full is not capped before it has stood.",
-    Outgrown = "outgrown": "Nor is one that holds more than bursts of the pacer.",
-    Standing = "standing": "Every backlog is capped at once, also a burst that is being sent.",
-    Refill = "refill": "A hole that a pause left in the flight is not filled again.",
-    PauseRefill = "pause-refill": "After a pause of the application, only what fitted besides the queue is filled again.",
-    KeptFlight = "kept-flight": "While samples stand still the flight may fall.",
-    Growth = "growth": "With an empty queue the flight may double in a round trip.",
+    SmallBatches = "small-batches": "GSO batches have up to ten datagrams while the cap is in force.",
+    WholeBatches = "whole-batches": "GSO batches are split after a firewall's drop too.",
+    Matching = "matching": "The process's own limit decides, whatever competing traffic has in the queue.",
+    Persistence = "persistence": "Competing traffic is matched at once, also where the queue runs empty from time to time.",
+    Balance = "balance": "The mean shortfall beside competing traffic is not added.",
+    Weights = "weights": "Connections that share a queue have equal parts, whatever their rates.",
+    Room = "room": "The room in the queue does not bound the cap.",
+    WaitingRelease = "waiting-release": "A flow that waits behind unobserved traffic is capped all the same.",
+    Classes = "classes": "Below a classful discipline, the whole tree counts as one queue.",
+    HalfFull = "half-full": "A queue that is half full is not capped before it has a standing backlog.",
+    Outgrown = "outgrown": "A queue with more than bursts of the pacer is not capped before it has a standing backlog.",
+    Standing = "standing": "Every backlog is capped at once, also a burst.",
+    Refill = "refill": "The ACK gap after a stall is not refilled.",
+    PauseRefill = "pause-refill": "After a pause of the application, only what the path held is refilled, without the queue's part.",
+    KeptFlight = "kept-flight": "While samples do not change, the flight may fall.",
+    Growth = "growth": "With an empty queue, the flight may double in a round trip.",
     Release = "release": "The cap ends at once, not by a sixteenth a round trip.",
-    Clock = "clock": "The wrapped controller's time goes on while it must not grow.",
+    Clock = "clock": "The wrapped controller's clock is not paused.",
     HiddenGrowth = "hidden-growth": "The wrapped controller grows behind the cap.",
-    FlightReduction = "flight-reduction": "A loss elsewhere is answered from the wrapped controller's window.",
-    OverflowMemory = "overflow-memory": "That the queue overflowed is forgotten at once.",
+    FlightReduction = "flight-reduction": "A loss elsewhere reduces from the wrapped controller's window.",
+    OverflowMemory = "overflow-memory": "An overflow has no effect later.",
     Trust = "trust": "Samples are always trusted.",
-    Forgetting = "forgetting": "What was sent and never observed counts as on its way for ever.",
-    AckClock = "ack-clock": "A sender is held back before its first acknowledgement after a pause.",
+    Forgetting = "forgetting": "Packets that are never observed count as not yet queued for ever.",
+    AckClock = "ack-clock": "A sender is capped before its first acknowledgement after a pause.",
     Ending = "ending": "The cap does not end while the source is trusted.",
     Halving = "halving": "The limit is not halved when the queue overflows within it.",
     AckDrops = "ack-drops": "Dropped acknowledgements reduce the window.",

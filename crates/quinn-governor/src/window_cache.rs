@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use ebpf_congestion_signals::{Change, Version, Watch};
 
-use crate::law::{Marks, Verdict};
+use crate::law::{CapEffects, CappedWindow};
 
 /// The window, valid while nothing has changed that it depends on.
 ///
@@ -80,26 +80,24 @@ impl WindowCache {
     }
 }
 
-/// [`Marks`] that `window(&self)` can leave: 0 for none, 1 for a cap, and from 2 on the queue's
-/// `drained`, whose limit held something back.
+/// [`CapEffects`] that `window(&self)` can store: 0 for none, 1 for a capped window, and from 2 on the
+/// `drained` of the queue whose limit limited sending.
 #[derive(Debug, Default)]
-pub(crate) struct AtomicMarks(AtomicU64);
+pub(crate) struct AtomicCapEffects(AtomicU64);
 
-impl AtomicMarks {
-    pub(crate) fn load(&self) -> Marks {
-        let marks = self.0.load(Ordering::Relaxed);
-        Marks {
-            capped: marks > 0,
-            held_by_limit: marks.checked_sub(2),
+impl AtomicCapEffects {
+    pub(crate) fn load(&self) -> CapEffects {
+        let effects = self.0.load(Ordering::Relaxed);
+        CapEffects {
+            capped: effects > 0,
+            limited_at: effects.checked_sub(2),
         }
     }
 
-    pub(crate) fn note(&self, verdict: &Verdict) {
-        let held = verdict
-            .held_by_limit
-            .map(|drained| drained.saturating_add(2));
-        if verdict.capped && self.0.load(Ordering::Relaxed) < 2 {
-            self.0.store(held.unwrap_or(1), Ordering::Relaxed);
+    pub(crate) fn note(&self, governed: &CappedWindow) {
+        let limited_at = governed.limited_at.map(|drained| drained.saturating_add(2));
+        if governed.capped && self.0.load(Ordering::Relaxed) < 2 {
+            self.0.store(limited_at.unwrap_or(1), Ordering::Relaxed);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Words that this project once used in a sense of its own, and what to write instead.
 //!
-//! Held against documents, against what programs print, and against comments and public names in
-//! the source.
+//! Held against documents, against what programs print, and against comments and names in the
+//! source.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -47,7 +47,7 @@ const PHRASES: &[(&str, &str)] = &[
     ("cannot be had", "is not available"),
 ];
 
-/// Parts of public names, in small letters, and what to call it instead.
+/// Parts of names, in small letters, and what to call it instead.
 const NAMES: &[(&str, &str)] = &[
     ("look", "sample, update"),
     ("looked", "sampled, updated"),
@@ -67,9 +67,12 @@ const NAMES: &[(&str, &str)] = &[
     ("believed", "trusted"),
     ("blind", "stale"),
     ("leftout", "recursion_misses"),
+    ("unseen", "not_observed"),
+    ("doubted", "untrusted"),
+    ("crowd", "competing"),
 ];
 
-/// Sources whose documentation, public names and texts are held against the list.
+/// Sources whose documentation, names and texts are held against the list.
 const SOURCES: &[&str] = &[
     "crates/ebpf-congestion-signals/src",
     "crates/ebpf-congestion-signals-common/src",
@@ -160,19 +163,26 @@ fn texts(source: &str) -> Vec<(usize, String)> {
     texts
 }
 
-/// Names that a file makes public.
-fn public_names(source: &str) -> impl Iterator<Item = (usize, &str)> {
-    source.lines().enumerate().filter_map(|(index, line)| {
-        let declared = line.trim().strip_prefix("pub ")?;
-        let kinds = [
-            "const ", "unsafe ", "async ", "fn ", "struct ", "enum ", "trait ", "type ",
-        ];
+/// Names that a file declares: items, and fields with a visibility.
+fn names(source: &str) -> impl Iterator<Item = (usize, &str)> {
+    let kinds = [
+        "const ", "unsafe ", "async ", "fn ", "struct ", "enum ", "trait ", "type ", "mod ",
+        "static ",
+    ];
+    source.lines().enumerate().filter_map(move |(index, line)| {
+        let line = line.trim();
+        let visible = line.strip_prefix("pub").map(|rest| {
+            let restricted = rest.strip_prefix('(').and_then(|rest| rest.split_once(')'));
+            restricted.map_or(rest, |(_, rest)| rest).trim_start()
+        });
+        let declared = visible.unwrap_or(line);
         let mut name = declared;
         while let Some(rest) = kinds.iter().find_map(|kind| name.strip_prefix(kind)) {
             name = rest;
         }
+        let is_declaration = visible.is_some() || name.len() < declared.len();
         let end = name.find(|c: char| !c.is_alphanumeric() && c != '_');
-        Some((index + 1, &name[..end.unwrap_or(name.len())]))
+        is_declaration.then(|| (index + 1, &name[..end.unwrap_or(name.len())]))
     })
 }
 
@@ -240,7 +250,7 @@ fn sources_use_plain_words() {
                     complaints.push(format!("{path}:{line}: \"{phrase}\": write: {instead}"));
                 }
             }
-            for (line, name) in public_names(&source) {
+            for (line, name) in names(&source) {
                 let parts = parts(name);
                 for (word, instead) in NAMES {
                     if parts.iter().any(|part| part == word) {
@@ -262,7 +272,10 @@ fn phrases_are_found_across_lines_and_names_by_their_parts() {
         .flat_map(|(line, text)| phrases(text).map(|(phrase, _)| (*line, phrase)))
         .collect();
     assert_eq!(found, [(1, "queue stands"), (4, "is told")]);
-    assert_eq!(public_names(source).collect::<Vec<_>>(), [(3, "last_look")]);
+    assert_eq!(names(source).collect::<Vec<_>>(), [(3, "last_look")]);
+    let private = "    pub(super) fn told() {}\n    async fn look() {}\nif told(fn_look) {}\n";
+    let found = names(private).collect::<Vec<_>>();
+    assert_eq!(found, [(1, "told"), (2, "look")]);
     assert!(parts("LeftOut").contains(&"leftout".to_owned()));
     assert!(parts("last_look").contains(&"look".to_owned()));
 }

@@ -21,7 +21,7 @@ use crate::law::{self, Law};
 use crate::report::GovernorReport;
 use crate::shared::Shared;
 use crate::time::Time;
-use crate::window_cache::{AtomicMarks, WindowCache};
+use crate::window_cache::{AtomicCapEffects, WindowCache};
 
 /// A controller that caps the window of a base controller: what a [`Factory`](crate::Factory)
 /// builds.
@@ -33,7 +33,7 @@ pub struct GovernedController {
     law: Law,
     /// Between the first `on_ack` of a received packet and its `on_end_acks`.
     in_acks: bool,
-    marks: AtomicMarks,
+    effects: AtomicCapEffects,
     cache: WindowCache,
     decisions: Decisions,
     flow: FlowHandle,
@@ -70,7 +70,7 @@ impl GovernedController {
             base,
             clock: BaseClock::default(),
             in_acks: false,
-            marks: AtomicMarks::default(),
+            effects: AtomicCapEffects::default(),
             cache: WindowCache::default(),
             decisions,
             flow,
@@ -139,8 +139,8 @@ impl GovernedController {
         law::Base { window, slow_start }
     }
 
-    fn hides_growth(&self) -> bool {
-        self.law.hides_growth(|| self.base_state())
+    fn suppresses_growth(&self) -> bool {
+        self.law.suppresses_growth(|| self.base_state())
     }
 
     /// Uses another flow's signals: after a rebind of the socket, and when the peer has another
@@ -148,7 +148,7 @@ impl GovernedController {
     #[cold]
     pub(crate) fn change_flow(&mut self, now: Instant, flow: Arc<WatchedFlow>) {
         self.flow.change_flow(flow);
-        self.marks.clear();
+        self.effects.clear();
         self.cache = WindowCache::default();
         self.unobserved_since = None;
         if let Some(signals) = self.flow.signals(self.law.mtu()) {

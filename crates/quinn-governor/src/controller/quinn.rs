@@ -10,9 +10,9 @@ use quinn_proto::congestion::{Controller, ControllerMetrics};
 use super::{GovernedController, bytes_to_validate};
 use crate::decisions::Trigger;
 use crate::law::constants::WIRE_OVERHEAD;
-use crate::law::{Heard, Occasion, Report};
+use crate::law::{Delivery, Occasion, Report};
 use crate::report::Counters;
-use crate::window_cache::{AtomicMarks, WindowCache};
+use crate::window_cache::{AtomicCapEffects, WindowCache};
 
 impl Controller for GovernedController {
     fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
@@ -51,7 +51,7 @@ impl Controller for GovernedController {
         }
         if self.flow.watched().is_some() {
             self.law.on_ack(bytes, rtt.get());
-            if self.law.asks(sent) {
+            if self.law.is_check_due(sent) {
                 self.check_observed();
             }
             if !self.law.trusts_signals() {
@@ -59,7 +59,7 @@ impl Controller for GovernedController {
             }
         }
         self.cache.invalidate();
-        let limited = app_limited || self.hides_growth();
+        let limited = app_limited || self.suppresses_growth();
         let (time, sent) = (self.clock.time(now), self.clock.time(sent));
         self.base.on_ack(time, sent, bytes, limited, rtt);
     }
@@ -72,13 +72,13 @@ impl Controller for GovernedController {
         largest_packet_num_acked: Option<u64>,
     ) {
         self.begin_acks(now, app_limited);
-        let hidden = self.hides_growth();
-        let stops = hidden && self.law.stops_clock();
-        self.clock.on_acks(now, stops);
+        let suppressed = self.suppresses_growth();
+        let pause = suppressed && self.law.pauses_clock();
+        self.clock.on_acks(now, pause);
         self.base.on_end_acks(
             self.clock.time(now),
             in_flight,
-            app_limited || hidden,
+            app_limited || suppressed,
             largest_packet_num_acked,
         );
         self.law.end_acks(in_flight);
@@ -106,14 +106,14 @@ impl Controller for GovernedController {
             persistent: is_persistent_congestion,
             lost_bytes,
         };
-        let bound = self.law.reduces_under(time, lost_bytes);
-        let heard = self.law.on_report(time, &report);
-        let (time, sent) = match heard {
-            Heard::Not => return,
+        let bound = self.law.reduce_below(time, lost_bytes);
+        let delivery = self.law.on_report(time, &report);
+        let (time, sent) = match delivery {
+            Delivery::Withheld => return,
             _ if self.clock.is_true() => (now, sent),
             // The wrapped controller would ignore it, if it had the right time.
-            Heard::Known => return,
-            Heard::New => {
+            Delivery::SameRoundTrip => return,
+            Delivery::New => {
                 let time = self.clock.reduction(now);
                 (time, time)
             }
@@ -121,7 +121,7 @@ impl Controller for GovernedController {
         self.base
             .on_congestion_event(time, sent, is_persistent_congestion, lost_bytes);
         let mut window = u64::MAX;
-        while heard == Heard::New
+        while delivery == Delivery::New
             && bound < u64::MAX
             && (bound..window).contains(&self.base.window())
         {
@@ -150,7 +150,10 @@ impl Controller for GovernedController {
             return metrics;
         };
         let cached = self.cache.window(watch);
-        let computed = || self.verdict(watch).map(|(verdict, _)| verdict.window);
+        let computed = || {
+            self.governed_window(watch)
+                .map(|(governed, _)| governed.window)
+        };
         if let Some(window) = cached.or_else(computed) {
             metrics.congestion_window = window;
             let paced = self.law.pacing_rate(window);
@@ -165,7 +168,7 @@ impl Controller for GovernedController {
             clock: self.clock,
             law: self.law.for_new_path(),
             in_acks: false,
-            marks: AtomicMarks::default(),
+            effects: AtomicCapEffects::default(),
             cache: WindowCache::default(),
             decisions: self.decisions.clone(),
             flow: self.flow.copy(),

@@ -46,7 +46,7 @@ impl GovernedController {
         if !self.law.is_free() || self.cache.is_due(now) || !self.cache.is_current(watch) {
             self.take_sample(now, occasion);
         } else if let Occasion::Acks { app_limited } = occasion {
-            self.law.on_same(app_limited);
+            self.law.on_unchanged(app_limited);
         }
     }
 
@@ -65,10 +65,10 @@ impl GovernedController {
         self.cache.on_sample(version);
         self.observed = signals.observed;
         self.flow.on_sample(&signals);
-        let marks = self.marks.load();
+        let effects = self.effects.load();
         let decision = self
             .law
-            .look(now, &signals, self.base_state(), marks, occasion);
+            .on_sample(now, &signals, self.base_state(), effects, occasion);
         if self.law.is_free() {
             self.cache.set_due(at + Duration::from(self.law.refresh()));
         }
@@ -77,7 +77,7 @@ impl GovernedController {
             self.flow
                 .count(|counters| counters.capped_for(decision.capped_for));
         }
-        if decision.went_blind && self.flow.shared().is_enabled() {
+        if decision.signals_lost && self.flow.shared().is_enabled() {
             self.flow.count(Counters::stale_period);
             self.decisions.note(at, self.state(), Trigger::SignalsLost);
         }
@@ -95,7 +95,7 @@ impl GovernedController {
                 total: queue.total,
                 shared: queue.shared,
                 drained: queue.drained,
-                ran_dry: decision.ran_dry,
+                ran_empty: decision.ran_empty,
                 decides: decision.limit_decides,
                 holds: decision.limit_holds,
                 overflowed: decision.overflowed,
@@ -113,7 +113,7 @@ impl GovernedController {
                 }
                 _ => self.flow.leave_queue(),
             }
-            self.marks.clear();
+            self.effects.clear();
         }
     }
 
@@ -131,11 +131,11 @@ impl GovernedController {
             return;
         };
         let packets = observed_packets(&watched.watch.congestion());
-        let answer = self.law.answer(watched.totals.observed(packets));
-        if let Some(answer) = answer
+        let check = self.law.check(watched.totals.observed(packets));
+        if let Some(check) = check
             && self.flow.shared().config.has(Mechanism::Forgetting)
         {
-            watched.on_answer(answer);
+            watched.on_check(check);
         }
         if self.law.trusts_signals() {
             self.unobserved_since = None;

@@ -3,11 +3,11 @@
 use ebpf_congestion_signals::{Version, Watch};
 
 use super::GovernedController;
-use crate::law::Verdict;
+use crate::law::CappedWindow;
 
 impl GovernedController {
-    /// What the law makes of the window now, and the version of the sample that it goes by.
-    pub(super) fn verdict(&self, watch: &Watch) -> Option<(Verdict, Version)> {
+    /// The capped window, and the version of the sample that it was computed from.
+    pub(super) fn governed_window(&self, watch: &Watch) -> Option<(CappedWindow, Version)> {
         let (sample, version) = watch.versioned();
         let signals = self.flow.signals_of(&sample, self.law.mtu())?;
         Some((self.law.window(self.base.window(), &signals), version))
@@ -22,11 +22,11 @@ impl GovernedController {
         if let Some(window) = self.cache.window(watch) {
             return window;
         }
-        let Some((verdict, version)) = self.verdict(watch) else {
+        let Some((governed, version)) = self.governed_window(watch) else {
             return self.base.window();
         };
-        self.marks.note(&verdict);
-        self.cache.store(verdict.window, version);
-        verdict.window
+        self.effects.note(&governed);
+        self.cache.store(governed.window, version);
+        governed.window
     }
 }

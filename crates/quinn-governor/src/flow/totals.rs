@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use ebpf_congestion_signals::LocalCongestion;
 
-use crate::law::{Answer, Observed, Sent};
+use crate::law::{Check, Observed, Sent};
 
 /// Sums over the controllers of one flow.
 #[derive(Debug, Default)]
@@ -80,14 +80,14 @@ impl FlowTotals {
     }
 
     /// Updates the totals: whether what was acknowledged had been observed.
-    pub(crate) fn on_answer(&self, answer: Answer) {
-        match answer {
-            Answer::Yes => self.late.store(false, Ordering::Relaxed),
-            Answer::AllBut(lost) => {
+    pub(crate) fn on_check(&self, check: Check) {
+        match check {
+            Check::Observed => self.late.store(false, Ordering::Relaxed),
+            Check::ObservedBut(lost) => {
                 self.forget(lost);
                 self.forgotten.store(lost.div_ceil(2), Ordering::Relaxed);
             }
-            Answer::No => {}
+            Check::NotObserved => {}
         }
     }
 
@@ -158,14 +158,14 @@ mod tests {
     fn a_source_is_late_while_it_reports_what_was_forgotten() {
         let flow = FlowTotals::new(0, 0);
         flow.on_sent(10, 0);
-        flow.on_answer(Answer::AllBut(10));
+        flow.on_check(Check::ObservedBut(10));
         flow.on_observed(4);
         assert!(!flow.observed(4).late, "others may have sent them");
         flow.on_observed(5);
         assert!(flow.observed(5).late);
-        flow.on_answer(Answer::No);
+        flow.on_check(Check::NotObserved);
         assert!(flow.observed(5).late);
-        flow.on_answer(Answer::Yes);
+        flow.on_check(Check::Observed);
         flow.on_observed(100);
         assert!(!flow.observed(100).late);
     }

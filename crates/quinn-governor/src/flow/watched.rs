@@ -7,7 +7,7 @@ use std::time::Duration;
 use ebpf_congestion_signals::{SourceKind, Watch};
 
 use super::totals::FlowTotals;
-use crate::law::{Answer, Sent};
+use crate::law::{Check, Sent};
 use crate::receive::SocketReceiving;
 use crate::report::{Counters, GovernorReport};
 
@@ -81,11 +81,11 @@ impl WatchedFlow {
     }
 
     /// Updates the totals: whether what was acknowledged had been observed.
-    pub(crate) fn on_answer(&self, answer: Answer) {
-        if let (Answer::AllBut(lost), Some(socket)) = (answer, &self.socket) {
+    pub(crate) fn on_check(&self, check: Check) {
+        if let (Check::ObservedBut(lost), Some(socket)) = (check, &self.socket) {
             socket.totals.forget(lost);
         }
-        self.totals.on_answer(answer);
+        self.totals.on_check(check);
     }
 
     /// Subtracts packets that will never be observed from the totals.

@@ -167,7 +167,7 @@ impl FlowHandle {
             self.queue = queue;
             self.others = others_in(flow.watch.sample().queue.as_ref());
             if let Some(queue) = queue {
-                self.queue(queue.index()).follow(queue.generation());
+                self.queue(queue.index()).set_generation(queue.generation());
             }
         }
     }

@@ -33,7 +33,7 @@ impl FlowHandle {
                 (None, Others::Counted) => Others::Unknown,
                 (None, others) => others,
             };
-            let dry = self.queue(queue.id.index()).dry(shared);
+            let dry = self.queue(queue.id.index()).times_empty(shared);
             let (total, drained) = whole.unwrap_or((shared, dry));
             let datagram = mtu + WIRE_OVERHEAD;
             let id = queue.id.index();

@@ -1,16 +1,16 @@
-//! How much may leave at once.
+//! How much may be sent in one GSO batch.
 
 use super::constants::Tuning;
 use crate::time::Span;
 
-/// The window that lets a batch of so much pass over what is in flight: about a millisecond of the
-/// flow's own rate (`rate`, bytes a second), two datagrams at least.
+/// The window that admits a batch of about a millisecond of the flow's own rate (`rate`, bytes a
+/// second), at least two datagrams.
 ///
-/// quinn asks for the window before each datagram of a batch and tells what it sent after the last
-/// one, so what is in flight stands still meanwhile and this is a bound on each batch, not on what
-/// is sent at a time: the next follows at once, as far as the cap allows. Nobody has to be woken.
+/// quinn reads the window before each datagram of a batch and calls `on_sent` after the last one. So
+/// what is in flight does not change meanwhile, and this bounds each batch, not what is sent at a
+/// time: the next batch follows at once, as far as the cap allows, without a wake-up.
 ///
-/// It is left out where a rule of this host drops batches: there smaller ones are more losses.
+/// Not used after a firewall dropped packets: more batches would be more losses.
 pub(super) fn batch_window(in_flight: u64, mtu: u64, rate: u64, tuning: &Tuning) -> u64 {
     let micros = Span::of(tuning.batch_time).micros();
     let timed = rate.saturating_mul(micros) / 1_000_000;

@@ -2,27 +2,27 @@
 
 use crate::time::Span;
 
-/// What is read of the wrapped controller (the base).
+/// The state of the wrapped controller (the base).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Base {
     pub(crate) window: u64,
     pub(crate) slow_start: bool,
 }
 
-/// What calls of [`Law::window`](super::Law::window) left behind since the last acknowledgements.
+/// What windows from [`Law::window`](super::Law::window) did since the last acknowledgements.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Marks {
-    /// The window was under base's at least once.
+pub(crate) struct CapEffects {
+    /// A window was below the wrapped controller's.
     pub(crate) capped: bool,
-    /// The queue's `drained` when the cap first held a datagram back that base would have let
-    /// pass, if the queue's own limit was the reason.
-    pub(crate) held_by_limit: Option<u64>,
+    /// The queue's `drained` when the queue's own limit first kept a datagram from being sent that the
+    /// wrapped controller's window admitted.
+    pub(crate) limited_at: Option<u64>,
 }
 
-/// A batch, as the counts of its flow's packets.
+/// A GSO batch, in its flow's packet counts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sent {
-    /// Packets that the flow has sent with it, on the scale of those observed.
+    /// Packets that the flow has sent up to and with it, comparable with those observed.
     pub(crate) packets: u64,
     /// Packets that were sent before it and not yet observed.
     pub(crate) missing: u64,
@@ -35,29 +35,29 @@ pub(crate) struct Observed {
     pub(crate) packets: u64,
     /// Packets that were sent and not observed.
     pub(crate) missing: u64,
-    /// What was forgotten as lost was observed after all: the source is late.
+    /// Packets given up as never observed were observed later: the source is late.
     pub(crate) late: bool,
 }
 
-/// Whether what was acknowledged had been observed.
+/// The result of a check whether what was acknowledged had been observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
-    /// All of it.
-    Yes,
-    /// All but so many packets, which never will be.
-    AllBut(u64),
-    /// No.
-    No,
+pub(crate) enum Check {
+    /// All of it had.
+    Observed,
+    /// All but so many packets, which will never be observed.
+    ObservedBut(u64),
+    /// It had not: the source has stopped, or is late.
+    NotObserved,
 }
 
-/// A window, and why it is so.
+/// A window, and what bounded it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Verdict {
+pub(crate) struct CappedWindow {
     pub(crate) window: u64,
-    /// It is under base's.
+    /// It is below the wrapped controller's.
     pub(crate) capped: bool,
-    /// The queue's `drained`, where its own limit held the datagram back.
-    pub(crate) held_by_limit: Option<u64>,
+    /// The queue's `drained`, where its own limit keeps the next datagram from being sent.
+    pub(crate) limited_at: Option<u64>,
 }
 
 /// When a sample is taken.
@@ -74,20 +74,21 @@ pub(crate) enum Occasion {
 pub(crate) struct Decision {
     /// The queue dropped something and a reduction is due.
     pub(crate) local_drop: bool,
-    /// The source is no longer trusted.
-    pub(crate) went_blind: bool,
-    /// Time since the last sample, if the cap limited sending.
+    /// The signals are no longer trusted, or gone.
+    pub(crate) signals_lost: bool,
+    /// Time since the last sample, if the window was capped.
     pub(crate) capped_for: Span,
-    /// The queue ran empty after its limit had held something back.
-    pub(crate) ran_dry: bool,
-    /// The law is engaged and the queue's own limit decides.
+    /// The queue ran empty after its limit had limited sending.
+    pub(crate) ran_empty: bool,
+    /// The law is engaged and the queue's own limit determines the cap.
     pub(crate) limit_decides: bool,
-    /// The queue's own limit has held something back since the acknowledgements before.
+    /// The queue's own limit has limited sending since the acknowledgements before.
     pub(crate) limit_holds: bool,
-    /// The queue dropped something although it held no more than its own limit, which decided.
+    /// The queue dropped something although its backlog was within its own limit, which determined
+    /// the cap.
     pub(crate) overflowed: bool,
     /// The law is engaged and the sender wants to send more. Set when acknowledgements begin.
     pub(crate) wants_more: bool,
-    /// What it sends then, bytes a second.
+    /// Its sending rate then, bytes a second.
     pub(crate) rate: u64,
 }

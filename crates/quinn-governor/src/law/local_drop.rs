@@ -1,4 +1,4 @@
-//! Where a drop by this host's queue reduces the window.
+//! Whether a drop in this host's queue reduces the window.
 
 use super::signals::Signals;
 use super::{Law, QueueSignals};
@@ -6,11 +6,11 @@ use crate::base::BaseKind;
 use crate::mechanism::Mechanism;
 use crate::time::Time;
 
-/// Follows the kernel's counter of the flow's packets that its queue dropped.
+/// The state of the counter of the flow's packets that the local queue dropped.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct LocalDrops {
     seen: u64,
-    /// A batch that QUIC counts for congestion was sent, and the counter does not cover it yet.
+    /// A batch that QUIC counts for congestion was sent, and the counter does not include it yet.
     sent: bool,
 }
 
@@ -27,17 +27,17 @@ impl LocalDrops {
         self.sent = true;
     }
 
-    /// Takes note of a sample; whether packets that QUIC counts for congestion may be among what
-    /// was dropped since the last one. It does not count acknowledgements alone, which are small.
+    /// Updates with a sample. Returns whether packets that QUIC counts for congestion may be among those
+    /// dropped since the last one. It does not count packets with acknowledgements alone.
     ///
-    /// A queue with a limit in bytes refuses what comes (bfifo, tbf): only what was sent since the
-    /// last sample can be what it refused. Others drop what waits in them as well (fq_codel, cake,
-    /// `pfifo_head_drop`): it can be whatever is in flight.
+    /// A queue with a limit in bytes drops what arrives (bfifo, tbf): only what was sent since the last
+    /// sample. Others drop queued packets as well (fq_codel, cake, `pfifo_head_drop`): anything in
+    /// flight.
     fn counts(&mut self, signals: &Signals, in_flight: bool) -> bool {
         let dropped = signals.drops > self.seen;
         self.seen = self.seen.max(signals.drops);
-        let refuses = |queue: &QueueSignals| queue.room.is_some();
-        let any = self.sent || in_flight && !signals.queue.as_ref().is_some_and(refuses);
+        let tail_drops = |queue: &QueueSignals| queue.room.is_some();
+        let any = self.sent || in_flight && !signals.queue.as_ref().is_some_and(tail_drops);
         if signals.unobserved == 0 {
             self.sent = false;
         }
@@ -46,7 +46,7 @@ impl LocalDrops {
 }
 
 impl Law {
-    /// Takes note of a sample's drops; whether they are congestion.
+    /// Updates with a sample's drops. Returns whether they are congestion.
     pub(super) fn local_congestion(&mut self, now: Time, signals: &Signals) -> bool {
         let in_flight = self.in_flight > 0;
         let dropped = self.local_drops.counts(signals, in_flight);
@@ -56,8 +56,8 @@ impl Law {
         dropped
     }
 
-    /// Whether a drop that is congestion reduces the window now: of a wrapped controller that
-    /// answers to loss, once a round trip (RFC 9002 section 7.3.2), while the samples are trusted.
+    /// Whether a drop that is congestion reduces the window now: of a loss-based wrapped controller,
+    /// once a round trip (RFC 9002 section 7.3.2), while the samples are trusted.
     pub(super) fn local_drop_reduces_window(&self, now: Time, trusted: bool) -> bool {
         trusted
             && self.config.local_drops
@@ -66,7 +66,7 @@ impl Law {
     }
 
     /// Whether a batch of so many bytes is more than an acknowledgement alone, which QUIC does not
-    /// count as in flight (RFC 9002 section 2). They are a few dozen bytes.
+    /// count as in flight (RFC 9002 section 2) and which has a few dozen bytes.
     pub(super) fn counts_for_congestion(&self, bytes: u64) -> bool {
         bytes.saturating_mul(2) >= self.mtu || !self.config.has(Mechanism::AckDrops)
     }

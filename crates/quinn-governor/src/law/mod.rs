@@ -1,4 +1,4 @@
-//! The control law: what to do with what the kernel tells.
+//! The control law: from the kernel's signals to a cap for the window.
 //!
 //! Pure: time, samples and what was sent and acknowledged come in as arguments, decisions go out.
 //! No clock, no I/O, no allocation. `docs/law.md` in the repository derives the law; each number has its
@@ -11,11 +11,11 @@
 //! ms unless said. "short" is a queue of 20 kB, "tiny" one of 6 kB at 5 ms, "5 ms" is 100 Mbit/s at
 //! 5 ms with five products of queue, "four" and "fifty" are flows, "fall" is when the rate has
 //! fallen to a fifth, "bursts" the mean time that 500 kB take, "death burst" how much more is in
-//! flight five round trips after the source froze; a processor that is away for a ninth of the time
-//! ("busy host"); a rule that takes one batch in a hundred ("policy drops", mean of 20 runs); a
+//! flight five round trips after the source stopped; a processor that is unavailable for a ninth of
+//! the time ("busy host"); a firewall that drops one GSO batch in a hundred ("policy drops", mean of 20 runs); a
 //! fiftieth or a tenth of all updates "missed"; samples "10 ms late", or one in a hundred
 //! "contradictory"; "one product" is a queue of one at 5 ms, "limit hidden" the tiny one whose limit
-//! is not told, "3 stalled" are processes on a busy host after a TCP flow has gone, "upload" is sent
+//! is not reported, "3 stalled" are processes on a busy host after a TCP flow has gone, "upload" is sent
 //! after a download whose acknowledgements were dropped. Numbers that change nothing here guard against what these scenarios do not
 //! contain, or are far from where they matter.
 //!
@@ -27,17 +27,19 @@ use constants::{INITIAL_RTT, Tuning};
 use local_drop::LocalDrops;
 use reductions::Reductions;
 use rounds::Rounds;
-use standing::{Crowd, Standing, Unseen};
-use still::Still;
+use standing::{CompetingTraffic, Standing, UnobservedOthers};
 use trust::Trust;
+use unchanged::UnchangedSample;
 
 use crate::base::BaseKind;
 use crate::config::{GovernorConfig, LawConfig};
 use crate::mechanism::Mechanism;
 use crate::time::{Span, Time};
 
-pub(crate) use exchange::{Answer, Base, Decision, Marks, Observed, Occasion, Sent, Verdict};
-pub(crate) use reductions::{Heard, Report};
+pub(crate) use exchange::{
+    Base, CapEffects, CappedWindow, Check, Decision, Observed, Occasion, Sent,
+};
+pub(crate) use reductions::{Delivery, Report};
 pub(crate) use signals::{Others, QueueSignals, Signals};
 pub(crate) use target::match_of;
 
@@ -45,18 +47,18 @@ mod batch;
 pub(crate) mod constants;
 mod exchange;
 mod growth;
-mod hold;
 mod local_drop;
 mod reductions;
+mod release;
 mod rounds;
 mod sample;
 mod signals;
 mod standing;
-mod still;
 mod target;
 #[cfg(test)]
 mod tests;
 mod trust;
+mod unchanged;
 mod window;
 
 /// The law's state for one controller.
@@ -74,47 +76,48 @@ pub(crate) struct Law {
     rounds: Rounds,
     local_drops: LocalDrops,
     policy_drops_seen: u64,
-    /// When a rule last took something before it came to the queue: batches are then left whole.
-    ruled_out: Option<Time>,
+    /// When a firewall last dropped a packet of the flow: GSO batches are then not split.
+    firewall_dropped: Option<Time>,
     /// When the queue last dropped something.
     overflowed: Option<Time>,
-    /// No more than the queue's own limit was in it at the last look.
+    /// No more than the queue's own limit was in it at the last sample.
     within_limit: bool,
-    still: Still,
-    /// The cap at the last look.
+    unchanged: UnchangedSample,
+    /// The cap at the last sample.
     cap: u64,
-    /// In flight that is kept up: what the path is known to hold, while the queue has room; and
-    /// what it was, while the sample stands still.
-    kept_in_flight: u64,
-    /// The most that may be in flight besides the queue: a sixteenth more than in the last round
-    /// trip, or anything.
-    most_besides: u64,
-    /// When the cap last held something back, and the queue's `drained` then.
-    last_held: Option<(Time, u64)>,
-    crowd: Crowd,
-    unseen: Unseen,
-    last_look: Option<Time>,
-    /// Acknowledgements of this flight arrive.
+    /// The cap is at least this: what the path is known to hold, while the queue has room; and what
+    /// was in flight, while the samples do not change.
+    min_in_flight: u64,
+    /// The most that may be in flight on the path, without the queue's part: a sixteenth more than in
+    /// the last round trip; `u64::MAX` for no bound.
+    max_on_path: u64,
+    /// When the cap last limited sending, and the queue's `drained` then.
+    last_limited: Option<(Time, u64)>,
+    competing: CompetingTraffic,
+    unobserved_others: UnobservedOthers,
+    last_sample: Option<Time>,
+    /// Acknowledgements of what is in flight arrive: they wake a sender that the cap limits.
     ack_clock: bool,
-    /// The application had no more to send when acknowledgements last came.
+    /// The application had no more to send at the last acknowledgements.
     app_limited: bool,
-    /// Whether the cap limited sending since the acknowledgements before these.
+    /// Whether the window was capped since the acknowledgements before the last ones.
     capped: bool,
-    /// Base was in slow start at the last sample, or was not asked. Acknowledgements can only end it.
+    /// The wrapped controller was in slow start at the last sample, or this was not read.
+    /// Acknowledgements can only end it.
     may_be_in_slow_start: bool,
-    /// Whether this process's own limit for the queue decided over the cap at the last look.
-    own_limit: bool,
+    /// Whether this process's own limit for the queue determined the cap at the last sample.
+    limit_decided: bool,
 }
 
-/// How far the law is in force.
+/// The law's state: see `docs/law.md`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Mode {
-    /// Not: base decides alone.
+    /// The wrapped controller's window, uncapped.
     #[default]
     Free,
-    /// The window is capped by what stands in the queue.
+    /// The window is capped by the queue's backlog.
     Engaged,
-    /// The cap is being let go, growing by what is acknowledged until it is over base's window.
+    /// The cap grows with what is acknowledged, until it is above the wrapped controller's window.
     Releasing { window: u64, since: Time },
 }
 
@@ -127,7 +130,7 @@ impl Law {
             srtt: Span::of(INITIAL_RTT),
             local_drops: LocalDrops::from(start),
             policy_drops_seen: start.policy_drops,
-            most_besides: u64::MAX,
+            max_on_path: u64::MAX,
             ..Self::default()
         }
     }
@@ -137,43 +140,42 @@ impl Law {
         Self {
             in_flight: 0,
             ack_clock: false,
-            still: Still::default(),
-            // What the old path held says nothing of the new one.
+            unchanged: UnchangedSample::default(),
+            // Measured on the old path.
             rounds: Rounds::default(),
-            kept_in_flight: 0,
-            most_besides: u64::MAX,
+            min_in_flight: 0,
+            max_on_path: u64::MAX,
             ..self.clone()
         }
     }
 
-    /// The connection goes on as another flow of the source: on another socket, or to another
-    /// address of the peer. Counters begin elsewhere; what the path and the wrapped controller are
-    /// like stays.
+    /// The connection uses another flow of the source: on another socket, or to another address of
+    /// the peer. Its counters are others; the path and the wrapped controller are the same.
     pub(crate) fn on_new_flow(&mut self, now: Time, signals: &Signals) {
         self.trust = Trust::default();
         self.local_drops = LocalDrops::from(signals);
         self.policy_drops_seen = signals.policy_drops;
-        self.still = Still::default();
-        self.kept_in_flight = 0;
+        self.unchanged = UnchangedSample::default();
+        self.min_in_flight = 0;
         self.standing = Standing::default();
-        self.crowd = Crowd::default();
+        self.competing = CompetingTraffic::default();
         self.within_limit = false;
-        self.last_held = signals.queue.map(|queue| (now, queue.drained));
+        self.last_limited = signals.queue.map(|queue| (now, queue.drained));
     }
 
-    /// Whether the window depends on anything but base.
+    /// Whether the window is the wrapped controller's.
     pub(crate) fn is_free(&self) -> bool {
         self.mode == Mode::Free
     }
 
-    /// Whether the source was found to see what is sent.
+    /// Whether the source observes what is sent.
     pub(crate) fn trusts_signals(&self) -> bool {
-        self.trust.holds()
+        self.trust.is_trusted()
     }
 
-    /// Whether the flow waits for others that it does not know to be in front of it.
+    /// Whether the flow was found to wait behind others that the source does not count.
     pub(crate) fn waits(&self, now: Time) -> bool {
-        self.unseen.is_active(now)
+        self.unobserved_others.is_active(now)
     }
 
     /// Bytes of a full datagram's payload.
@@ -181,7 +183,7 @@ impl Law {
         self.mtu
     }
 
-    /// The cap at the last look.
+    /// The cap at the last sample.
     #[cfg(feature = "testing")]
     pub(crate) fn last_cap(&self) -> u64 {
         self.cap
@@ -192,7 +194,7 @@ impl Law {
         self.srtt
     }
 
-    /// A batch of `bytes` is about to be sent. Call after [`Law::look`].
+    /// A GSO batch of `bytes` is about to be sent. Call after [`Law::on_sample`].
     pub(crate) fn on_sent(&mut self, now: Instant, bytes: u64, sent: Sent, base_window: u64) {
         self.trust.on_sent(now, sent);
         if self.in_flight < self.mtu {
@@ -202,9 +204,9 @@ impl Law {
             return;
         }
         self.local_drops.on_sent();
-        // Above base's window it makes no difference.
+        // Above the wrapped controller's window it makes no difference.
         self.in_flight = self.in_flight.saturating_add(bytes).min(base_window);
-        self.still.in_flight = self.still.in_flight.max(self.in_flight);
+        self.unchanged.in_flight = self.unchanged.in_flight.max(self.in_flight);
     }
 
     /// A datagram was acknowledged.
@@ -218,18 +220,18 @@ impl Law {
         }
     }
 
-    /// A datagram that was sent at `sent` was acknowledged: whether to [`Law::answer`].
+    /// A datagram that was sent at `sent` was acknowledged: whether to [`Law::check`].
     #[inline]
-    pub(crate) fn asks(&self, sent: Instant) -> bool {
-        self.trust.asks(sent)
+    pub(crate) fn is_check_due(&self, sent: Instant) -> bool {
+        self.trust.is_check_due(sent)
     }
 
-    /// Takes what the source has observed; whether it had observed what was acknowledged.
-    pub(crate) fn answer(&mut self, observed: Observed) -> Option<Answer> {
-        self.trust.answer(observed)
+    /// Checks whether the source had observed what was acknowledged.
+    pub(crate) fn check(&mut self, observed: Observed) -> Option<Check> {
+        self.trust.check(observed)
     }
 
-    /// A batch of acknowledgements is complete.
+    /// All acknowledgements of a received packet are processed.
     pub(crate) fn end_acks(&mut self, in_flight: u64) {
         self.in_flight = in_flight;
         self.ack_clock = true;
@@ -247,13 +249,13 @@ impl Law {
         self.config.has(mechanism)
     }
 
-    /// What is sent, bytes a second.
+    /// The sending rate, bytes a second.
     fn rate(&self) -> u64 {
         rate(self.in_flight, self.srtt)
     }
 }
 
-/// What is sent where so much is acknowledged in a round trip, bytes a second.
+/// The rate of `in_flight` bytes in a round trip, bytes a second.
 fn rate(in_flight: u64, srtt: Span) -> u64 {
     in_flight.saturating_mul(1_000_000) / srtt.micros().max(1)
 }

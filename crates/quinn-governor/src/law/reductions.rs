@@ -1,8 +1,8 @@
-//! One reduction a round trip, and none twice for the same loss.
+//! At most one reduction in a round trip, and one for a loss.
 
 use crate::time::{Span, Time};
 
-/// Remembers when the base controller was last told to reduce, and by whom.
+/// When the wrapped controller last reduced, and when the law caused it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reductions {
     last: Option<Time>,
@@ -15,38 +15,38 @@ impl Reductions {
         self.last.is_none_or(|last| now.since(last) >= srtt)
     }
 
-    /// The law told base to reduce.
+    /// The law has reduced the wrapped controller.
     pub(crate) fn on_local(&mut self, now: Time) {
         self.last = Some(now);
         self.last_local = Some(now);
     }
 
-    /// The connection reports a congestion event; whether base should hear of it.
+    /// The connection reports a congestion event: whether to pass it on.
     ///
-    /// A loss of what was sent before the law made base reduce is the same congestion. Marks (no
-    /// lost bytes) come from the path, not from this host's drops, and persistent congestion is
-    /// more than one loss: both pass.
-    pub(crate) fn on_report(&mut self, now: Time, report: &Report) -> Heard {
+    /// A loss of what was sent before the law's own reduction is the same congestion. ECN marks (no lost
+    /// bytes) come from the path, not from this host's drops, and persistent congestion is more than
+    /// one loss: both are passed on.
+    pub(crate) fn on_report(&mut self, now: Time, report: &Report) -> Delivery {
         let known = self.last_local.is_some_and(|local| report.sent <= local);
         if known && !report.persistent && report.lost_bytes > 0 {
-            return Heard::Not;
+            return Delivery::Withheld;
         }
         if report.persistent || self.last.is_none_or(|last| report.sent > last) {
             self.last = Some(now);
-            return Heard::New;
+            return Delivery::New;
         }
-        Heard::Known
+        Delivery::SameRoundTrip
     }
 }
 
-/// Whether the wrapped controller hears of a congestion event.
+/// Whether a congestion event is passed on to the wrapped controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Heard {
-    /// No: it has reduced for the same loss.
-    Not,
-    /// Yes, though it is of the same round trip as the last one.
-    Known,
-    /// Yes, for the first time.
+pub(crate) enum Delivery {
+    /// No: the wrapped controller has reduced for the same loss.
+    Withheld,
+    /// Yes, but it is of the same round trip as the last one.
+    SameRoundTrip,
+    /// Yes: the first of its round trip.
     New,
 }
 

@@ -1,17 +1,17 @@
-//! Whether the queue is a bottleneck: has it a standing backlog, or does it run empty between bursts?
+//! Whether the queue is a bottleneck: whether it has a standing backlog, or runs empty between bursts.
 
 use super::constants::{PACER_BURST, PACER_BURST_DATAGRAMS, Tuning, WIRE_OVERHEAD};
 use super::signals::{Others, QueueSignals};
 use crate::time::{Span, Time};
 
-/// Follows how long the queue has not run empty.
+/// For how long the queue has not run empty.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Standing {
     queue: usize,
     drained: u64,
     busy: Option<Busy>,
-    /// When it had last not run empty for some time, or the first sample.
-    stood: Option<Time>,
+    /// When it last had a standing backlog, or the first sample.
+    last_standing: Option<Time>,
 }
 
 /// A time in which the queue did not run empty.
@@ -23,9 +23,9 @@ struct Busy {
 }
 
 impl Standing {
-    /// Takes note of the queue; whether it has a standing backlog: it has not run empty for a while,
-    /// nor become shorter. A burst that is being sent makes a queue too, but one that shrinks.
-    pub(crate) fn look(
+    /// Updates with a sample. Returns whether the queue has a standing backlog: it has not run empty
+    /// for some time, nor become shorter. A burst makes a queue too, but one that becomes shorter.
+    pub(crate) fn update(
         &mut self,
         now: Time,
         queue: &QueueSignals,
@@ -38,7 +38,7 @@ impl Standing {
             self.busy = None;
         }
         if queue.total == 0 {
-            self.stood.get_or_insert(now);
+            self.last_standing.get_or_insert(now);
             return false;
         }
         let first = Busy {
@@ -49,14 +49,16 @@ impl Standing {
         let time = now.since(busy.since);
         let least = least_time(tuning);
         if time >= least {
-            self.stood = Some(now);
+            self.last_standing = Some(now);
         }
         time >= srtt.clamp(least, Span::of(tuning.standing_max)) && queue.total >= busy.first
     }
 
-    /// For how long the queue has held no more than moments.
+    /// For how long the queue has had no standing backlog.
     pub(crate) fn idle(&self, now: Time) -> Span {
-        self.stood.map(|stood| now.since(stood)).unwrap_or_default()
+        self.last_standing
+            .map(|last_standing| now.since(last_standing))
+            .unwrap_or_default()
     }
 
     /// For how long the queue has not run empty.
@@ -67,70 +69,70 @@ impl Standing {
     }
 }
 
-/// What is shorter is decided by timers and schedulers, not by the queue: a quarter of the longest.
+/// The shortest time that counts, a quarter of the longest: what is shorter depends on timers and
+/// schedulers, not on the queue.
 pub(crate) fn least_time(tuning: &Tuning) -> Span {
     Span::of(tuning.standing_max) / 4
 }
 
-/// Whether others keep the queue from ever running empty.
+/// Whether competing traffic keeps the queue from running empty.
 ///
-/// Flows of other processes that are governed too, and bursts, leave a queue empty now and then.
-/// Processes that match each other's backlog do so without end from three on. So others' backlog is
-/// matched only after the queue has not run empty for some time; and for some time after that,
-/// because a TCP flow that has just reduced leaves a queue empty as well.
+/// Governed flows of other processes, and bursts, let the queue run empty from time to time. Three or
+/// more processes that match each other's backlog would continue for ever. So competing traffic is
+/// matched only after the queue has not run empty for some time, and for some time after that,
+/// because a TCP flow that has just reduced lets the queue run empty as well.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Crowd {
+pub(crate) struct CompetingTraffic {
     seen: Option<Time>,
     there: bool,
 }
 
-impl Crowd {
-    /// Takes note of for how long the queue has not run empty.
-    pub(crate) fn look(&mut self, now: Time, standing: Span, tuning: &Tuning) {
-        let crowd_time = Span::of(tuning.crowd_time);
-        if standing >= crowd_time {
+impl CompetingTraffic {
+    /// Updates with the time for which the queue has not run empty.
+    pub(crate) fn update(&mut self, now: Time, standing: Span, tuning: &Tuning) {
+        let competing_time = Span::of(tuning.competing_time);
+        if standing >= competing_time {
             self.seen = Some(now);
         }
         self.there = self
             .seen
-            .is_some_and(|at| now.since(at) < crowd_time.times(2));
+            .is_some_and(|at| now.since(at) < competing_time.times(2));
     }
 
-    /// Whether they do.
-    pub(crate) fn is_there(&self) -> bool {
+    /// Whether it does.
+    pub(crate) fn is_present(&self) -> bool {
         self.there
     }
 }
 
-/// Whether what a source does not count makes the flow wait.
+/// Whether the flow waits behind traffic that the source does not count.
 ///
-/// Where a source knows only what the flow itself has in the queue, or the queue keeps flows apart
-/// in a way that it does not know, others can be in front of it unseen. A flow that keeps no more
-/// there than its limit, and waits for longer than the queue of a link that is its own would take,
-/// has competing traffic in front: it may not be held back then, or it starves. Where others are
-/// counted, but may be in other classes, they are matched from then on.
+/// Where a source knows only the flow's own backlog, or the queue has classes, others can be in front
+/// of the flow without being counted. If a flow's backlog is within its limit, and still waits longer
+/// than it would on a link of its own, competing traffic is in front: the cap would starve the flow
+/// then. Where others are counted, but may be in other classes, they are matched from then on.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Unseen {
+pub(crate) struct UnobservedOthers {
     since: Option<Time>,
     until: Option<Time>,
 }
 
-impl Unseen {
-    /// Takes note of a sample; whether the flow may be held back. `rate` is what it sends, bytes a
-    /// second.
-    pub(crate) fn allows(
+impl UnobservedOthers {
+    /// Updates with a sample. Returns whether the flow may be capped. `rate` is its sending rate, bytes
+    /// a second.
+    pub(crate) fn may_cap(
         &mut self,
         now: Time,
         queue: &QueueSignals,
         rate: impl FnOnce() -> u64,
         tuning: &Tuning,
     ) -> bool {
-        let held = queue.others == Others::Classes;
-        if queue.others != Others::Unknown && !held {
+        let in_classes = queue.others == Others::Classes;
+        if queue.others != Others::Unknown && !in_classes {
             return true;
         }
         if self.is_active(now) {
-            return held;
+            return in_classes;
         }
         let own = u128::from(queue.own_flow);
         let longest = u128::from(Span::of(tuning.standing_max).micros());
@@ -143,24 +145,24 @@ impl Unseen {
             self.since = None;
         } else {
             let since = *self.since.get_or_insert(now);
-            if now.since(since) >= Span::of(tuning.crowd_time) {
+            if now.since(since) >= Span::of(tuning.competing_time) {
                 *self = Self {
                     since: None,
                     until: Some(now + tuning.overflow_memory),
                 };
-                return held;
+                return in_classes;
             }
         }
         true
     }
 
-    /// Whether the flow was found to wait for others.
+    /// Whether the flow was found to wait behind others.
     pub(crate) fn is_active(&self, now: Time) -> bool {
         self.until.is_some_and(|until| now < until)
     }
 }
 
-/// Whether the flow has more in the queue than bursts of the pacer put there.
+/// Whether the flow has more in the queue than bursts of the pacer explain.
 pub(crate) fn outgrows_bursts(
     queue: &QueueSignals,
     window: u64,
@@ -169,7 +171,7 @@ pub(crate) fn outgrows_bursts(
     tuning: &Tuning,
 ) -> bool {
     let exceeds = |burst: u64| queue.own_flow > burst.saturating_mul(tuning.outgrown_bursts);
-    // Mostly it is not even more than the least bursts, and the division is spared.
+    // Mostly it is below the smallest bursts: this avoids the division.
     exceeds(PACER_BURST_DATAGRAMS * (mtu + WIRE_OVERHEAD)) && {
         let (burst, srtt) = (PACER_BURST.as_nanos(), u128::from(srtt.nanos()));
         let paced = u128::from(window) * 5 / 4 * burst / srtt.max(1);
@@ -190,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flow_that_waits_for_what_is_not_seen_is_let_go_for_a_while() {
+    fn a_flow_that_waits_behind_unobserved_traffic_is_not_capped_for_some_time() {
         let tuning = &Tuning::STANDARD;
         let now = Time::ORIGIN;
         let queue = QueueSignals {
@@ -199,47 +201,47 @@ mod tests {
             others: Others::Unknown,
             ..QueueSignals::default()
         };
-        let mut unseen = Unseen::default();
-        // 2.5 ms, and then 25 ms for what it has there.
-        assert!(unseen.allows(now, &queue, || 2_000_000, tuning));
-        assert!(unseen.allows(now, &queue, || 200_000, tuning));
-        let later = now + tuning.crowd_time;
-        assert!(!unseen.allows(later, &queue, || 200_000, tuning));
-        assert!(!unseen.allows(later, &queue, || 2_000_000, tuning));
+        let mut others = UnobservedOthers::default();
+        // Its backlog takes 2.5 ms, then 25 ms.
+        assert!(others.may_cap(now, &queue, || 2_000_000, tuning));
+        assert!(others.may_cap(now, &queue, || 200_000, tuning));
+        let later = now + tuning.competing_time;
+        assert!(!others.may_cap(later, &queue, || 200_000, tuning));
+        assert!(!others.may_cap(later, &queue, || 2_000_000, tuning));
         let later = later + tuning.overflow_memory;
-        assert!(unseen.allows(later, &queue, || 2_000_000, tuning));
-        // Others in other classes are matched from then on, and the flow is held back all the same.
+        assert!(others.may_cap(later, &queue, || 2_000_000, tuning));
+        // Others in other classes are matched from then on, and the flow is still capped.
         let classes = QueueSignals {
             others: Others::Classes,
             ..queue
         };
-        let mut unseen = Unseen::default();
-        assert!(unseen.allows(now, &classes, || 200_000, tuning));
-        assert!(!unseen.is_active(now));
-        let waited = now + tuning.crowd_time;
-        assert!(unseen.allows(waited, &classes, || 200_000, tuning));
-        assert!(unseen.is_active(waited));
+        let mut others = UnobservedOthers::default();
+        assert!(others.may_cap(now, &classes, || 200_000, tuning));
+        assert!(!others.is_active(now));
+        let waited = now + tuning.competing_time;
+        assert!(others.may_cap(waited, &classes, || 200_000, tuning));
+        assert!(others.is_active(waited));
         let counted = QueueSignals {
             others: Others::Counted,
             ..queue
         };
-        assert!(unseen.allows(later, &counted, || 1, tuning));
+        assert!(others.may_cap(later, &counted, || 1, tuning));
     }
 
     #[test]
-    fn a_crowd_is_there_once_the_queue_has_stood_and_for_a_while_after_that() {
+    fn competing_traffic_counts_once_the_queue_has_a_standing_backlog_and_for_some_time_after() {
         let tuning = &Tuning::STANDARD;
         let now = Time::ORIGIN;
-        let time = Span::of(tuning.crowd_time);
-        let mut crowd = Crowd::default();
-        crowd.look(now, time / 2, tuning);
-        assert!(!crowd.is_there());
-        crowd.look(now, time, tuning);
-        assert!(crowd.is_there());
-        crowd.look(now + tuning.crowd_time, Span::default(), tuning);
-        assert!(crowd.is_there());
-        crowd.look(now + 2 * tuning.crowd_time, Span::default(), tuning);
-        assert!(!crowd.is_there());
+        let time = Span::of(tuning.competing_time);
+        let mut competing = CompetingTraffic::default();
+        competing.update(now, time / 2, tuning);
+        assert!(!competing.is_present());
+        competing.update(now, time, tuning);
+        assert!(competing.is_present());
+        competing.update(now + tuning.competing_time, Span::default(), tuning);
+        assert!(competing.is_present());
+        competing.update(now + 2 * tuning.competing_time, Span::default(), tuning);
+        assert!(!competing.is_present());
     }
 
     #[test]
@@ -255,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_two_bursts_of_the_pacer_are_no_burst() {
+    fn more_than_two_bursts_of_the_pacer_count_as_a_backlog() {
         let queue = |own_flow| QueueSignals {
             id: 0,
             own: own_flow,

@@ -8,22 +8,22 @@ use super::signals::QueueSignals;
 pub(crate) struct Target {
     /// Bytes that this controller may keep in the queue.
     pub(crate) share: u64,
-    /// Bytes that it may still add. Zero when it has its share there already, or the queue is full.
+    /// Bytes that it may still add. Zero when its backlog is its share, or the queue is full.
     pub(crate) allowance: u64,
-    /// Whether this process's limit for the queue decided, and not what others keep there or what
-    /// the queue still takes.
+    /// Whether this process's limit for the queue determined the allowance, and not competing traffic
+    /// or the room in the queue.
     pub(crate) limit_decides: bool,
 }
 
 impl Target {
-    /// Governed flows together keep as much in the queue as everyone else together (in a FIFO the
-    /// share of the queue is the share of the link), or the queue's limit where that is more or
-    /// others leave the queue empty now and then, in equal parts; but each at least what lets one
-    /// datagram pass, and none more than the queue still takes.
+    /// All governed flows together may have as much in the queue as competing traffic has (in a FIFO
+    /// the share of the queue is the share of the link), or the queue's limit where that is more or the
+    /// queue runs empty from time to time. Each has an equal part of that, at least one datagram, and
+    /// none may add more than the queue has room for.
     pub(crate) fn of(queue: &QueueSignals, sender: &Sender, tuning: &Tuning) -> Self {
         let mtu = sender.mtu;
         let others = queue.total.saturating_sub(queue.shared);
-        let matched = if sender.crowded {
+        let matched = if sender.has_competing {
             let at_once = others - others / tuning.match_margin_divisor;
             at_once.saturating_add(queue.boost.min(others))
         } else {
@@ -53,18 +53,19 @@ impl Target {
 pub(crate) struct Sender {
     /// Bytes of a full datagram's payload.
     pub(crate) mtu: u64,
-    /// What this controller sends, bytes a second. Only used where others share the queue.
+    /// This controller's sending rate, bytes a second. Only used where others share the queue.
     pub(crate) rate: u64,
-    /// Others keep the queue from ever running empty.
-    pub(crate) crowded: bool,
+    /// Competing traffic keeps the queue from running empty.
+    pub(crate) has_competing: bool,
 }
 
-/// What governed flows are to have in a queue on average, where others have so much: four fifths.
+/// What governed flows should have in a queue on average beside `others` bytes of competing traffic:
+/// four fifths.
 pub(crate) fn match_of(others: u64) -> u64 {
     others - others / 5
 }
 
-/// What fits so much of the queue, without the headers.
+/// The payload that fits into `wire` bytes of the queue.
 fn payload_of(wire: u64, mtu: u64) -> u64 {
     wire / (mtu + WIRE_OVERHEAD) * mtu
         + (wire % (mtu + WIRE_OVERHEAD)).saturating_sub(WIRE_OVERHEAD)
@@ -72,9 +73,9 @@ fn payload_of(wire: u64, mtu: u64) -> u64 {
 
 /// More than an equal part for those that send less than the mean, less for those that send more.
 ///
-/// Equal parts of a FIFO make equal rates only as long as everybody has something in it. Where the
-/// queue is as short as the limit keeps it, acknowledgements come in trains, one controller's
-/// after the other's; each refills its part while its train passes, and a long train stays long.
+/// Equal parts of a FIFO make equal rates only while each flow has something in it. In a queue this
+/// short, acknowledgements arrive in trains, one controller's after another's; each refills its part
+/// while its train arrives, and a long train stays long.
 fn weighted(part: u64, rate: u64, mean: u64, tuning: &Tuning) -> u64 {
     if rate == 0 || mean == 0 {
         return part;
@@ -110,7 +111,7 @@ mod tests {
     const SENDER: Sender = Sender {
         mtu: 1200,
         rate: 0,
-        crowded: true,
+        has_competing: true,
     };
 
     #[test]
@@ -165,7 +166,7 @@ mod tests {
             ..QUEUE
         };
         let sender = Sender {
-            crowded: false,
+            has_competing: false,
             ..SENDER
         };
         let target = Target::of(&queue, &sender, &Tuning::STANDARD);

@@ -1,41 +1,41 @@
 //! Whether the source observes what is sent.
 //!
-//! A source that died keeps reporting what it last reported. There is no heartbeat in its samples,
-//! and none is needed: what was acknowledged has left this host, so it must have been observed.
+//! A source that has stopped repeats its last sample. Samples need no heartbeat: what was
+//! acknowledged has left this host, so a working source has observed it.
 
 use std::time::Instant;
 
-use super::exchange::{Answer, Observed, Sent};
+use super::exchange::{Check, Observed, Sent};
 
-/// Answers one question about once a round trip: when a batch is acknowledged, has the kernel
-/// observed everything that the flow sent up to it?
+/// Checks about once a round trip, when a batch is acknowledged, whether the source has observed
+/// everything that the flow sent up to it.
 ///
-/// Some of it may never be observed: the device was down, the send failed, a firewall took it.
-/// A source that reports at once has the same number missing before every send of a round trip;
-/// these are forgotten, or they would count as on their way to the queue for ever. If anything else
-/// is missing, the source is dead or reports later than acknowledgements do, and its samples are
-/// not trusted until the next answer, a round trip later. A source that is always as late can look
-/// as if it reported at once, but then it reports what was forgotten (`Observed::late`).
+/// Some packets are never observed: the device was down, the send failed, a firewall dropped them.
+/// With a source that reports at once, the same number is missing before every send of a round trip;
+/// these are given up, or they would count as not yet queued for ever. If more is missing, the
+/// source has stopped, or reports later than acknowledgements arrive, and its samples are not
+/// trusted until the next check, a round trip later. A source with a constant delay can appear to
+/// report at once, but then it later reports what was given up (`Observed::late`).
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Trust {
     probe: Option<Probe>,
-    /// As many were missing before every batch that followed it.
+    /// The same number was missing before every batch since.
     steady: bool,
-    doubted: bool,
+    untrusted: bool,
 }
 
-/// A batch that was sent.
+/// A batch whose acknowledgement is awaited.
 #[derive(Clone, Copy, Debug)]
 struct Probe {
     at: Instant,
-    /// The flow's count of packets before and with it, on the scale of those observed.
+    /// The flow's packet counts at it.
     sent: Sent,
 }
 
 impl Trust {
-    /// Whether the samples are to be trusted.
-    pub(crate) fn holds(&self) -> bool {
-        !self.doubted
+    /// Whether the samples are trusted.
+    pub(crate) fn is_trusted(&self) -> bool {
+        !self.untrusted
     }
 
     /// A batch is about to be sent.
@@ -49,29 +49,29 @@ impl Trust {
         }
     }
 
-    /// A datagram that was sent at `sent` was acknowledged: whether to ask what was observed, about
-    /// once a round trip.
+    /// A datagram that was sent at `sent` was acknowledged: whether a check is due, about once a
+    /// round trip.
     #[inline]
-    pub(crate) fn asks(&self, sent: Instant) -> bool {
+    pub(crate) fn is_check_due(&self, sent: Instant) -> bool {
         self.probe.is_some_and(|probe| sent >= probe.at)
     }
 
-    /// Takes what was observed, where [`Trust::asks`].
-    pub(crate) fn answer(&mut self, observed: Observed) -> Option<Answer> {
+    /// Checks what was observed, where [`Trust::is_check_due`].
+    pub(crate) fn check(&mut self, observed: Observed) -> Option<Check> {
         let probe = self.probe.take()?;
         let missing = probe.sent.packets.saturating_sub(observed.packets);
-        // The socket may have forgotten since what the kernel refused.
+        // The socket may have subtracted since what the kernel refused.
         let missing = missing.min(observed.missing);
         let lost = if self.steady && !observed.late {
             probe.sent.missing.min(observed.missing)
         } else {
             0
         };
-        self.doubted = missing > lost;
-        Some(match (self.doubted, lost) {
-            (true, _) => Answer::No,
-            (false, 0) => Answer::Yes,
-            (false, lost) => Answer::AllBut(lost),
+        self.untrusted = missing > lost;
+        Some(match (self.untrusted, lost) {
+            (true, _) => Check::NotObserved,
+            (false, 0) => Check::Observed,
+            (false, lost) => Check::ObservedBut(lost),
         })
     }
 }

@@ -3,14 +3,14 @@
 //!
 //! It finds its size like the dynamic limits that Linux keeps for a network device's ring (byte
 //! queue limits, `lib/dynamic_queue_limits.c`): the least that keeps the link busy. It grows by a
-//! datagram when the link had nothing to send after the limit had held a datagram back that would
-//! have been sent otherwise. It shrinks by one for each [`Tuning::shrink_time`] in which that did
-//! not happen, and halves when the queue overflowed all the same.
+//! datagram when the link ran idle after the limit had kept a datagram from being sent. It shrinks by
+//! one for each [`Tuning::shrink_time`] in which that did not happen, and halves when the queue
+//! overflowed.
 //!
-//! So it comes to rest where the link has nothing to send for a moment once in that time. A limit
-//! that allowed for every gap between acknowledgements would let bursts grow, which make gaps, which
-//! make bursts. An empty queue for any other reason (nothing to send, base's window, the pacer) does
-//! not count.
+//! So it converges to where the link is idle for a moment once in that time. A limit that allowed for
+//! every ACK gap would reinforce itself: bursts make gaps, and gaps raise the limit. A queue that is
+//! empty for any other reason (nothing to send, the wrapped controller's window, the pacer) does not
+//! count.
 //!
 //! [`Tuning::shrink_time`]: crate::law::constants::Tuning::shrink_time
 
@@ -27,25 +27,25 @@ pub(crate) use sharing::Sharing;
 
 mod sharing;
 
-/// A queue's limit, and those who share it.
+/// A queue's limit, and the controllers that share it.
 ///
 /// Readers take the published values. A controller that cannot take the lock at once skips its
 /// report: its next sample, or another controller's, reports the same.
 #[derive(Debug)]
 pub(crate) struct QueueLimit {
     limit: AtomicU64,
-    /// Which of the queues that have had this place the limit is of.
+    /// The generation of the queue, where several had the same index one after the other.
     generation: AtomicU32,
     /// Controllers that want to send more into the queue.
     sharers: AtomicU32,
-    /// What those send, bytes a second.
+    /// The sum of their rates, bytes a second.
     rates: AtomicU64,
-    /// Bytes that governed flows may have over what matches the others, to have that on average.
+    /// Bytes that governed flows may have in addition to matching the others, to match them on average.
     boost: AtomicU64,
-    /// Times that nothing of the governed flows' was found in the queue, though there had been
-    /// something before; twice that, and one more while there is. For sources that do not count how
-    /// often the whole queue runs empty.
-    dry: AtomicU64,
+    /// Times that the governed flows' part of the queue was found empty after it had not been; twice
+    /// that, and one more while it is not empty. For sources that do not count how often the whole
+    /// queue runs empty.
+    empty: AtomicU64,
     /// Bytes that governed flows added since the last sample.
     added: AtomicU64,
     state: Mutex<State>,
@@ -54,19 +54,19 @@ pub(crate) struct QueueLimit {
 /// What a controller reports of the queue after a sample.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Observation {
-    /// Bytes of everybody in the queue, before anything is added.
+    /// Bytes of all flows in the queue, before anything is added.
     pub(crate) total: u64,
     /// Bytes of all governed flows.
     pub(crate) shared: u64,
     /// Times the queue ran empty.
     pub(crate) drained: u64,
-    /// It ran empty after the limit had held something back.
-    pub(crate) ran_dry: bool,
-    /// The limit decides over what this controller may send.
+    /// It ran empty after the limit had limited sending.
+    pub(crate) ran_empty: bool,
+    /// The limit determines what this controller may send.
     pub(crate) decides: bool,
-    /// It has held something back since the acknowledgements before.
+    /// It has limited sending since the acknowledgements before.
     pub(crate) holds: bool,
-    /// The queue dropped something although the limit decided.
+    /// The queue dropped something although its backlog was within the limit.
     pub(crate) overflowed: bool,
     /// The round trip of the controller that reports.
     pub(crate) srtt: Span,
@@ -78,12 +78,12 @@ pub(crate) struct Observation {
 struct State {
     /// Bytes of governed flows at the last sample.
     shared: u64,
-    looked: Option<Time>,
-    /// The queue's `drained` when the limit last grew: one empty queue counts once, however many were
-    /// held back.
-    charged_at: u64,
-    /// Time that passed since the limit last changed.
-    held: Span,
+    sampled_at: Option<Time>,
+    /// The queue's `drained` when the limit last grew: each time the queue runs empty counts once,
+    /// however many controllers report it.
+    grown_at: u64,
+    /// Time since the limit last changed.
+    unchanged: Span,
     /// The last overflow.
     overflow: Option<Time>,
 }
@@ -96,21 +96,21 @@ impl QueueLimit {
             sharers: AtomicU32::new(0),
             rates: AtomicU64::new(0),
             boost: AtomicU64::new(0),
-            dry: AtomicU64::new(0),
+            empty: AtomicU64::new(0),
             added: AtomicU64::new(0),
             state: Mutex::default(),
         }
     }
 
-    /// The queue of this generation has the place now: what was found out of another is forgotten.
-    /// Entries of controllers that share it stay, as they are taken back one by one.
-    pub(crate) fn follow(&self, generation: u32) {
+    /// The index belongs to the queue of this generation now: the limit of another queue is reset.
+    /// Entries of controllers that share it stay: each controller removes its own.
+    pub(crate) fn set_generation(&self, generation: u32) {
         if self.generation.swap(generation, Ordering::Relaxed) != generation {
             self.limit.store(0, Ordering::Relaxed);
             self.boost.store(0, Ordering::Relaxed);
-            self.dry.store(0, Ordering::Relaxed);
+            self.empty.store(0, Ordering::Relaxed);
             self.added.store(0, Ordering::Relaxed);
-            // Waits for nobody but another controller's note, and once for a queue.
+            // Waits only while another controller reports, and once for a queue.
             *self.state.lock() = State::default();
         }
     }
@@ -128,42 +128,41 @@ impl QueueLimit {
         self.sharers.load(Ordering::Relaxed)
     }
 
-    /// What those send on average, bytes a second; 0 without any.
+    /// Their mean rate, bytes a second; 0 without any.
     pub(crate) fn mean_rate(&self) -> u64 {
         let rates = self.rates.load(Ordering::Relaxed);
         rates.checked_div(u64::from(self.sharers())).unwrap_or(0)
     }
 
-    /// Bytes that governed flows may have over what matches the others.
+    /// Bytes that governed flows may have in addition to matching the others.
     pub(crate) fn boost(&self) -> u64 {
         self.boost.load(Ordering::Relaxed)
     }
 
-    /// Times that nothing of the governed flows' was found in the queue, where they have so much in
-    /// it now.
-    pub(crate) fn dry(&self, bytes: u64) -> u64 {
-        (self.dry.load(Ordering::Relaxed) + u64::from(bytes == 0)) / 2
+    /// Times that the governed flows' part of the queue was found empty, where it has `bytes` now.
+    pub(crate) fn times_empty(&self, bytes: u64) -> u64 {
+        (self.empty.load(Ordering::Relaxed) + u64::from(bytes == 0)) / 2
     }
 
-    /// Governed flows have so much in the queue.
+    /// The governed flows' part of the queue has `bytes`.
     pub(crate) fn on_level(&self, bytes: u64) {
-        let dry = self.dry.load(Ordering::Relaxed);
+        let dry = self.empty.load(Ordering::Relaxed);
         let is_busy = dry % 2 == 1;
         if is_busy == (bytes == 0) {
-            self.dry.store(dry + 1, Ordering::Relaxed);
+            self.empty.store(dry + 1, Ordering::Relaxed);
         }
     }
 
     /// Bytes of this process are about to enter the queue.
     pub(crate) fn add(&self, bytes: u64) {
-        // Before the next sample it may have left again.
+        // It may have left again before the next sample.
         self.on_level(bytes);
         self.added.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Integrates by how much less than the others the governed flows had in the queue. They are
-    /// refilled when acknowledgements come, others' at each departure: what is there when a sample is
-    /// taken is less than what was there before.
+    /// Integrates by how much less than the others the governed flows had in the queue. They refill it
+    /// when acknowledgements arrive, others at each departure, so what a sample finds is less than the
+    /// mean.
     fn balance(&self, state: &mut State, seen: &Observation, passed: Span) {
         let others = seen.total.saturating_sub(seen.shared);
         let goal = match_of(others);
@@ -187,16 +186,16 @@ impl QueueLimit {
         self.boost.store(boost.min(others), Ordering::Relaxed);
     }
 
-    /// Takes note of how the queue is.
+    /// Updates the limit with a controller's sample of the queue.
     pub(crate) fn observe(&self, now: Time, config: &GovernorConfig, seen: &Observation) {
         let Some(mut state) = self.state.try_lock() else {
             return;
         };
         let tuning = config.law.tuning();
-        let last = state.looked.replace(now).unwrap_or(now);
+        let last = state.sampled_at.replace(now).unwrap_or(now);
         let passed = now.since(last);
         self.balance(&mut state, seen, passed);
-        if !seen.decides && !seen.ran_dry {
+        if !seen.decides && !seen.ran_empty {
             return;
         }
         let limit = self.limit(config, seen.datagram);
@@ -211,16 +210,16 @@ impl QueueLimit {
             }
             return;
         }
-        if seen.ran_dry && seen.drained != state.charged_at {
-            state.charged_at = seen.drained;
-            state.held = Span::default();
+        if seen.ran_empty && seen.drained != state.grown_at {
+            state.grown_at = seen.drained;
+            state.unchanged = Span::default();
             let grown = limit.saturating_add(seen.datagram).min(config.max_backlog);
             self.limit.store(grown, Ordering::Relaxed);
             return;
         }
-        state.held = state.held.plus(passed);
-        if seen.holds && state.held >= Span::of(tuning.shrink_time) {
-            state.held = Span::default();
+        state.unchanged = state.unchanged.plus(passed);
+        if seen.holds && state.unchanged >= Span::of(tuning.shrink_time) {
+            state.unchanged = Span::default();
             let shrunk = limit.saturating_sub(seen.datagram).max(floor);
             self.limit.store(shrunk, Ordering::Relaxed);
         }
@@ -245,7 +244,7 @@ mod tests {
             total: 3_000,
             shared: 3_000,
             drained: 0,
-            ran_dry: false,
+            ran_empty: false,
             decides: true,
             holds: false,
             overflowed: false,
@@ -258,11 +257,11 @@ mod tests {
         (QueueLimit::new(), GovernorConfig::default(), Time::ORIGIN)
     }
 
-    /// The queue has run empty: how often by now, how long after the last look.
-    fn run_dry(limit: &QueueLimit, config: &GovernorConfig, now: Time, drained: u64) {
+    /// The queue has run empty for the `drained`-th time.
+    fn run_empty(limit: &QueueLimit, config: &GovernorConfig, now: Time, drained: u64) {
         let dry = Observation {
             total: 0,
-            ran_dry: true,
+            ran_empty: true,
             drained,
             ..seen()
         };
@@ -270,24 +269,24 @@ mod tests {
     }
 
     #[test]
-    fn a_later_queue_at_the_same_place_begins_anew() {
+    fn a_later_queue_with_the_same_index_starts_with_the_initial_limit() {
         let (limit, config, _) = start();
-        limit.follow(3);
+        limit.set_generation(3);
         let initial = limit.limit(&config, DATAGRAM);
         limit.limit.store(initial * 5, Ordering::Relaxed);
-        limit.follow(3);
+        limit.set_generation(3);
         assert_eq!(limit.limit(&config, DATAGRAM), initial * 5);
-        limit.follow(4);
+        limit.set_generation(4);
         assert_eq!(limit.limit(&config, DATAGRAM), initial);
     }
 
     #[test]
-    fn it_grows_by_a_datagram_for_each_time_the_link_was_idle_however_many_tell() {
+    fn it_grows_by_a_datagram_for_each_time_the_link_was_idle_however_many_report_it() {
         let (limit, config, now) = start();
         assert_eq!(limit.limit(&config, DATAGRAM), 4 * DATAGRAM);
         limit.observe(now, &config, &seen());
         for drained in [1, 1, 1, 2, 2] {
-            run_dry(&limit, &config, now + drained * 2 * MS, u64::from(drained));
+            run_empty(&limit, &config, now + drained * 2 * MS, u64::from(drained));
         }
         assert_eq!(limit.limit(&config, DATAGRAM), 6 * DATAGRAM);
     }
@@ -306,18 +305,18 @@ mod tests {
         assert_eq!(
             limit.limit(&config, DATAGRAM),
             4 * DATAGRAM,
-            "it held nothing"
+            "it did not limit sending"
         );
         limit.observe(now + 50 * MS, &config, &holds);
         assert_eq!(limit.limit(&config, DATAGRAM), 3 * DATAGRAM);
     }
 
     #[test]
-    fn it_never_grows_over_what_is_configured() {
+    fn it_never_grows_above_the_configured_maximum() {
         let (limit, mut config, now) = start();
         config.max_backlog(16 << 10);
         for drained in 0..1000 {
-            run_dry(&limit, &config, now + drained * MS, u64::from(drained));
+            run_empty(&limit, &config, now + drained * MS, u64::from(drained));
         }
         assert_eq!(limit.limit(&config, DATAGRAM), 16 << 10);
     }
@@ -357,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_counted_how_often_nothing_was_found_in_the_queue() {
+    fn times_that_the_governed_part_is_empty_are_counted() {
         let limit = QueueLimit::new();
         for (level, dry) in [
             (0, 0),
@@ -368,13 +367,13 @@ mod tests {
             (2_000, 1),
             (0, 2),
         ] {
-            assert_eq!(limit.dry(level), dry);
+            assert_eq!(limit.times_empty(level), dry);
             limit.on_level(level);
         }
     }
 
     #[test]
-    fn what_was_less_than_the_others_had_is_added_up_and_taken_back() {
+    fn a_shortfall_beside_others_is_integrated_and_reduced_again() {
         let (limit, config, now) = start();
         let beside = |shared| Observation {
             total: shared + 50_000,
@@ -386,7 +385,7 @@ mod tests {
         for step in 1..=20 {
             limit.observe(now + step * MS, &config, &beside(20_000));
         }
-        // A round trip with half of the 40,000 that it is to be.
+        // A round trip with half of the goal of 40,000.
         let boost = limit.boost();
         assert!((19_000..=21_000).contains(&boost), "{boost}");
         for step in 21..=40 {

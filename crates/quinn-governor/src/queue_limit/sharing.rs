@@ -1,13 +1,13 @@
-//! Who shares a queue.
+//! The controllers that share a queue.
 
 use std::sync::atomic::Ordering;
 
 use super::QueueLimit;
 
-/// A controller's entry among those who share a queue.
+/// A controller's entry among those that share a queue.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sharing {
-    /// The queue, and the rate that is part of its sum.
+    /// The queue, and the controller's part of its sum of rates.
     entry: Option<(usize, u64)>,
 }
 
@@ -21,7 +21,7 @@ impl Sharing {
     /// second.
     pub(crate) fn enter(&mut self, queues: &[QueueLimit], queue: usize, rate: u64) {
         match self.entry {
-            // At each acknowledgement: only what is different.
+            // The common case, at each acknowledgement.
             Some((at, before)) if at == queue => {
                 if rate != before {
                     let more = rate.wrapping_sub(before);
@@ -37,7 +37,7 @@ impl Sharing {
         self.entry = Some((queue, rate));
     }
 
-    /// Takes the entry back, if there is one.
+    /// Removes the entry, if there is one.
     pub(crate) fn leave(&mut self, queues: &[QueueLimit]) {
         if let Some((queue, rate)) = self.entry.take() {
             queues[queue].rates.fetch_sub(rate, Ordering::Relaxed);
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_move_with_their_controller_and_leave_nothing_behind() {
+    fn entries_move_with_their_controller_and_are_removed() {
         let queues = [QueueLimit::new(), QueueLimit::new()];
         let (mut one, mut two) = (Sharing::default(), Sharing::default());
         let seen = || {

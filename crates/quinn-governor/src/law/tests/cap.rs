@@ -8,22 +8,22 @@ fn without_a_standing_queue_the_window_is_bases() {
     for drained in 0..100 {
         // A burst passes, and the queue runs empty.
         scene.backlog(20_000);
-        scene.look();
+        scene.sample();
         scene.wait(MS);
         scene.backlog(0);
         scene.queue().drained = drained;
-        scene.look();
+        scene.sample();
         scene.wait(MS);
         assert_eq!(scene.window().window, 200_000);
     }
 }
 
 #[test]
-fn a_burst_that_is_being_sent_off_is_no_standing_queue() {
+fn a_burst_that_drains_is_no_standing_queue() {
     let mut scene = Scene::new();
     for left in (1..20).rev() {
         scene.backlog(left * 1000);
-        scene.look();
+        scene.sample();
         scene.wait(MS);
     }
     assert_eq!(scene.law.mode, Mode::Free);
@@ -35,25 +35,25 @@ fn a_standing_queue_is_filled_up_to_its_limit_and_no_further() {
     scene.engage(3_000);
     let verdict = scene.window();
     assert_eq!(verdict.window, 120_000 + 2_000);
-    assert!(verdict.capped && verdict.held_by_limit.is_none());
+    assert!(verdict.capped && verdict.limited_at.is_none());
 
     scene.backlog(4_900);
     let verdict = scene.window();
     assert_eq!(verdict.window, 120_000 + 100);
-    assert_eq!(verdict.held_by_limit, Some(0));
+    assert_eq!(verdict.limited_at, Some(0));
 }
 
 #[test]
-fn a_queue_that_others_filled_gets_only_what_it_still_takes() {
+fn a_queue_that_others_filled_gets_only_what_it_has_room_for() {
     let mut scene = Scene::new();
     scene.queue().total = 148_000;
     scene.queue().room = Some(2 * (MTU + 62));
-    scene.look();
+    scene.sample();
     assert_eq!(scene.law.mode, Mode::Engaged, "more than half full");
     // The limit would be more, and what matches the others far more.
     let verdict = scene.window();
     assert_eq!(verdict.window, 120_000 + 2 * MTU);
-    assert_eq!(verdict.held_by_limit, None, "no reason to raise the limit");
+    assert_eq!(verdict.limited_at, None, "no reason to raise the limit");
     scene.queue().room = Some(0);
     assert_eq!(scene.window().window, 120_000);
 
@@ -63,7 +63,7 @@ fn a_queue_that_others_filled_gets_only_what_it_still_takes() {
 }
 
 #[test]
-fn the_window_is_never_above_bases_nor_under_the_least() {
+fn the_window_is_never_above_bases_nor_below_the_least() {
     let mut scene = Scene::new();
     scene.engage(30_000);
     scene.base.window = 100_000;
@@ -71,7 +71,7 @@ fn the_window_is_never_above_bases_nor_under_the_least() {
     scene.base.window = 200_000;
     // The sample moved just now.
     scene.backlog(29_000);
-    scene.look();
+    scene.sample();
     scene.law.in_flight = 0;
     assert_eq!(scene.window().window, 4 * MTU);
     scene.base.window = 3 * MTU;
@@ -86,22 +86,22 @@ fn a_batch_is_bounded_but_not_what_follows_at_once() {
     // A millisecond of 120,000 bytes in 20 ms.
     let verdict = scene.window();
     assert_eq!(verdict.window, 120_000 + 6_000 + 1);
-    assert_eq!(verdict.held_by_limit, None);
+    assert_eq!(verdict.limited_at, None);
     scene.send(5);
     assert_eq!(scene.window().window, 126_000 + 6_300 + 1);
 }
 
 #[test]
-fn where_a_rule_takes_batches_they_are_whole_for_a_while() {
+fn after_a_firewall_drop_batches_are_not_split_for_some_time() {
     let mut scene = Scene::new();
     scene.queue().limit = 50_000;
     scene.engage(3_000);
     scene.signals.policy_drops = 1;
-    let decision = scene.look();
+    let decision = scene.sample();
     assert!(!decision.local_drop, "that is no congestion");
     assert_eq!(scene.window().window, 120_000 + 47_000);
     scene.wait(Duration::from_secs(10));
-    scene.look();
+    scene.sample();
     assert_eq!(scene.window().window, 120_000 + 6_000 + 1);
 }
 
@@ -111,11 +111,11 @@ fn without_a_queue_there_is_no_cap_but_drops_count() {
     scene.signals.queue = None;
     for _ in 0..20 {
         scene.wait(MS);
-        scene.look();
+        scene.sample();
     }
     assert!(scene.law.is_free());
     scene.signals.drops = 1;
-    assert!(scene.look().local_drop);
+    assert!(scene.sample().local_drop);
     assert!(scene.law.is_free());
 }
 
@@ -127,7 +127,7 @@ fn each_part_can_be_switched_off() {
     scene.backlog(100_000);
     for _ in 0..20 {
         scene.wait(MS);
-        scene.look();
+        scene.sample();
     }
     assert!(scene.law.is_free());
 
@@ -135,16 +135,16 @@ fn each_part_can_be_switched_off() {
     config.local_drops(false);
     let mut scene = Scene::with(config, BaseKind::LossBased);
     scene.signals.drops = 1;
-    assert!(!scene.look().local_drop);
+    assert!(!scene.sample().local_drop);
 
     let mut config = GovernorConfig::default();
     config.slow_start_exit(false);
     let mut scene = Scene::with(config, BaseKind::LossBased);
     scene.engage(3_000);
     scene.base.slow_start = true;
-    scene.marks.capped = true;
-    scene.look_at_acks();
-    assert!(scene.law.hides_growth(|| scene.base));
+    scene.effects.capped = true;
+    scene.sample_at_acks();
+    assert!(scene.law.suppresses_growth(|| scene.base));
 }
 
 #[test]

@@ -9,33 +9,33 @@ fn a_drop_engages_at_once_and_reduces_once_a_round_trip() {
     scene.queue().room = Some(0);
     scene.send(1);
     scene.signals.drops = 3;
-    assert!(scene.look().local_drop);
+    assert!(scene.sample().local_drop);
     scene.law.on_local_reduction(scene.now);
     assert_eq!(scene.law.mode, Mode::Engaged);
 
     scene.wait(RTT / 2);
     scene.send(1);
     scene.signals.drops = 4;
-    assert!(!scene.look().local_drop);
+    assert!(!scene.sample().local_drop);
     scene.wait(RTT);
     scene.send(1);
-    assert!(!scene.look().local_drop, "nothing new was dropped");
+    assert!(!scene.sample().local_drop, "nothing new was dropped");
     scene.send(1);
     scene.signals.drops = 5;
-    assert!(scene.look().local_drop);
+    assert!(scene.sample().local_drop);
 }
 
 #[test]
 fn dropped_acknowledgements_are_no_congestion() {
     let mut scene = Scene::new();
     scene.queue().room = Some(0);
-    scene.look();
+    scene.sample();
     let mode = scene.law.mode;
     for _ in 0..10 {
         scene.send_bytes(1, 40);
         scene.signals.unobserved = 0;
         scene.signals.drops += 1;
-        assert!(!scene.look().local_drop);
+        assert!(!scene.sample().local_drop);
         scene.wait(RTT);
     }
     assert_eq!(scene.law.mode, mode);
@@ -45,21 +45,21 @@ fn dropped_acknowledgements_are_no_congestion() {
     scene.send_bytes(1, 40);
     scene.signals.unobserved = 0;
     scene.signals.drops += 1;
-    assert!(scene.look().local_drop);
+    assert!(scene.sample().local_drop);
 }
 
 #[test]
-fn a_queue_that_drops_what_waits_in_it_may_drop_anything_in_flight() {
+fn a_queue_that_drops_queued_packets_may_drop_anything_in_flight() {
     let mut scene = Scene::new();
-    scene.look();
+    scene.sample();
     scene.signals.drops = 1;
-    assert!(scene.look().local_drop);
+    assert!(scene.sample().local_drop);
     scene.wait(RTT);
     // Nothing but acknowledgements is left there.
     scene.law.end_acks(0);
     scene.send_bytes(1, 40);
     scene.signals.drops = 2;
-    assert!(!scene.look().local_drop);
+    assert!(!scene.sample().local_drop);
 }
 
 #[test]
@@ -73,11 +73,11 @@ fn drops_before_the_controller_was_built_are_not_its_own() {
         1200,
         &signals,
     );
-    assert!(!scene.look().local_drop);
+    assert!(!scene.sample().local_drop);
 }
 
 #[test]
-fn the_report_of_a_loss_that_was_answered_is_withheld() {
+fn the_loss_of_a_local_drop_is_not_reported_again() {
     let mut scene = Scene::new();
     let before = scene.now;
     scene.wait(MS);
@@ -89,7 +89,7 @@ fn the_report_of_a_loss_that_was_answered_is_withheld() {
         persistent,
         lost_bytes,
     };
-    let mut passes = |report| scene.law.on_report(scene.now, &report) != Heard::Not;
+    let mut passes = |report| scene.law.on_report(scene.now, &report) != Delivery::Withheld;
     assert!(!passes(report(before, false, MTU)));
     assert!(!passes(report(reduced, false, MTU)));
     assert!(

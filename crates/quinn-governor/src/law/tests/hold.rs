@@ -3,46 +3,49 @@
 use super::*;
 
 #[test]
-fn a_queue_that_ran_dry_after_the_limit_held_something_back_asks_for_more() {
+fn a_queue_that_ran_empty_after_the_limit_limited_sending_needs_a_higher_limit() {
     let mut scene = Scene::new();
     scene.engage(4_900);
     scene.queue().drained = 1;
-    assert!(!scene.look_at_acks().ran_dry, "nothing was held back");
-    scene.marks.held_by_limit = Some(1);
-    assert!(!scene.look_at_acks().ran_dry, "it did not run dry since");
+    assert!(!scene.sample_at_acks().ran_empty, "sending was not limited");
+    scene.effects.limited_at = Some(1);
+    assert!(
+        !scene.sample_at_acks().ran_empty,
+        "it did not run dry since"
+    );
     scene.queue().drained = 2;
-    assert!(scene.look_at_acks().ran_dry);
+    assert!(scene.sample_at_acks().ran_empty);
 
-    let (base, marks) = (scene.base, scene.marks);
+    let (base, effects) = (scene.base, scene.effects);
     let occasion = Occasion::Acks { app_limited: true };
     let decision = scene
         .law
-        .look(scene.now, &scene.signals, base, marks, occasion);
-    assert!(!decision.ran_dry, "the application had nothing to send");
+        .on_sample(scene.now, &scene.signals, base, effects, occasion);
+    assert!(!decision.ran_empty, "the application had nothing to send");
 }
 
 #[test]
-fn the_cap_is_let_go_when_it_held_nothing_back_for_two_round_trips_and_the_queue_ran_empty() {
+fn the_cap_is_released_when_it_limited_nothing_for_two_round_trips_and_the_queue_ran_empty() {
     let mut scene = Scene::new();
     scene.engage(3_000);
     scene.backlog(0);
     scene.queue().drained = 1;
     scene.wait(RTT);
-    scene.look();
+    scene.sample();
     assert_eq!(scene.law.mode, Mode::Engaged);
     scene.wait(RTT * 2);
-    scene.look();
+    scene.sample();
     assert!(matches!(scene.law.mode, Mode::Releasing { .. }));
     assert_eq!(scene.window().window, 120_000, "base would burst");
     scene.base.window = 120_000;
-    scene.look();
+    scene.sample();
     assert!(scene.law.is_free());
 }
 
 #[test]
 fn the_cap_ends_at_once_when_the_application_limits_sending() {
     let mut scene = unused();
-    scene.look_at_acks_of(true);
+    scene.sample_at_acks_of(true);
     assert!(scene.law.is_free());
     assert_eq!(scene.window().window, 200_000);
 }
@@ -58,17 +61,17 @@ fn unused() -> Scene {
 }
 
 #[test]
-fn the_cap_goes_on_while_an_overflow_is_remembered() {
+fn the_cap_stays_for_some_time_after_an_overflow() {
     let mut scene = unused();
     scene.send(1);
     scene.signals.drops = 1;
-    scene.look();
+    scene.sample();
     scene.queue().drained = 2;
     scene.wait(Duration::from_millis(9_999));
-    scene.look();
+    scene.sample();
     assert_eq!(scene.law.mode, Mode::Engaged);
     scene.wait(MS);
-    scene.look();
+    scene.sample();
     assert_ne!(scene.law.mode, Mode::Engaged);
 }
 
@@ -77,41 +80,41 @@ fn the_flight_grows_by_a_sixteenth_a_round_trip_where_the_queue_is_empty() {
     let mut scene = Scene::new();
     scene.engage(3_000);
     scene.wait(RTT);
-    scene.look();
+    scene.sample();
     scene.backlog(0);
     scene.law.in_flight = 135_000;
     // 120,000 were in flight with 3,000 of them in the queue; and the limit.
     assert_eq!(scene.window().window, 117_000 * 17 / 16 + 5_000);
     scene.base.slow_start = true;
-    scene.look();
+    scene.sample();
     assert_eq!(scene.law.cap, 135_000 + 5_000);
 }
 
 #[test]
-fn after_a_pause_a_sender_gets_its_part_back_from_others() {
+fn after_a_pause_a_sender_regains_its_part_beside_others() {
     let mut scene = Scene::new();
     scene.engage(3_000);
-    scene.look_at_acks_of(true);
+    scene.sample_at_acks_of(true);
     scene.law.in_flight = 0;
     scene.backlog(0);
     scene.queue().total = 60_000;
-    scene.look();
+    scene.sample();
     assert_eq!(scene.window().window, 120_000, "with its part of the queue");
     scene.law.in_flight = 120_000;
-    scene.look();
+    scene.sample();
     assert_eq!(scene.window().window, 120_000 + 5_000, "the limit");
 }
 
 #[test]
-fn the_limit_is_to_blame_only_for_what_overflows_within_it() {
+fn only_an_overflow_within_the_limit_halves_it() {
     let mut scene = Scene::new();
     scene.engage(4_000);
     scene.signals.drops = 1;
-    assert!(scene.look().overflowed);
+    assert!(scene.sample().overflowed);
     scene.backlog(30_000);
-    scene.look();
+    scene.sample();
     scene.signals.drops = 2;
-    assert!(!scene.look().overflowed, "left from before");
+    assert!(!scene.sample().overflowed, "left from before");
 }
 
 #[test]
@@ -121,12 +124,12 @@ fn the_cap_waits_for_the_first_acknowledgement_after_a_pause() {
     scene.send(100);
     scene.backlog(30_000);
     for _ in 0..20 {
-        scene.look();
+        scene.sample();
         scene.wait(MS);
     }
     assert_eq!(scene.law.mode, Mode::Free, "nothing would wake the sender");
     scene.law.end_acks(100 * MTU);
-    scene.look();
+    scene.sample();
     assert_eq!(scene.law.mode, Mode::Engaged);
 }
 
@@ -135,32 +138,32 @@ fn a_sender_that_paused_starts_again_with_bases_window() {
     let mut scene = with_nothing_in_flight(true);
     // Not while others of this process want to send.
     scene.queue().others_share = 1;
-    scene.look();
+    scene.sample();
     assert_eq!(scene.law.mode, Mode::Engaged);
     scene.queue().others_share = 0;
-    scene.look();
+    scene.sample();
     assert_eq!(scene.window().window, 200_000);
 }
 
 #[test]
-fn a_pause_is_made_up_for_when_no_other_datagram_fits() {
+fn refilling_after_a_pause_ends_when_no_other_datagram_fits() {
     let mut scene = with_nothing_in_flight(true);
-    scene.look();
-    assert_eq!(scene.law.kept_in_flight, 100 * MTU);
+    scene.sample();
+    assert_eq!(scene.law.min_in_flight, 100 * MTU);
     // More than the limit, and no more than bursts of the pacer.
     scene.backlog(18_000);
     scene.law.in_flight = 99 * MTU - 1;
-    scene.look();
-    assert_eq!(scene.law.kept_in_flight, 100 * MTU);
+    scene.sample();
+    assert_eq!(scene.law.min_in_flight, 100 * MTU);
     scene.law.in_flight += 1;
-    scene.look();
-    assert_eq!(scene.law.kept_in_flight, 0);
+    scene.sample();
+    assert_eq!(scene.law.min_in_flight, 0);
 }
 
 #[test]
-fn a_sender_whose_processor_was_away_does_not_burst() {
+fn a_sender_whose_processor_stalled_does_not_burst() {
     let mut scene = with_nothing_in_flight(false);
-    scene.look();
+    scene.sample();
     assert_eq!(scene.law.mode, Mode::Engaged);
     let window = scene.window().window;
     assert!(window < 100 * MTU, "{window}");
@@ -170,12 +173,12 @@ fn a_sender_whose_processor_was_away_does_not_burst() {
 fn with_nothing_in_flight(app_limited: bool) -> Scene {
     let mut scene = Scene::new();
     scene.engage(4_900);
-    scene.marks.held_by_limit = Some(0);
-    scene.look_at_acks_of(app_limited);
+    scene.effects.limited_at = Some(0);
+    scene.sample_at_acks_of(app_limited);
     scene.law.in_flight = 0;
     scene.backlog(0);
     scene.queue().drained = 1;
-    scene.marks = Marks::default();
+    scene.effects = CapEffects::default();
     scene
 }
 
@@ -185,9 +188,9 @@ fn a_new_path_is_not_filled_with_what_the_old_one_held() {
     scene.engage(4_900);
     scene.law.in_flight = 60_000;
     scene.backlog(0);
-    scene.look_at_acks();
-    assert!(scene.law.kept_in_flight > 100_000, "the pause left a hole");
+    scene.sample_at_acks();
+    assert!(scene.law.min_in_flight > 100_000, "the pause left a gap");
     scene.law = scene.law.for_new_path();
-    scene.look();
+    scene.sample();
     assert!(scene.window().window < 20 * MTU, "{:?}", scene.window());
 }

@@ -1,4 +1,4 @@
-//! The law in scenes: signals, a clock, and what a connection does.
+//! Tests of the law with signals, a clock, and the calls of a connection.
 
 use super::*;
 
@@ -28,14 +28,14 @@ const QUEUE: QueueSignals = QueueSignals {
     mean_rate: 0,
 };
 
-/// A law, the signals it sees and a clock.
+/// A law, its signals and a clock.
 struct Scene {
     law: Law,
     signals: Signals,
     start: Instant,
     now: Time,
     base: Base,
-    marks: Marks,
+    effects: CapEffects,
     late: bool,
 }
 
@@ -66,7 +66,7 @@ impl Scene {
                 window: 200_000,
                 slow_start: false,
             },
-            marks: Marks::default(),
+            effects: CapEffects::default(),
             late: false,
         };
         scene.law.srtt = Span::of(RTT);
@@ -79,27 +79,27 @@ impl Scene {
         self.signals.queue.get_or_insert(QUEUE)
     }
 
-    /// This flow alone keeps so much in the queue.
+    /// This flow alone has so much in the queue.
     fn backlog(&mut self, bytes: u64) {
         let queue = self.queue();
         (queue.own, queue.own_flow, queue.shared, queue.total) = (bytes, bytes, bytes, bytes);
     }
 
-    fn look(&mut self) -> Decision {
-        let (base, marks) = (self.base, self.marks);
+    fn sample(&mut self) -> Decision {
+        let (base, effects) = (self.base, self.effects);
         self.law
-            .look(self.now, &self.signals, base, marks, Occasion::Other)
+            .on_sample(self.now, &self.signals, base, effects, Occasion::Other)
     }
 
-    fn look_at_acks(&mut self) -> Decision {
-        self.look_at_acks_of(false)
+    fn sample_at_acks(&mut self) -> Decision {
+        self.sample_at_acks_of(false)
     }
 
-    fn look_at_acks_of(&mut self, app_limited: bool) -> Decision {
-        let (base, marks) = (self.base, self.marks);
+    fn sample_at_acks_of(&mut self, app_limited: bool) -> Decision {
+        let (base, effects) = (self.base, self.effects);
         let occasion = Occasion::Acks { app_limited };
         self.law
-            .look(self.now, &self.signals, base, marks, occasion)
+            .on_sample(self.now, &self.signals, base, effects, occasion)
     }
 
     fn instant(&self, time: Time) -> Instant {
@@ -123,7 +123,7 @@ impl Scene {
     }
 
     fn send_bytes(&mut self, datagrams: u64, bytes: u64) {
-        self.look();
+        self.sample();
         let missing = self.signals.unobserved;
         self.signals.unobserved += datagrams;
         let sent = Sent {
@@ -136,7 +136,7 @@ impl Scene {
 
     fn ack(&mut self, datagrams: u64, sent: Time) {
         let sent = self.instant(sent);
-        self.look_at_acks();
+        self.sample_at_acks();
         for _ in 0..datagrams {
             let observed = Observed {
                 packets: self.signals.observed,
@@ -144,8 +144,8 @@ impl Scene {
                 late: self.late,
             };
             self.law.on_ack(MTU, RTT);
-            if self.law.asks(sent)
-                && let Some(Answer::AllBut(lost)) = self.law.answer(observed)
+            if self.law.is_check_due(sent)
+                && let Some(Check::ObservedBut(lost)) = self.law.check(observed)
             {
                 self.signals.unobserved -= lost;
             }
@@ -163,18 +163,18 @@ impl Scene {
             self.wait(RTT / 10);
         }
         self.ack(10, sent);
-        self.look();
+        self.sample();
     }
 
-    fn window(&self) -> Verdict {
+    fn window(&self) -> CappedWindow {
         self.law.window(self.base.window, &self.signals)
     }
 
-    /// The queue stands until the law is in force.
+    /// The queue has a standing backlog until the cap is in force.
     fn engage(&mut self, backlog: u64) {
         self.backlog(backlog);
         for _ in 0..6 {
-            self.look();
+            self.sample();
             self.wait(MS);
         }
         assert_eq!(self.law.mode, Mode::Engaged);

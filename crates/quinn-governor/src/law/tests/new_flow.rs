@@ -15,7 +15,7 @@ fn other_flow(scene: &mut Scene) {
 }
 
 #[test]
-fn counters_begin_elsewhere_and_what_is_known_of_the_path_stays() {
+fn counters_start_anew_and_what_is_known_of_the_path_stays() {
     let mut scene = Scene::new();
     scene.signals = Signals {
         observed: 1_000_100,
@@ -27,18 +27,18 @@ fn counters_begin_elsewhere_and_what_is_known_of_the_path_stays() {
     scene.engage(4_900);
     let rate = scene.law.rate();
     other_flow(&mut scene);
-    let decision = scene.look();
+    let decision = scene.sample();
     assert_eq!(decision, Decision::default().with_limit_decides());
     assert_eq!(scene.law.mode, Mode::Engaged);
     assert_eq!((scene.law.srtt(), scene.law.rate()), (Span::of(RTT), rate));
 
     scene.send(1);
     scene.signals.drops = 3;
-    assert!(scene.look().local_drop, "the new flow's own");
+    assert!(scene.sample().local_drop, "the new flow's own");
 }
 
 #[test]
-fn acknowledgements_of_the_old_flow_prove_nothing() {
+fn acknowledgements_of_the_old_flow_are_not_checked() {
     let mut scene = Scene::new();
     let sent = scene.now;
     scene.send_unobserved(50);
@@ -46,10 +46,10 @@ fn acknowledgements_of_the_old_flow_prove_nothing() {
     scene.signals.unobserved = 0;
     scene.wait(RTT);
     scene.ack(50, sent);
-    assert!(scene.law.trust.holds());
+    assert!(scene.law.trust.is_trusted());
     for _ in 0..2 {
         scene.round(|scene| scene.send(5));
-        assert!(scene.law.trust.holds());
+        assert!(scene.law.trust.is_trusted());
     }
 }
 

@@ -3,25 +3,25 @@
 use super::*;
 
 #[test]
-fn a_source_that_stopped_lets_the_cap_go_by_a_sixteenth_a_round_trip() {
+fn after_a_source_stopped_the_cap_grows_by_a_sixteenth_a_round_trip() {
     let mut scene = Scene::new();
     scene.engage(4_900);
     scene.signals.live = false;
     assert_eq!(scene.window().window, 120_100, "until the law has the time");
-    assert!(scene.look().went_blind);
+    assert!(scene.sample().signals_lost);
     // What was in flight besides the queue may be again; there is more.
     assert_eq!(scene.window().window, 120_000);
     let sent = scene.now;
     scene.wait(RTT);
     scene.ack(80, sent);
     assert_eq!(scene.window().window, 120_000 + 80 * MTU / 16);
-    assert!(scene.law.hides_growth(|| scene.base));
+    assert!(scene.law.suppresses_growth(|| scene.base));
     for _ in 0..10 {
         scene.send(80);
         scene.wait(RTT);
         scene.ack(100, sent);
     }
-    scene.look();
+    scene.sample();
     assert!(scene.law.is_free());
 
     // And it governs again when the source is back.
@@ -30,32 +30,32 @@ fn a_source_that_stopped_lets_the_cap_go_by_a_sixteenth_a_round_trip() {
 }
 
 #[test]
-fn a_source_that_died_is_not_trusted_a_round_trip_later() {
+fn a_source_that_stopped_is_not_trusted_a_round_trip_later() {
     let mut scene = Scene::new();
     scene.engage(3_000);
     scene.round(|scene| scene.send(5));
-    assert!(scene.law.trust.holds());
+    assert!(scene.law.trust.is_trusted());
     for _ in 0..10 {
         scene.round(|scene| scene.send_unobserved(5));
     }
-    assert!(!scene.law.trust.holds());
+    assert!(!scene.law.trust.is_trusted());
     assert!(scene.law.mode != Mode::Engaged);
 }
 
 #[test]
-fn a_packet_that_a_firewall_took_is_forgotten() {
+fn a_packet_that_a_firewall_dropped_is_given_up() {
     let mut scene = Scene::new();
     for _ in 0..10 {
         scene.send_unobserved(1);
         scene.round(|scene| scene.send(5));
-        assert!(scene.law.trust.holds());
+        assert!(scene.law.trust.is_trusted());
     }
     scene.round(|scene| scene.send(5));
     assert_eq!(scene.signals.unobserved, 0);
 }
 
 #[test]
-fn what_was_sent_while_nothing_was_observed_is_forgotten_within_two_round_trips() {
+fn what_was_sent_while_nothing_was_observed_is_given_up_within_two_round_trips() {
     for round_trips in [0, 1, 5, 100] {
         let mut scene = Scene::new();
         scene.engage(3_000);
@@ -69,27 +69,27 @@ fn what_was_sent_while_nothing_was_observed_is_forgotten_within_two_round_trips(
         for _ in 0..2 {
             scene.round(|scene| scene.send(5));
         }
-        assert!(scene.law.trust.holds(), "{round_trips}");
+        assert!(scene.law.trust.is_trusted(), "{round_trips}");
         assert_eq!(scene.signals.unobserved, 0);
     }
 }
 
 #[test]
-fn a_source_that_was_away_is_trusted_within_two_round_trips() {
+fn a_source_that_resumed_is_trusted_within_two_round_trips() {
     let mut scene = Scene::new();
     for _ in 0..20 {
         scene.round(|scene| scene.send_unobserved(5));
     }
-    assert!(!scene.law.trust.holds());
+    assert!(!scene.law.trust.is_trusted());
     for _ in 0..2 {
         scene.round(|scene| scene.send(5));
     }
-    assert!(scene.law.trust.holds());
+    assert!(scene.law.trust.is_trusted());
     assert_eq!(scene.signals.unobserved, 0);
 }
 
 #[test]
-fn a_source_that_reports_later_than_acknowledgements_do_is_not_trusted() {
+fn a_source_that_reports_later_than_acknowledgements_arrive_is_not_trusted() {
     let mut scene = Scene::new();
     // Two and a half round trips late, and what is sent is never quite the same.
     let mut late = std::collections::VecDeque::from([0; 25]);
@@ -105,65 +105,65 @@ fn a_source_that_reports_later_than_acknowledgements_do_is_not_trusted() {
             scene.wait(RTT / 10);
         }
         scene.ack(40, sent);
-        assert!(round < 3 || !scene.law.trust.holds(), "{round}");
+        assert!(round < 3 || !scene.law.trust.is_trusted(), "{round}");
     }
 }
 
 #[test]
-fn a_late_source_that_looks_prompt_is_not_trusted_once_it_is_known() {
+fn a_source_with_a_constant_delay_is_not_trusted_once_it_shows() {
     let mut scene = Scene::new();
     scene.round(|scene| scene.send(1));
     scene.send_unobserved(50);
     scene.late = true;
     for _ in 0..10 {
         scene.round(|scene| scene.send(1));
-        assert!(!scene.law.trust.holds());
+        assert!(!scene.law.trust.is_trusted());
         assert_eq!(scene.signals.unobserved, 50);
     }
     scene.late = false;
     scene.round(|scene| scene.send(1));
-    assert!(scene.law.trust.holds());
+    assert!(scene.law.trust.is_trusted());
 }
 
 #[test]
-fn a_sender_that_waits_proves_nothing() {
+fn a_sender_that_waits_changes_no_trust() {
     let mut scene = Scene::new();
     scene.send_unobserved(1);
     scene.wait(Duration::from_secs(10));
-    assert!(!scene.look().went_blind);
+    assert!(!scene.sample().signals_lost);
 }
 
 #[test]
-fn what_is_not_yet_observed_does_not_let_the_flight_shrink() {
+fn the_flight_does_not_shrink_while_something_is_not_yet_observed() {
     let mut scene = Scene::new();
     scene.engage(5_000);
     let sent = scene.now;
     scene.send_unobserved(1);
     scene.wait(RTT / 10);
     scene.ack(20, sent);
-    scene.look();
-    assert_eq!(scene.law.kept_in_flight, 101 * MTU);
+    scene.sample();
+    assert_eq!(scene.law.min_in_flight, 101 * MTU);
     scene.signals.unobserved = 0;
     scene.signals.observed += 1;
-    scene.look();
-    assert_eq!(scene.law.kept_in_flight, 0);
+    scene.sample();
+    assert_eq!(scene.law.min_in_flight, 0);
 }
 
 #[test]
-fn a_sample_that_stands_still_does_not_let_the_flight_shrink() {
+fn the_flight_does_not_shrink_while_samples_do_not_change() {
     let mut scene = Scene::new();
     scene.engage(5_000);
     let sent = scene.now;
     scene.backlog(5_100);
-    scene.look();
+    scene.sample();
     scene.ack(20, sent);
     assert_eq!(scene.window().window, 96_000);
     scene.wait(RTT / 4);
-    scene.look();
-    assert_eq!(scene.law.kept_in_flight, 120_000);
-    assert_eq!(scene.window().held_by_limit, None);
+    scene.sample();
+    assert_eq!(scene.law.min_in_flight, 120_000);
+    assert_eq!(scene.window().limited_at, None);
     // It moves again.
     scene.backlog(4_990);
-    scene.look();
+    scene.sample();
     assert_eq!(scene.window().window, 96_010);
 }

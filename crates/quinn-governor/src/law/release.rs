@@ -1,38 +1,37 @@
-//! When the cap may hold a sender back, and when it ends.
+//! When the cap may limit a sender, and when it ends.
 
 use super::standing::{Standing, least_time};
-use super::{Law, Marks, Mode, Occasion, QueueSignals};
+use super::{CapEffects, Law, Mode, Occasion, QueueSignals};
 use crate::mechanism::Mechanism;
 use crate::time::{Span, Time};
 
 impl Law {
-    /// Whether a sender that is held back will be woken before the link has nothing to send: by
-    /// acknowledgements, which do not come right after a pause. Others in the queue keep it busy.
-    pub(super) fn may_hold(&self, queue: &QueueSignals) -> bool {
+    /// Whether a sender that the cap limits is woken before the link runs idle: by acknowledgements,
+    /// which do not arrive right after a pause. Competing traffic in the queue keeps the link busy.
+    pub(super) fn may_limit(&self, queue: &QueueSignals) -> bool {
         self.ack_clock || queue.total > queue.own || !self.has(Mechanism::AckClock)
     }
 
-    /// Follows whether the cap holds anything back: whether the queue ran empty meanwhile, which
-    /// asks for a higher limit; and lets go when the queue ran empty and is not what limits this
-    /// sender: nothing was held back for two round trips, which proves nothing of a queue that
-    /// overflowed lately; or the application paused until nothing was in flight (a processor that was
-    /// away makes no such pause).
-    pub(super) fn follow_hold(
+    /// Whether the queue ran empty while the cap limited sending, which calls for a higher limit.
+    /// Also ends the cap when the queue ran empty and does not limit this sender: sending was not
+    /// limited for two round trips (after an overflow that shows nothing), or the application paused
+    /// until nothing was in flight (which is not so after a processor was unavailable).
+    pub(super) fn update_hold(
         &mut self,
         now: Time,
         queue: &QueueSignals,
-        marks: Marks,
+        effects: CapEffects,
         occasion: Occasion,
     ) -> bool {
         let tuning = self.tuning();
         let wants_more = occasion == Occasion::Acks { app_limited: false };
-        if let Some(drained) = marks.held_by_limit
+        if let Some(drained) = effects.limited_at
             && wants_more
         {
-            self.last_held = Some((now, queue.drained));
+            self.last_limited = Some((now, queue.drained));
             return queue.drained > drained;
         }
-        if let Some((held, drained)) = self.last_held
+        if let Some((held, drained)) = self.last_limited
             && queue.drained != drained
         {
             let time = now.since(held);
@@ -44,15 +43,15 @@ impl Law {
             } else if paused || unused && app_limited {
                 self.mode = Mode::Free;
             } else if unused {
-                self.let_go(now);
+                self.release(now);
             }
         }
         false
     }
 
-    /// Lets the cap go, not at once but growing with acknowledgements, from what was in flight
-    /// lately. Whether it was in force.
-    pub(super) fn let_go(&mut self, now: Time) -> bool {
+    /// Releases the cap: it grows with acknowledgements, from what was recently in flight. Returns
+    /// whether it was in force.
+    pub(super) fn release(&mut self, now: Time) -> bool {
         let engaged = self.mode == Mode::Engaged;
         if engaged {
             let window = self.in_flight.max(self.rounds.peak());
@@ -64,12 +63,12 @@ impl Law {
                 self.mode = Mode::Free;
             }
         }
-        self.kept_in_flight = 0;
+        self.min_in_flight = 0;
         self.standing = Standing::default();
         engaged
     }
 
-    /// Whether the queue overflowed lately.
+    /// Whether the queue overflowed recently.
     pub(super) fn overflows(&self, now: Time) -> bool {
         self.has(Mechanism::OverflowMemory)
             && self

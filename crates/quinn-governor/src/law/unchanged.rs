@@ -1,24 +1,24 @@
-//! What to do while samples do not change.
+//! Sending while samples do not change.
 
 use super::signals::Signals;
 use crate::time::{Span, Time};
 
 /// The last sample that differed from the one before, and what was in flight then.
 ///
-/// While the source does not know of what was sent, or says the same of a queue for a quarter of a
-/// round trip, in flight is not let fall below what it was: as much is sent as is acknowledged.
-/// That adds nothing to a queue that works, and lets a flow go on whose source died until an
-/// acknowledgement proves it (see `Trust`).
+/// While something is not yet observed, or a queue's backlog is reported unchanged for a quarter of a
+/// round trip, as much is sent as is acknowledged: in flight does not fall below what it was. This
+/// adds nothing to a queue that drains, and keeps a flow sending whose source has stopped, until an
+/// acknowledgement shows that (see `Trust`).
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Still {
+pub(crate) struct UnchangedSample {
     sample: (u64, u64),
     since: Option<Time>,
     pub(crate) in_flight: u64,
 }
 
-impl Still {
-    /// Takes note of a sample; the in flight that is to be kept up, 0 for none.
-    pub(crate) fn look(
+impl UnchangedSample {
+    /// Updates with a sample. Returns the least that may be in flight, 0 for none.
+    pub(crate) fn update(
         &mut self,
         now: Time,
         signals: &Signals,
