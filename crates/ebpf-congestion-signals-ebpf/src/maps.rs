@@ -251,6 +251,23 @@ pub fn handed(transit: *mut Transit, skb: u64) -> Option<*mut InTransit> {
     None
 }
 
+/// A packet of this address is handed to a device: what is recorded of an earlier one that had the
+/// address, or of the same one at the device above, is no longer found.
+#[inline(always)]
+pub fn supersede(transit: *mut Transit, skb: u64) {
+    let mut depth = 0;
+    while depth < DEPTH {
+        // SAFETY: an element of this CPU's own record.
+        unsafe {
+            let record = &raw mut (*transit).handed[depth];
+            if (*record).skb == skb {
+                (*record).skb = 0;
+            }
+        }
+        depth += 1;
+    }
+}
+
 /// The record of the packet that was handed to a device on this CPU last.
 #[inline(always)]
 pub fn handed_to(transit: *mut Transit, device: u64) -> Option<*mut InTransit> {

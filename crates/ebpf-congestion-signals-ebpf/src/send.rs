@@ -106,6 +106,7 @@ pub fn device_takes(skb: Skb) {
     } else {
         1
     };
+    maps::supersede(transit, skb.address());
     // SAFETY: this CPU's own record.
     unsafe {
         (*record).skb = skb.address();

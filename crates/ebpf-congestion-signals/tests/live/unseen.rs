@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::{io, process};
 
-use ebpf_congestion_signals::{CostAccounting, EbpfSource};
+use ebpf_congestion_signals::{CostAccounting, EbpfSource, ProbeCost};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 /// Where packets come to a device, and where they leave a queue.
@@ -53,8 +53,8 @@ impl<'a> Unseen<'a> {
     pub(crate) fn passes(&self) -> io::Result<Passes> {
         let now = self.so_far()?;
         Ok(Passes {
-            sends: now.sends - self.before.sends,
-            dequeues: now.dequeues - self.before.dequeues,
+            sends: now.sends.wrapping_sub(self.before.sends),
+            dequeues: now.dequeues.wrapping_sub(self.before.dequeues),
         })
     }
 
@@ -71,8 +71,9 @@ impl<'a> Unseen<'a> {
                 continue;
             }
             let [sends, dequeues] = [0, 1].map(|which: usize| {
-                let cost = costs.iter().find(|cost| cost.name == TRACEPOINTS[which].1);
-                passed[which].wrapping_sub(cost.map_or(0, |cost| cost.runs))
+                let is_it = |cost: &&ProbeCost| cost.name == TRACEPOINTS[which].1;
+                let probe = costs.iter().find(is_it);
+                probe.map_or(0, |probe| passed[which].wrapping_sub(probe.runs))
             });
             return Ok(Passes { sends, dequeues });
         }
@@ -98,12 +99,12 @@ impl Counting {
             tracefs: tracefs.ok()?.ok()?,
             _accounting: accounting,
         };
-        for which in 0..TRACEPOINTS.len() {
+        for (which, (event, _)) in TRACEPOINTS.iter().enumerate() {
             let buffer = counting.buffer(which);
             fs::create_dir_all(&buffer).ok()?;
             // What is written over is counted as well, so the least is enough.
             fs::write(buffer.join("buffer_size_kb"), "1").ok()?;
-            let event = buffer.join("events").join(TRACEPOINTS[which].0);
+            let event = buffer.join("events").join(event);
             fs::write(event.join("enable"), "1").ok()?;
         }
         Some(counting)
@@ -137,9 +138,9 @@ impl Counting {
 
 impl Drop for Counting {
     fn drop(&mut self) {
-        for which in 0..TRACEPOINTS.len() {
+        for (which, (event, _)) in TRACEPOINTS.iter().enumerate() {
             let buffer = self.buffer(which);
-            let event = buffer.join("events").join(TRACEPOINTS[which].0);
+            let event = buffer.join("events").join(event);
             let _ = fs::write(event.join("enable"), "0");
             let _ = fs::remove_dir(buffer);
         }

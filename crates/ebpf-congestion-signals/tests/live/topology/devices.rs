@@ -1,5 +1,6 @@
 //! Devices above other devices, and devices with several queues.
 
+use std::error::Error;
 use std::net::UdpSocket;
 use std::thread;
 use std::time::Duration;
@@ -25,9 +26,8 @@ const NEEDS: [&str; 4] = [
     "qdisc_dequeue",
 ];
 
-#[test]
-fn a_shaper_on_an_upper_device_holds_the_flow() -> TestResult {
-    let source = source_with(&NEEDS)?;
+/// A macvlan m0 above a0, with 10.9.2.1; the far end is 10.9.2.2.
+fn upper_device() -> Result<Pair, Box<dyn Error>> {
     let pair = Pair::new("")?;
     let made = try_sh(
         &pair.a,
@@ -39,6 +39,13 @@ fn a_shaper_on_an_upper_device_holds_the_flow() -> TestResult {
     address(&pair.b, "b0", "10.9.2.2/24");
     neighbour(&pair.a, "m0", "10.9.2.2", "02:00:00:00:01:02");
     neighbour(&pair.b, "b0", "10.9.2.1", "02:00:00:00:77:01");
+    Ok(pair)
+}
+
+#[test]
+fn a_shaper_on_an_upper_device_holds_the_flow() -> TestResult {
+    let source = source_with(&NEEDS)?;
+    let pair = upper_device()?;
     sh(
         &pair.a,
         "tc qdisc add dev m0 root handle 1: tbf rate 20mbit burst 3k limit 100k",
@@ -78,6 +85,39 @@ fn a_shaper_on_an_upper_device_holds_the_flow() -> TestResult {
         assert!(seen <= arrived && arrived - seen <= unseen, "{what}");
         assert_eq!(Drops::of(&watch), Drops::by_queues(dropped), "{what}");
     }
+    Ok(())
+}
+
+/// The kernel gives a packet the memory of the one that was freed last.
+#[test]
+fn a_packet_of_an_upper_device_is_not_taken_for_another_that_had_its_address() -> TestResult {
+    let source = source_with(&NEEDS)?;
+    let pair = upper_device()?;
+    sh(
+        &pair.a,
+        "tc qdisc add dev m0 root handle 1: tbf rate 8kbit burst 1300 limit 200000",
+    );
+    let queue = Qdisc {
+        namespace: &pair.a,
+        device: "m0",
+        handle: "1:",
+    };
+    let sink = bind(&pair.b, "10.9.2.2:0");
+    let (sender, other) = (bind(&pair.a, "10.9.2.1:0"), UdpSocket::bind("127.0.0.1:0")?);
+    let watch = source.watch(WatchTarget::socket(&sender).sharing())?;
+    let everywhere = nix::sched::sched_getaffinity(Pid::from_raw(0))?;
+    let mut cpu = CpuSet::new();
+    cpu.set(0)?;
+    sched_setaffinity(Pid::from_raw(0), &cpu)?;
+    for _ in 0..50 {
+        send(&other, other.local_addr()?, 1)?;
+        other.recv(&mut [0; 2048])?;
+        send(&sender, sink.local_addr()?, 1)?;
+    }
+    sched_setaffinity(Pid::from_raw(0), &everywhere)?;
+    let mut compared = Comparison::default();
+    compared.sample(&watch, &[queue]);
+    compared.assert_within(0, "beside another socket");
     Ok(())
 }
 
