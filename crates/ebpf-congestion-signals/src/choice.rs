@@ -50,7 +50,7 @@ impl fmt::Display for Choice {
 /// choice, and why better sources do not work, once through `tracing`.
 ///
 /// Attaches only the probes that governing needs (`EbpfOptions::governing`). Loading them takes
-/// about a second, and each process that loads them adds their cost to every packet of the
+/// up to half a second, and each process that loads them adds their cost to every packet of the
 /// host: choose once, and share the source.
 pub fn best_source() -> Choice {
     let mut refused = Vec::new();

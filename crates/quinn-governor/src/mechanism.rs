@@ -42,6 +42,8 @@ mechanisms! {
     SmallBatches = "small-batches": "GSO batches have up to ten datagrams while the cap is in force.",
     WholeBatches = "whole-batches": "GSO batches are split after a firewall's drop too.",
     Matching = "matching": "The process's own limit decides, whatever competing traffic has in the queue.",
+    FirstMatch = "first-match": "A new flow matches nothing before the queue has not run empty for some time.",
+    PacedDoubling = "paced-doubling": "Slow start beside competing traffic is paced by the window of a GSO batch.",
     Persistence = "persistence": "Competing traffic is matched at once, also where the queue runs empty from time to time.",
     Balance = "balance": "The mean shortfall beside competing traffic is not added.",
     Weights = "weights": "Connections that share a queue have equal parts, whatever their rates.",

@@ -28,7 +28,7 @@ use crate::symbols::KernelSymbols;
 
 /// Probes in the running kernel.
 ///
-/// Loading needs CAP_BPF and CAP_PERFMON (root has them) and takes about a second; nothing
+/// Loading needs CAP_BPF and CAP_PERFMON (root has them) and takes up to half a second; nothing
 /// afterwards needs a privilege. The probes run until the source and every [`Watch`] of it are
 /// dropped, or [`detach`](Self::detach) is called.
 pub struct EbpfSource {
@@ -40,7 +40,7 @@ pub struct EbpfSource {
 impl EbpfSource {
     /// Loads the probes and attaches all that this kernel supports.
     ///
-    /// Blocks while it reads the kernel's BTF and loads the programs: about a second. In
+    /// Blocks while it reads the kernel's BTF and loads the programs: up to half a second. In
     /// an async program, call it before the runtime starts or in `spawn_blocking`.
     pub fn load() -> Result<Self, LoadError> {
         Self::load_with(&EbpfOptions::default())

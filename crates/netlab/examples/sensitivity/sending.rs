@@ -97,6 +97,7 @@ pub(crate) fn figures() -> Vec<Figure<Control>> {
         figure("others unseen", "share", 0.05, unseen, share),
         figure("moves on lost", "", 10.0, moves_on, remote_drops),
         figure("responses", "ms", 5.0, responses, completion),
+        figure("fresh", "ms", 5.0, fresh, completion),
         figure("fall p50", "ms", 1.0, rate_step, after_the_fall),
         figure("bursts", "ms", 1.5, bursts, completion),
         figure("death burst", "times", 0.1, dies, burst),
@@ -241,6 +242,11 @@ fn very_late(control: Control) -> Scenario {
 
 fn responses(control: Control) -> Scenario {
     scenarios::responses(Kind::Device, control, TcpSpec::plain(TcpLaw::Cubic))
+}
+
+fn fresh(control: Control) -> Scenario {
+    let (tcp, start) = (TcpSpec::local(TcpLaw::Cubic), Duration::from_secs(2));
+    scenarios::transfer_beside_tcp(Kind::Bucket, control, tcp, 200_000, start)
 }
 
 fn four(control: Control) -> Scenario {

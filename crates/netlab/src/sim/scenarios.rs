@@ -327,6 +327,24 @@ pub fn responses(kind: Kind, control: Control, competitor: TcpSpec) -> Scenario 
         .lasting(Duration::from_secs(20))
 }
 
+/// A transfer on a fresh connection that begins at `start`, beside a TCP flow.
+pub fn transfer_beside_tcp(
+    kind: Kind,
+    control: Control,
+    competitor: TcpSpec,
+    bytes: u64,
+    start: Duration,
+) -> Scenario {
+    let flow = FlowSpec::new(control)
+        .starting(start)
+        .sending(App::Transfer(bytes));
+    Bottleneck::from(kind)
+        .local()
+        .flow(flow)
+        .competitor(competitor)
+        .lasting(start + Duration::from_secs(5))
+}
+
 /// A sibling class of the same root holds 1 MB all the time.
 pub fn sibling(kind: Kind, control: Control) -> Scenario {
     let mut scenario = local_queue(kind.into(), control);

@@ -426,6 +426,53 @@ fn short_transfers() {
     }
 }
 
+/// Transfers on fresh connections, beside a TCP flow that fills the queue.
+#[test]
+#[cfg_attr(debug_assertions, ignore = "slow without optimisation: --release")]
+fn fresh_transfers_beside_tcp() {
+    for (title, competitor) in COMPETITORS {
+        for bytes in [50_000, 200_000, 1_000_000] {
+            let mut table = Table::new(name("transfers beside tcp", (title, bytes / 1000)));
+            let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+            for seed in 1..=24 {
+                let start = scenarios::ARRIVAL + Duration::from_millis(37 * seed);
+                let pair = Pair::run(&Base::cubic(), |control| {
+                    let tcp = competitor();
+                    let mut scenario =
+                        scenarios::transfer_beside_tcp(KINDS[0], control, tcp, bytes, start);
+                    scenario.seed = seed;
+                    scenario
+                });
+                ours.extend(times(&pair.governed));
+                theirs.extend(times(&pair.stock));
+            }
+            ours.sort_by(f64::total_cmp);
+            theirs.sort_by(f64::total_cmp);
+            let at = |times: &[f64], percent| percentile(times, percent);
+            table.note(format!(
+                "stock's time {:.0} {:.0} {:.0} ms, governed's {:.0} {:.0} {:.0} ms (p10 p50 p90)",
+                at(&theirs, 10),
+                at(&theirs, 50),
+                at(&theirs, 90),
+                at(&ours, 10),
+                at(&ours, 50),
+                at(&ours, 90),
+            ));
+            let sum = |times: &[f64]| times.iter().sum::<f64>();
+            // A stock sender takes nine tenths of the link from Linux's TCP: half takes longer.
+            let most = if title == "linux" { 1.55 } else { 1.2 };
+            for (what, part) in [
+                ("p50 of stock's", at(&ours, 50) / at(&theirs, 50)),
+                ("mean time of stock's", ratio(sum(&ours), sum(&theirs))),
+            ] {
+                table.aims(what, part, AtMost(1.2), AtMost(most));
+            }
+            assert_eq!(ours.len(), theirs.len());
+            table.finish();
+        }
+    }
+}
+
 /// A source that knows nothing but what the flow itself has in the queue.
 #[test]
 #[cfg_attr(debug_assertions, ignore = "slow without optimisation: --release")]

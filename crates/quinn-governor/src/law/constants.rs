@@ -41,6 +41,10 @@ pub(crate) const PACER_BURST: Duration = Duration::from_millis(2);
 /// See [`PACER_BURST`].
 pub(crate) const PACER_BURST_DATAGRAMS: u64 = 10;
 
+/// The window with which quinn's pacer, which sends 5/4 of a window in a round trip, doubles what is in
+/// flight, as a fraction of that: 8/5.
+pub(crate) const PACED_WINDOW_TO_DOUBLE: (u64, u64) = (8, 5);
+
 tuning! {
     /// The law's numbers.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -76,32 +76,53 @@ pub(crate) fn least_time(tuning: &Tuning) -> Span {
 }
 
 /// Whether competing traffic keeps the queue from running empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Competing {
+    /// No: the queue runs empty from time to time.
+    #[default]
+    No,
+    /// Not known yet: the queue has not been observed for long enough.
+    Unknown,
+    /// Yes.
+    Yes,
+}
+
+/// Follows whether competing traffic keeps the queue from running empty.
 ///
 /// Governed flows of other processes, and bursts, let the queue run empty from time to time. Three or
 /// more processes that match each other's backlog would continue for ever. So competing traffic is
 /// matched only after the queue has not run empty for some time, and for some time after that,
-/// because a TCP flow that has just reduced lets the queue run empty as well.
+/// because a TCP flow that has just reduced lets the queue run empty as well. Until that time has
+/// passed for the first time, a new flow matches what it finds: else it would have next to nothing
+/// of the link for as long, which is longer than most transfers take.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct CompetingTraffic {
+    first: Option<Time>,
     seen: Option<Time>,
-    there: bool,
+    state: Competing,
 }
 
 impl CompetingTraffic {
     /// Updates with the time for which the queue has not run empty.
     pub(crate) fn update(&mut self, now: Time, standing: Span, tuning: &Tuning) {
         let competing_time = Span::of(tuning.competing_time);
+        let first = *self.first.get_or_insert(now);
         if standing >= competing_time {
             self.seen = Some(now);
         }
-        self.there = self
-            .seen
-            .is_some_and(|at| now.since(at) < competing_time.times(2));
+        let is_recent = |at: Time| now.since(at) < competing_time.times(2);
+        self.state = if self.seen.is_some_and(is_recent) {
+            Competing::Yes
+        } else if now.since(first) < competing_time {
+            Competing::Unknown
+        } else {
+            Competing::No
+        };
     }
 
     /// Whether it does.
-    pub(crate) fn is_present(&self) -> bool {
-        self.there
+    pub(crate) fn state(&self) -> Competing {
+        self.state
     }
 }
 
@@ -235,13 +256,13 @@ mod tests {
         let time = Span::of(tuning.competing_time);
         let mut competing = CompetingTraffic::default();
         competing.update(now, time / 2, tuning);
-        assert!(!competing.is_present());
+        assert_eq!(competing.state(), Competing::Unknown);
         competing.update(now, time, tuning);
-        assert!(competing.is_present());
+        assert_eq!(competing.state(), Competing::Yes);
         competing.update(now + tuning.competing_time, Span::default(), tuning);
-        assert!(competing.is_present());
+        assert_eq!(competing.state(), Competing::Yes);
         competing.update(now + 2 * tuning.competing_time, Span::default(), tuning);
-        assert!(!competing.is_present());
+        assert_eq!(competing.state(), Competing::No);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::constants::{Tuning, WIRE_OVERHEAD};
 use super::signals::QueueSignals;
+use super::standing::{Competing, is_half_full};
 
 /// What the law derives from a queue's state for one controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,11 +24,14 @@ impl Target {
     pub(crate) fn of(queue: &QueueSignals, sender: &Sender, tuning: &Tuning) -> Self {
         let mtu = sender.mtu;
         let others = queue.total.saturating_sub(queue.shared);
-        let matched = if sender.has_competing {
-            let at_once = others - others / tuning.match_margin_divisor;
-            at_once.saturating_add(queue.boost.min(others))
-        } else {
-            0
+        let matched = match sender.competing {
+            Competing::No => 0,
+            // In a queue that is nearly full already, slow start overflows what would be matched.
+            Competing::Unknown if is_half_full(queue) => others / 2,
+            Competing::Unknown | Competing::Yes => {
+                let at_once = others - others / tuning.match_margin_divisor;
+                at_once.saturating_add(queue.boost.min(others))
+            }
         };
         let together = queue.limit.max(matched);
         let part = match queue.others_share {
@@ -55,8 +59,8 @@ pub(crate) struct Sender {
     pub(crate) mtu: u64,
     /// This controller's sending rate, bytes a second. Only used where others share the queue.
     pub(crate) rate: u64,
-    /// Competing traffic keeps the queue from running empty.
-    pub(crate) has_competing: bool,
+    /// Whether competing traffic keeps the queue from running empty.
+    pub(crate) competing: Competing,
 }
 
 /// What governed flows should have in a queue on average beside `others` bytes of competing traffic:
@@ -111,7 +115,7 @@ mod tests {
     const SENDER: Sender = Sender {
         mtu: 1200,
         rate: 0,
-        has_competing: true,
+        competing: Competing::Yes,
     };
 
     #[test]
@@ -166,12 +170,31 @@ mod tests {
             ..QUEUE
         };
         let sender = Sender {
-            has_competing: false,
+            competing: Competing::No,
             ..SENDER
         };
         let target = Target::of(&queue, &sender, &Tuning::STANDARD);
         assert_eq!(target.share, 6_000);
         assert!(target.limit_decides);
+    }
+
+    #[test]
+    fn a_new_flow_matches_what_it_finds_but_half_of_it_in_a_queue_that_is_nearly_full() {
+        let sender = Sender {
+            competing: Competing::Unknown,
+            ..SENDER
+        };
+        let share = |room| {
+            let queue = QueueSignals {
+                total: 80_000,
+                room,
+                ..QUEUE
+            };
+            Target::of(&queue, &sender, &Tuning::STANDARD).share
+        };
+        assert_eq!(share(Some(80_000)), 70_000);
+        assert_eq!(share(Some(79_999)), 40_000);
+        assert_eq!(share(None), 70_000);
     }
 
     #[test]

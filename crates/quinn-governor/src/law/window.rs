@@ -1,6 +1,8 @@
 //! The window, and the cap that bounds it.
 
 use super::batch::batch_window;
+use super::constants::PACED_WINDOW_TO_DOUBLE;
+use super::standing::Competing;
 use super::target::{Sender, Target};
 use super::{CappedWindow, Law, Mode, QueueSignals, Signals};
 use crate::mechanism::Mechanism;
@@ -22,6 +24,13 @@ impl Law {
                 // An ACK gap is refilled at the pacing rate of the window that refills it.
                 let follows = target.map_or(u64::MAX, |target| target.allowance);
                 let refills = self.min_in_flight > self.in_flight.saturating_add(follows);
+                let batch = match target {
+                    Some(target) if self.doubles(signals, &target) => batch.max(
+                        self.in_flight.saturating_mul(PACED_WINDOW_TO_DOUBLE.0)
+                            / PACED_WINDOW_TO_DOUBLE.1,
+                    ),
+                    _ => batch,
+                };
                 ((cap, target), if refills { cap } else { batch })
             }
         };
@@ -78,9 +87,21 @@ impl Law {
             } else {
                 0
             },
-            has_competing: (self.competing.is_present() || !self.has(Mechanism::Persistence))
-                && self.has(Mechanism::Matching),
+            competing: match self.competing.state() {
+                _ if !self.has(Mechanism::Matching) => Competing::No,
+                _ if !self.has(Mechanism::Persistence) => Competing::Yes,
+                Competing::Unknown if !self.has(Mechanism::FirstMatch) => Competing::No,
+                state => state,
+            },
         }
+    }
+
+    /// Whether slow start goes on beside competing traffic, in a queue that is known not to overflow.
+    fn doubles(&self, signals: &Signals, target: &Target) -> bool {
+        self.may_be_in_slow_start
+            && !target.limit_decides
+            && signals.queue.is_some_and(|queue| queue.room.is_some())
+            && self.has(Mechanism::PacedDoubling)
     }
 
     /// The least window, unless the wrapped controller's is smaller.

@@ -1,6 +1,7 @@
 //! When the cap ends, and when its limit is too small.
 
 use super::*;
+use crate::law::standing::Competing;
 
 #[test]
 fn a_queue_that_ran_empty_after_the_limit_limited_sending_needs_a_higher_limit() {
@@ -93,6 +94,9 @@ fn the_flight_grows_by_a_sixteenth_a_round_trip_where_the_queue_is_empty() {
 #[test]
 fn after_a_pause_a_sender_regains_its_part_beside_others() {
     let mut scene = Scene::new();
+    // It knows then that the queue runs empty from time to time.
+    scene.sample();
+    scene.wait(Duration::from_millis(200));
     scene.engage(3_000);
     scene.sample_at_acks_of(true);
     scene.law.in_flight = 0;
@@ -103,6 +107,22 @@ fn after_a_pause_a_sender_regains_its_part_beside_others() {
     scene.law.in_flight = 120_000;
     scene.sample();
     assert_eq!(scene.window().window, 120_000 + 5_000, "the limit");
+}
+
+#[test]
+fn a_new_sender_matches_others_before_the_queue_is_known_not_to_run_empty() {
+    let mut scene = Scene::new();
+    scene.engage(3_000);
+    scene.queue().total = 63_000;
+    scene.sample();
+    let in_flight = scene.law.in_flight;
+    let others = 60_000;
+    let matched = others - others / 8;
+    assert_eq!(scene.law.cap, in_flight + matched - 3_000);
+    scene.wait(Duration::from_millis(200));
+    scene.queue().drained += 1;
+    scene.sample();
+    assert_eq!(scene.law.competing.state(), Competing::No);
 }
 
 #[test]
