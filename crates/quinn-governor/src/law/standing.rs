@@ -78,11 +78,11 @@ pub(crate) fn least_time(tuning: &Tuning) -> Span {
 /// Whether competing traffic keeps the queue from running empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Competing {
-    /// No: the queue runs empty from time to time.
-    #[default]
-    No,
     /// Not known yet: the queue has not been observed for long enough.
+    #[default]
     Unknown,
+    /// No: the queue runs empty from time to time.
+    No,
     /// Yes.
     Yes,
 }
@@ -97,8 +97,8 @@ pub(crate) enum Competing {
 /// of the link for as long, which is longer than most transfers take.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct CompetingTraffic {
-    first: Option<Time>,
-    seen: Option<Time>,
+    /// When it was last seen to; while that is not known, the first sample.
+    at: Option<Time>,
     state: Competing,
 }
 
@@ -106,18 +106,16 @@ impl CompetingTraffic {
     /// Updates with the time for which the queue has not run empty.
     pub(crate) fn update(&mut self, now: Time, standing: Span, tuning: &Tuning) {
         let competing_time = Span::of(tuning.competing_time);
-        let first = *self.first.get_or_insert(now);
-        if standing >= competing_time {
-            self.seen = Some(now);
-        }
-        let is_recent = |at: Time| now.since(at) < competing_time.times(2);
-        self.state = if self.seen.is_some_and(is_recent) {
-            Competing::Yes
-        } else if now.since(first) < competing_time {
-            Competing::Unknown
-        } else {
-            Competing::No
+        let lasts = match self.state {
+            Competing::Unknown => competing_time,
+            Competing::Yes | Competing::No => competing_time.times(2),
         };
+        if standing >= competing_time {
+            self.at = Some(now);
+            self.state = Competing::Yes;
+        } else if now.since(*self.at.get_or_insert(now)) >= lasts {
+            self.state = Competing::No;
+        }
     }
 
     /// Whether it does.
