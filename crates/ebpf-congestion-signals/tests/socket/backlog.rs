@@ -87,8 +87,11 @@ fn the_queue_itself_and_what_others_have_in_it_are_known() -> TestResult {
     wait_until("others are seen", || {
         others(&ours).is_some_and(|others| others > 10 * ON_WIRE)
     });
-    // Maybe while the sends went on, where the processor is slow: not so the next sample.
-    thread::sleep(Duration::from_millis(20));
+    // Maybe while the sends went on, where the processor is slow: not so a sample after the next one.
+    for _ in 0..2 {
+        let seen = others(&ours);
+        wait_until("another sample is taken", || others(&ours) != seen);
+    }
     let queue = ours.queue().ok_or("the queue is known")?;
     let total = |queue: &QueueSample| queue.total.ok_or("everybody's is known");
     let before = total(&queue)?;

@@ -118,7 +118,7 @@ impl Bridged {
         neighbour(&outside, "r0", "10.9.1.1", "02:00:00:00:01:01");
         sh(
             &host,
-            "tc qdisc add dev f0 root handle 1: tbf rate 1mbit burst 15000 limit 40000",
+            "tc qdisc add dev f0 root handle 1: tbf rate 1mbit burst 15000 limit 100000",
         );
         thread::sleep(Duration::from_millis(200));
         let sink = bind(&outside, "10.9.1.2:0");
