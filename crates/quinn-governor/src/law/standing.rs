@@ -97,7 +97,7 @@ pub(crate) enum Competing {
 /// of the link for as long, which is longer than most transfers take.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct CompetingTraffic {
-    /// When it was last seen to; while that is not known, the first sample.
+    /// When the queue had last not run empty for that long; while that is not known, the first sample.
     at: Option<Time>,
     state: Competing,
 }

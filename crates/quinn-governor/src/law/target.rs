@@ -26,7 +26,7 @@ impl Target {
         let others = queue.total.saturating_sub(queue.shared);
         let matched = match sender.competing {
             Competing::No => 0,
-            // In a queue that is nearly full already, slow start overflows what would be matched.
+            // Slow start would overflow a queue that is more than half full.
             Competing::Unknown if is_half_full(queue) => others / 2,
             Competing::Unknown | Competing::Yes => {
                 let at_once = others - others / tuning.match_margin_divisor;
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_flow_matches_what_it_finds_but_half_of_it_in_a_queue_that_is_nearly_full() {
+    fn a_new_flow_matches_others_but_half_of_them_in_a_queue_more_than_half_full() {
         let sender = Sender {
             competing: Competing::Unknown,
             ..SENDER
