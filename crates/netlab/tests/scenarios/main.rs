@@ -14,4 +14,5 @@ mod receivers;
 mod senders;
 mod shared;
 mod signals;
+mod transfers;
 mod window;
