@@ -49,25 +49,27 @@ pub struct Departed {
     owner: Owner,
     /// Occupancy of the buffer, with the packet.
     wmem: u32,
-    /// The buffer's limit; 0: the packet has no owner, or no full socket.
+    /// The buffer's limit; 0: the packet has no full socket.
     sndbuf: u32,
     truesize: u32,
 }
 
 impl Departed {
+    /// Returns where its owner is noted.
     #[inline(always)]
-    pub fn note(departed: *mut Self, owner: Owner, skb: Skb) {
+    pub fn note(departed: *mut Self, owner: Owner, skb: Skb) -> *const Owner {
         let sk = skb.sk();
         // SAFETY: this CPU's own record.
         unsafe {
-            if owner.is_none() || sk.is_none() || !sk.is_full() {
-                (*departed).sndbuf = 0;
-                return;
-            }
             (*departed).owner = owner;
-            (*departed).wmem = wmem(sk);
-            (*departed).sndbuf = sk.sndbuf();
-            (*departed).truesize = skb.truesize();
+            if sk.is_none() || !sk.is_full() {
+                (*departed).sndbuf = 0;
+            } else {
+                (*departed).wmem = wmem(sk);
+                (*departed).sndbuf = sk.sndbuf();
+                (*departed).truesize = skb.truesize();
+            }
+            &raw const (*departed).owner
         }
     }
 }

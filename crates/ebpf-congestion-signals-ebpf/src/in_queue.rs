@@ -30,21 +30,11 @@ pub struct Entry {
 
 /// A packet of these flows enters a queue.
 #[inline(always)]
-pub fn enter(owner: Owner, place: Place, mut entry: Entry, transit: *mut Transit) {
+pub fn enter(owner: *const Owner, place: Place, mut entry: Entry, transit: *mut Transit) {
     entry.followed = maps::forgotten(transit, entry.followed);
-    let owner = forgotten(owner, transit);
     for which in 0..2 {
-        let (whose, shared) = forgotten(owner, transit).flows()[which];
+        let (whose, shared) = Owner::flow(owner, which);
         flow_enters(whose, place, entry, shared, transit);
-    }
-}
-
-/// The same flows, of which the verifier knows nothing.
-#[inline(always)]
-pub fn forgotten(owner: Owner, transit: *mut Transit) -> Owner {
-    Owner {
-        socket: maps::forgotten(transit, owner.socket),
-        peer: maps::forgotten(transit, owner.peer),
     }
 }
 
@@ -129,12 +119,12 @@ fn follow(flow: *mut FlowSlot, record: *mut InQueue, before: u64, entry: &Entry)
 
 /// A packet of these flows leaves a queue for the device.
 #[inline(always)]
-pub fn leave(owner: Owner, place: Place, skb: Skb, transit: *mut Transit) {
+pub fn leave(owner: *const Owner, place: Place, skb: Skb, transit: *mut Transit) {
     let now = maps::tick_time(transit);
-    let bytes = maps::forgotten(transit, skb.pkt_len());
+    let bytes = skb.pkt_len();
     let address = maps::forgotten(transit, skb.address());
     for which in 0..2 {
-        let (whose, shared) = forgotten(owner, transit).flows()[which];
+        let (whose, shared) = Owner::flow(owner, which);
         flow_leaves(whose, place, bytes, shared, address, now, transit);
     }
 }
@@ -194,12 +184,11 @@ fn flow_leaves(
 
 /// A packet of these flows was dropped after it had entered the queue.
 #[inline(always)]
-pub fn drop_inside(owner: Owner, place: Place, skb: Skb, transit: *mut Transit) {
-    let bytes = maps::forgotten(transit, skb.pkt_len());
+pub fn drop_inside(owner: *const Owner, place: Place, skb: Skb, transit: *mut Transit) {
+    let bytes = skb.pkt_len();
     let address = maps::forgotten(transit, skb.address());
-    let owner = forgotten(owner, transit);
     for which in 0..2 {
-        let (whose, shared) = forgotten(owner, transit).flows()[which];
+        let (whose, shared) = Owner::flow(owner, which);
         flow_drops(whose, place, bytes, shared, address, transit);
     }
 }
@@ -278,20 +267,23 @@ unsafe fn inside(record: *mut InQueue) -> i64 {
 /// The record of a queue, while it is of what the queue holds now.
 #[inline(always)]
 fn find(flow: *mut FlowSlot, place: Place, transit: *mut Transit) -> Option<*mut InQueue> {
-    let wanted = maps::forgotten(transit, place.index + 1);
-    let mut number = 0;
-    while number < FLOW_QUEUES {
-        // SAFETY: an element of an array of a slot.
-        let queue = unsafe { get(&raw const (*flow).queues[number].queue) };
-        if queue == wanted {
-            break;
-        }
-        number += 1;
-    }
+    let mut number = last(flow, place);
     if number == FLOW_QUEUES {
-        return None;
+        number = 0;
+        while number < FLOW_QUEUES {
+            // SAFETY: an element of an array of a slot.
+            let queue = unsafe { get(&raw const (*flow).queues[number].queue) };
+            if queue == place.index + 1 {
+                break;
+            }
+            number += 1;
+        }
+        if number == FLOW_QUEUES {
+            return None;
+        }
+        number = maps::forgotten(transit, number);
     }
-    let record = element(flow, number, transit);
+    let record = element(flow, number);
     // SAFETY: fields of slots.
     let is_current = unsafe {
         get(&raw const (*record).generation) == get(&raw const (*place.slot).generation)
@@ -300,14 +292,32 @@ fn find(flow: *mut FlowSlot, place: Place, transit: *mut Transit) -> Option<*mut
     if is_current { Some(record) } else { None }
 }
 
-/// A record by its number, of which the verifier then knows no more than its range: it verifies what
-/// comes next once, and not for each number.
+/// The number of the record of the queue that the flow entered last, if that is this queue; else
+/// `FLOW_QUEUES`.
 #[inline(always)]
-fn element(flow: *mut FlowSlot, number: usize, transit: *mut Transit) -> *mut InQueue {
+fn last(flow: *mut FlowSlot, place: Place) -> usize {
+    // SAFETY: fields of a slot.
+    unsafe {
+        let number = get(&raw const (*flow).queue).wrapping_sub(1) as usize % FLOW_QUEUES;
+        if get(&raw const (*element(flow, number)).queue) == place.index + 1 {
+            number
+        } else {
+            FLOW_QUEUES
+        }
+    }
+}
+
+/// A record by its number, of which the verifier knows no more than its range: it verifies what comes
+/// next once, and not for each number.
+#[inline(always)]
+fn element(flow: *mut FlowSlot, number: usize) -> *mut InQueue {
     const { assert!(FLOW_QUEUES.is_power_of_two()) };
-    let number = maps::forgotten(transit, number) % FLOW_QUEUES;
     // SAFETY: an element of an array of a slot.
-    unsafe { (&raw mut (*flow).queues).cast::<InQueue>().add(number) }
+    unsafe {
+        (&raw mut (*flow).queues)
+            .cast::<InQueue>()
+            .add(number % FLOW_QUEUES)
+    }
 }
 
 /// The record of a queue and its number, from one on: one that is empty is taken for it where it has
@@ -318,26 +328,29 @@ fn find_or_make(
     place: Place,
     transit: *mut Transit,
 ) -> Option<(*mut InQueue, u32)> {
-    let mut free = FLOW_QUEUES;
-    let mut number = 0;
+    let mut free = last(flow, place);
     // SAFETY: elements of an array of a slot, and fields of slots.
     unsafe {
-        while number < FLOW_QUEUES {
-            let record = &raw mut (*flow).queues[number];
-            let queue = get(&raw const (*record).queue);
-            if queue == place.index + 1 {
-                free = number;
-                break;
-            }
-            if free == FLOW_QUEUES && (queue == 0 || inside(record) <= 0) {
-                free = number;
-            }
-            number += 1;
-        }
         if free == FLOW_QUEUES {
-            return None;
+            let mut number = 0;
+            while number < FLOW_QUEUES {
+                let record = &raw mut (*flow).queues[number];
+                let queue = get(&raw const (*record).queue);
+                if queue == place.index + 1 {
+                    free = number;
+                    break;
+                }
+                if free == FLOW_QUEUES && (queue == 0 || inside(record) <= 0) {
+                    free = number;
+                }
+                number += 1;
+            }
+            if free == FLOW_QUEUES {
+                return None;
+            }
+            free = maps::forgotten(transit, free);
         }
-        let record = element(flow, free, transit);
+        let record = element(flow, free);
         let number = free as u32 + 1;
         let generation = get(&raw const (*place.slot).generation);
         let drained = get(&raw const (*place.slot).drained);

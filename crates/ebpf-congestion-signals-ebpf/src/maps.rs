@@ -120,8 +120,11 @@ pub struct Transit {
     pub refused: u64,
     /// The bulk that a queue gave to its device last; see [`begin_bulk`].
     bulk: u32,
-    /// The first packets of what a queue gave to its device last.
+    /// The watched packets of it.
     departed: [Departed; BULK as usize],
+    departed_packets: u32,
+    /// See [`in_map`].
+    owner: Owner,
     /// Where [`forgotten`] puts a value.
     forgotten: u64,
 }
@@ -158,7 +161,30 @@ pub fn begin_bulk(transit: *mut Transit) -> u32 {
     }
 }
 
-/// The packet of this number of what a queue gave to its device last.
+/// A queue gives packets to its device.
+#[inline(always)]
+pub fn begin_departing(transit: *mut Transit) {
+    // SAFETY: this CPU's own record.
+    unsafe { set(&raw mut (*transit).departed_packets, 0) };
+}
+
+/// Room for one more watched packet of them.
+#[inline(always)]
+pub fn next_departed(transit: *mut Transit) -> *mut Departed {
+    let number = departed_packets(transit);
+    // SAFETY: this CPU's own record.
+    unsafe { set(&raw mut (*transit).departed_packets, number + 1) };
+    departed(transit, number)
+}
+
+/// Watched packets of what a queue gave to its device last.
+#[inline(always)]
+pub fn departed_packets(transit: *mut Transit) -> u32 {
+    // SAFETY: this CPU's own record.
+    unsafe { get(&raw const (*transit).departed_packets) }
+}
+
+/// One of them.
 #[inline(always)]
 pub fn departed(transit: *mut Transit, number: u32) -> *mut Departed {
     const { assert!(BULK.is_power_of_two()) };
@@ -166,6 +192,16 @@ pub fn departed(transit: *mut Transit, number: u32) -> *mut Departed {
     unsafe {
         let first = (&raw mut (*transit).departed).cast::<Departed>();
         first.add((number % BULK) as usize)
+    }
+}
+
+/// The owner, in a map; see [`Owner::flow`].
+#[inline(always)]
+pub fn in_map(transit: *mut Transit, owner: Owner) -> *const Owner {
+    // SAFETY: this CPU's own record.
+    unsafe {
+        (*transit).owner = owner;
+        &raw const (*transit).owner
     }
 }
 

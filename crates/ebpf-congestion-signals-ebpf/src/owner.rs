@@ -2,6 +2,7 @@
 
 use ebpf_congestion_signals_common::{FlowRef, LocalKey, PeerKey};
 
+use crate::atomic::get;
 use crate::packet::Parsing;
 
 /// The flows of a packet. A packet can belong to both a watched socket and a watched peer of it.
@@ -31,13 +32,23 @@ impl Owner {
         self.socket.is_none() && self.peer.is_none()
     }
 
-    /// Both, and whether the packet counts as shared by each.
+    /// The socket's flow (0) or the peer's (1) of an owner in a map, and whether the packet counts as
+    /// shared by it. Read each time: of what is in a map the verifier knows nothing, so it verifies what
+    /// comes next once.
     #[inline(always)]
-    pub fn flows(self) -> [(FlowRef, bool); 2] {
-        [
-            (self.socket, self.socket_shares()),
-            (self.peer, self.peer_shares()),
-        ]
+    pub fn flow(owner: *const Self, which: u32) -> (FlowRef, bool) {
+        // SAFETY: callers pass what is in a map.
+        let owner = unsafe {
+            Self {
+                socket: get(&raw const (*owner).socket),
+                peer: get(&raw const (*owner).peer),
+            }
+        };
+        if which == 0 {
+            (owner.socket, owner.socket_shares())
+        } else {
+            (owner.peer, owner.peer_shares())
+        }
     }
 
     #[inline(always)]

@@ -26,14 +26,16 @@ pub fn enqueued(qdisc: Qdisc, skb: Skb) {
         return;
     };
     let handed = maps::handed(transit, skb.address());
-    let owner = match handed {
+    let whose = match handed {
         // SAFETY: this CPU's own record.
         Some(record) => unsafe {
             (*record).queued = 1;
-            (*record).owner
+            &raw const (*record).owner
         },
-        None => attribution::of_leaving(skb),
+        None => maps::in_map(transit, attribution::of_leaving(skb)),
     };
+    // SAFETY: this CPU's own record.
+    let owner = unsafe { *whose };
     let index = match maps::known_queue(qdisc.address()) {
         Some(index) => index,
         None if owner.is_none() => return,
@@ -79,7 +81,7 @@ pub fn enqueued(qdisc: Qdisc, skb: Skb) {
     if unsafe { get((&raw const (*queue).kind).cast::<u64>()) } == NETEM {
         entry.followed = 0;
     }
-    in_queue::enter(owner, place, entry, transit);
+    in_queue::enter(whose, place, entry, transit);
     changed(queue);
 }
 
@@ -170,22 +172,26 @@ pub fn dequeued(qdisc: Qdisc, count: u32, skb: Skb) {
             unsafe { set(&raw mut (*queue).given, skb.address()) };
         }
         let place = Place { index, slot: queue };
+        maps::begin_departing(transit);
         let mut skb = skb;
         while gone.packets < BULK {
             if gone.packets >= count || skb.is_none() {
                 break;
             }
-            gone.bytes += depart(place, skb, gone.packets, transit);
+            gone.bytes += depart(place, skb, transit);
             skb = skb.next();
             gone.packets += 1;
         }
         gone.packets = maps::forgotten(transit, gone.packets);
         gone.bytes = maps::forgotten(transit, gone.bytes);
-        let bulk = maps::begin_bulk(transit);
-        let mut packet = 0;
-        while packet < BULK && packet < gone.packets {
-            buffers::leave(maps::departed(transit, packet), bulk);
-            packet += 1;
+        let watched = maps::departed_packets(transit);
+        if watched > 0 {
+            let bulk = maps::begin_bulk(transit);
+            let mut packet = 0;
+            while packet < BULK && packet < watched {
+                buffers::leave(maps::departed(transit, packet), bulk);
+                packet += 1;
+            }
         }
         if gone.packets == BULK && count > BULK {
             gone.bytes = gone.bytes / BULK as u64 * count as u64;
@@ -286,7 +292,7 @@ pub fn destroyed(qdisc: Qdisc) {
 /// A watched packet was dropped after a queue discipline had taken it.
 #[inline(always)]
 pub fn dropped_inside(owner: Owner, place: Place, skb: Skb, transit: *mut Transit) {
-    in_queue::drop_inside(owner, place, skb, transit);
+    in_queue::drop_inside(maps::in_map(transit, owner), place, skb, transit);
     changed(place.slot);
 }
 
@@ -313,7 +319,7 @@ pub fn taken_for_another(record: *mut InTransit, place: Place, transit: *mut Tra
             followed: (*record).skb,
             order: 0,
         };
-        in_queue::enter((*record).owner, place, entry, transit);
+        in_queue::enter(&raw const (*record).owner, place, entry, transit);
     }
     changed(place.slot);
 }
@@ -324,13 +330,13 @@ struct Gone {
     packets: u32,
 }
 
-/// The packet of this number leaves the queue; returns its bytes.
+/// The packet leaves the queue; returns its bytes.
 #[inline(always)]
-fn depart(place: Place, skb: Skb, number: u32, transit: *mut Transit) -> u64 {
+fn depart(place: Place, skb: Skb, transit: *mut Transit) -> u64 {
     let bytes = skb.pkt_len();
-    let owner = in_queue::forgotten(attribution::of_leaving(skb), transit);
-    Departed::note(maps::departed(transit, number), owner, skb);
+    let owner = attribution::of_leaving(skb);
     if !owner.is_none() {
+        let owner = Departed::note(maps::next_departed(transit), owner, skb);
         in_queue::leave(owner, place, skb, transit);
     }
     bytes as u64
