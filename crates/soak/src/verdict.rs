@@ -25,12 +25,29 @@ pub(crate) struct Verdict {
     pub(crate) growth: Option<Vec<String>>,
 }
 
-/// What has grown since the warm-up ended, `cycles` cycles ago.
+/// What memory is compared with: the first cycle after the warm-up, or a later one that had clearly
+/// more peers at the same time. Tables and pools keep the size that most peers gave them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Base {
+    pub(crate) number: usize,
+    pub(crate) most_peers: u64,
+    pub(crate) census: Census,
+}
+
+impl Base {
+    /// Whether a cycle with so many peers becomes the base.
+    pub(crate) fn is_exceeded(&self, most_peers: u64) -> bool {
+        most_peers > self.most_peers + self.most_peers / 16
+    }
+}
+
+/// What has grown from the base to cycle `number`.
 #[expect(
     clippy::unnecessary_wraps,
     reason = "an empty list says that nothing has grown, none that it is not known"
 )]
-pub(crate) fn check(base: &Census, now: &Census, cycles: usize) -> Option<Vec<String>> {
+pub(crate) fn check(base: &Base, now: &Census, number: usize) -> Option<Vec<String>> {
+    let (cycles, since, base) = (number - base.number, base.number, &base.census);
     let mut grown = Vec::new();
     for (name, before, after, allowed) in [
         ("descriptors", base.descriptors, now.descriptors, 0),
@@ -45,7 +62,7 @@ pub(crate) fn check(base: &Census, now: &Census, cycles: usize) -> Option<Vec<St
     ] {
         if after > before + allowed {
             grown.push(format!(
-                "{name}: {before} after the warm-up, {after} at the end"
+                "{name}: {before} after cycle {since}, {after} at the end"
             ));
         }
     }
@@ -53,7 +70,7 @@ pub(crate) fn check(base: &Census, now: &Census, cycles: usize) -> Option<Vec<St
     let heap = now.heap_bytes - base.heap_bytes;
     if heap > HEAP_BYTES + cycles.saturating_mul(HEAP_BYTES_A_CYCLE) {
         grown.push(format!(
-            "heap: {} bytes after the warm-up, {} at the end, {} more a cycle",
+            "heap: {} bytes after cycle {since}, {} at the end, {} more a cycle",
             base.heap_bytes,
             now.heap_bytes,
             heap / cycles.max(1)
