@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use super::app::App;
-use super::link::LinkConfig;
+use super::link::{Discipline, LinkConfig};
 use super::loss::Loss;
 use super::processor::Stalls;
 use super::receiver::ReceiverConfig;
@@ -156,6 +156,15 @@ pub fn idle(scenario: &Scenario, control: Control) -> Scenario {
 /// with a queue of 20 kB and of 2 MB, which is more than the send buffer.
 pub fn local_queue(bottleneck: Bottleneck, control: Control) -> Scenario {
     bottleneck.local().flow(FlowSpec::new(control))
+}
+
+/// The same, and the queue marks what has waited for more than a millisecond.
+pub fn marking_queue(bottleneck: Bottleneck, control: Control) -> Scenario {
+    let mut scenario = local_queue(bottleneck, control);
+    scenario.egress.discipline = Discipline::Marks {
+        after: Duration::from_millis(1),
+    };
+    scenario
 }
 
 /// When the observed flow joins those that are already there.

@@ -17,6 +17,12 @@ pub enum Discipline {
         /// How long it must be exceeded before something is dropped.
         interval: Duration,
     },
+    /// What finds no room; what has waited for longer than this is marked, if it can be (the
+    /// `ce_threshold` of Linux's fq_codel).
+    Marks {
+        /// The sojourn time that is not marked.
+        after: Duration,
+    },
 }
 
 impl Discipline {
@@ -117,6 +123,8 @@ pub struct LinkStats {
     pub sent_bytes: u64,
     /// Datagrams that the queue dropped.
     pub dropped_packets: u64,
+    /// Datagrams that the queue marked (ECN-CE).
+    pub marked_packets: u64,
     /// Datagrams lost behind the queue.
     pub lost_packets: u64,
     /// Times the queue ran empty.

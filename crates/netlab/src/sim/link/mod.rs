@@ -7,6 +7,8 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use quinn_proto::EcnCodepoint;
+
 use super::codel::CoDel;
 use super::loss::LossState;
 use super::packet::{Batch, Owner};
@@ -73,7 +75,7 @@ const SECOND: u128 = 1_000_000_000;
 impl Link {
     pub(super) fn new(config: &LinkConfig, seed: u64, index: usize) -> Self {
         let codel = match config.discipline {
-            Discipline::TailDrop => None,
+            Discipline::TailDrop | Discipline::Marks { .. } => None,
             Discipline::CoDel { target, interval } => Some(CoDel::new(target, interval)),
         };
         Self {
@@ -166,7 +168,7 @@ impl Link {
             if let Some(codel) = &mut self.codel
                 && codel.drops(now, now.since(head.since), self.backlog)
             {
-                if let Some(batch) = self.take_head() {
+                if let Some(Waiting { batch, .. }) = self.take_head() {
                     self.stats.dropped_packets += u64::from(batch.packets);
                     outcomes.push(Outcome::DroppedInside(batch));
                 }
@@ -195,9 +197,16 @@ impl Link {
     /// The head leaves the queue, its datagrams one after the other at `rate`, or all at once
     /// for 0.
     fn send(&mut self, now: SimTime, rate: u64, outcomes: &mut Vec<Outcome>) {
-        let Some(batch) = self.take_head() else {
+        let Some(Waiting { mut batch, since }) = self.take_head() else {
             return;
         };
+        if let Discipline::Marks { after } = self.config.discipline
+            && now.since(since) > after
+            && batch.ecn.is_some()
+        {
+            batch.ecn = Some(EcnCodepoint::Ce);
+            self.stats.marked_packets += u64::from(batch.packets);
+        }
         let (owner, truesize) = (batch.owner, batch.truesize());
         self.stats.sent_packets += u64::from(batch.packets);
         self.stats.sent_bytes += u64::from(batch.wire);
@@ -238,10 +247,10 @@ impl Link {
         }
     }
 
-    fn take_head(&mut self) -> Option<Batch> {
-        let Waiting { batch, .. } = self.queue.pop_front()?;
-        self.backlog -= u64::from(batch.wire);
-        Some(batch)
+    fn take_head(&mut self) -> Option<Waiting> {
+        let head = self.queue.pop_front()?;
+        self.backlog -= u64::from(head.batch.wire);
+        Some(head)
     }
 
     fn note_empty(&mut self, outcomes: &mut Vec<Outcome>) {
