@@ -1,4 +1,4 @@
-//! One cycle: creates a source, runs governed endpoints under load, and releases all of it.
+//! One cycle: creates a path and a source, runs governed endpoints under load, and releases all of it.
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use ebpf_congestion_signals::{
     EbpfOptions, EbpfSource, SignalSource, SocketSource, SourceKind, WatchTarget,
 };
-use netlab::{Family, Namespace, Path};
+use netlab::{Family, Namespace, Path, PathConfig};
 use quinn::VarInt;
 use quinn_governor::{GovernorReport, Governors};
 use tokio::runtime::Runtime;
@@ -53,12 +53,13 @@ pub(crate) struct Outcome {
 
 /// Runs one.
 pub(crate) fn run(
-    path: &Arc<Path>,
     kind: SourceKind,
     options: &Options,
     interrupted: &AtomicBool,
 ) -> Result<Outcome> {
     let tally = Arc::new(Tally::default());
+    // Its relay keeps as many buffers as it ever needed: it is released with the rest.
+    let path = Arc::new(Path::new(&PathConfig::local_queue())?);
     let probes = match kind {
         SourceKind::Ebpf => {
             let options = EbpfOptions::default().flows(options.flows).governing();
@@ -79,7 +80,7 @@ pub(crate) fn run(
         }
     };
     let most_entries = load(
-        path,
+        &path,
         &governors,
         options,
         &tally,
@@ -160,6 +161,7 @@ fn load(
         }
         if now >= detached && !is_detached {
             detach();
+            tally.detached();
             is_detached = true;
         }
         thread::sleep(POLL);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use quinn::{ClientConfig, Endpoint, VarInt};
 use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -16,8 +16,9 @@ const LIFE: Duration = Duration::from_secs(15);
 /// Interval between new peers, as long as fewer than the maximum are connected: 125 a second.
 const ARRIVAL: Duration = Duration::from_millis(8);
 
-/// Longest wait for a download, and for the end of a connection.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Longest wait for a connection, a download, and for the end of a connection. The link is full and
+/// loses a few per cent: a handshake may have to be sent five times, which takes 15 s.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Counts of events.
 #[derive(Debug, Default)]
@@ -29,6 +30,8 @@ pub(crate) struct Tally {
     rebound: AtomicU64,
     vanished: AtomicU64,
     failed: AtomicU64,
+    /// The probes are detached: connections are stock from now on.
+    detached: AtomicBool,
     /// The first failure.
     failure: Mutex<Option<String>>,
     /// The cycle is ending: errors of connections no longer count as failures.
@@ -56,6 +59,11 @@ impl Tally {
         self.rebound.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// The probes are detached.
+    pub(crate) fn detached(&self) {
+        self.detached.store(true, Ordering::Relaxed);
+    }
+
     /// The cycle ends.
     pub(crate) fn ends(&self) {
         self.ending.store(true, Ordering::Relaxed);
@@ -66,8 +74,13 @@ impl Tally {
             return;
         }
         self.failed.fetch_add(1, Ordering::Relaxed);
+        let when = if self.detached.load(Ordering::Relaxed) {
+            "after the probes were detached"
+        } else {
+            "governed"
+        };
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        failure.get_or_insert_with(|| format!("{error:#}"));
+        failure.get_or_insert_with(|| format!("{when}: {error:#}"));
     }
 
     /// Connections, rebinds, peers that vanished, failures.
@@ -127,11 +140,16 @@ async fn live(config: ClientConfig, server: SocketAddr, tally: &Tally) -> Result
     let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
     let mut endpoint = Endpoint::client(any)?;
     endpoint.set_default_client_config(config);
-    let connection = timeout(PATIENCE, endpoint.connect(server, "localhost")?).await??;
+    let connecting = endpoint.connect(server, "localhost")?;
+    let connection = timeout(PATIENCE, connecting)
+        .await
+        .context("connecting")??;
     tally.connected();
-    let mut download = timeout(PATIENCE, connection.accept_uni()).await??;
+    let download = timeout(PATIENCE, connection.accept_uni()).await;
+    let mut download = download.context("waiting for the download")??;
     while timeout(PATIENCE, download.read_chunk(usize::MAX, true))
-        .await??
+        .await
+        .context("downloading")??
         .is_some()
     {}
     let life = random_time(LIFE);

@@ -12,8 +12,8 @@ use tokio::time::{sleep, timeout};
 use crate::peers::{Tally, random_time};
 
 /// Idle timeout: when the server gives up a peer that vanished. Long enough for the handshake to
-/// survive four probe timeouts.
-const IDLE: Duration = Duration::from_secs(10);
+/// survive five probe timeouts.
+const IDLE: Duration = Duration::from_secs(30);
 
 /// Bytes of a usual download, at most.
 const USUAL: usize = 40_000;
@@ -39,7 +39,7 @@ fn transport() -> TransportConfig {
     let idle = u32::try_from(IDLE.as_millis()).unwrap_or(u32::MAX);
     transport.max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(idle))));
     // Idle peers stay connected.
-    transport.keep_alive_interval(Some(IDLE / 3));
+    transport.keep_alive_interval(Some(IDLE / 9));
     transport
 }
 

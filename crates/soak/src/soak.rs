@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use ebpf_congestion_signals::SourceKind;
-use netlab::{Path, PathConfig};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -31,7 +30,6 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
     }
-    let path = Arc::new(Path::new(&PathConfig::local_queue())?);
     let kinds: &[SourceKind] = match options.source {
         Source::Ebpf => &[SourceKind::Ebpf],
         Source::Socket => &[SourceKind::Socket],
@@ -48,7 +46,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         }
         let kind = kinds[number % kinds.len()];
         let before = Census::take()?;
-        let outcome = cycle::run(&path, kind, options, &interrupted)
+        let outcome = cycle::run(kind, options, &interrupted)
             .with_context(|| format!("cycle {}", number + 1))?;
         let census = Census::settled(&before)?;
         println!("{}", row(number + 1, &outcome, &census));
