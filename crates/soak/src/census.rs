@@ -34,6 +34,7 @@ impl Census {
     pub(crate) fn settled(before: &Self) -> Result<Self> {
         let end = Instant::now() + PATIENCE;
         loop {
+            heap::trim();
             let now = Self::take()?;
             let is_settled = now.threads <= before.threads && now.descriptors <= before.descriptors;
             if is_settled || Instant::now() > end {

@@ -17,6 +17,15 @@ pub(crate) fn live_bytes() -> i64 {
     LIVE.load(Ordering::Relaxed)
 }
 
+/// Lets the allocator return to the kernel what is free, so that resident memory is what is in use.
+pub(crate) fn trim() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: a function without preconditions.
+    unsafe {
+        nix::libc::malloc_trim(0);
+    }
+}
+
 fn add(bytes: usize) {
     LIVE.fetch_add(i64::try_from(bytes).unwrap_or(i64::MAX), Ordering::Relaxed);
 }

@@ -37,7 +37,7 @@ const COMMANDS: [(&str, Run); 11] = [
     ),
     (
         "cargo xtask kernels",
-        Run::By(".ci/run", "cargo xtask kernels 6.12"),
+        Run::By(".ci/run", "cargo xtask kernels 6.1"),
     ),
     (
         "cargo run --release -p ebpf-congestion-signals --features validate -- --load iperf3 \
