@@ -24,9 +24,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     connected: AtomicU64,
-    /// Peers now, and the most at the same time.
-    peers: AtomicU64,
-    most_peers: AtomicU64,
     rebound: AtomicU64,
     vanished: AtomicU64,
     failed: AtomicU64,
@@ -41,18 +38,6 @@ pub(crate) struct Tally {
 impl Tally {
     pub(crate) fn connected(&self) {
         self.connected.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Counts a peer until the guard is dropped.
-    fn peer(&self) -> impl Drop + '_ {
-        let now = self.peers.fetch_add(1, Ordering::Relaxed) + 1;
-        self.most_peers.fetch_max(now, Ordering::Relaxed);
-        Peer(&self.peers)
-    }
-
-    /// The most peers at the same time.
-    pub(crate) fn most_peers(&self) -> u64 {
-        self.most_peers.load(Ordering::Relaxed)
     }
 
     pub(crate) fn rebound(&self) {
@@ -95,15 +80,6 @@ impl Tally {
     }
 }
 
-/// One of the counted peers.
-struct Peer<'a>(&'a AtomicU64);
-
-impl Drop for Peer<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// A random time from zero to twice the mean.
 pub(crate) fn random_time(mean: Duration) -> Duration {
     mean.mul_f64(2.0 * fastrand::f64())
@@ -127,7 +103,6 @@ pub(crate) async fn come_and_go(
         let (config, tally) = (config.clone(), Arc::clone(&tally));
         tokio::spawn(async move {
             let _place = place;
-            let _peer = tally.peer();
             if let Err(error) = live(config, server, &tally).await {
                 tally.fail(&error);
             }

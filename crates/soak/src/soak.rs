@@ -12,7 +12,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::census::Census;
 use crate::cycle::{self, Outcome};
-use crate::verdict::{Base, Verdict, check};
+use crate::verdict::{Verdict, check};
 use crate::{Options, Source};
 
 /// Cycles of each source until caches, pools and tables have reached their size.
@@ -38,7 +38,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let began = Instant::now();
     let end = began + Duration::from_secs_f64(options.minutes * 60.0);
     let mut verdict = Verdict::default();
-    let mut base: Option<Base> = None;
+    let mut base = None;
     println!("{HEADING}");
     for number in 0.. {
         if Instant::now() >= end || interrupted.load(Ordering::Relaxed) {
@@ -54,18 +54,13 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             println!("      first failure: {failure}");
         }
         verdict.add(number + 1, &outcome);
-        let this = Base {
-            number: number + 1,
-            most_peers: outcome.tally.most_peers(),
-            census,
-        };
-        match &base {
-            None if this.number >= WARM_UP * kinds.len() => base = Some(this),
-            Some(base) if !base.is_exceeded(this.most_peers) => {
-                verdict.growth = check(base, &this.census, this.number);
-            }
-            Some(_) => (base, verdict.growth) = (Some(this), None),
-            None => {}
+        if number + 1 == WARM_UP * kinds.len() {
+            base = Some((number + 1, census));
+        }
+        if let Some((warm, base)) = &base
+            && number + 1 > *warm
+        {
+            verdict.growth = check(base, &census, number + 1 - warm);
         }
     }
     if verdict.growth.is_none() {
@@ -90,17 +85,16 @@ fn raise_descriptors() -> Result<()> {
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("cannot raise the limit of descriptors")
 }
 
-const HEADING: &str = "cycle source connections peers rebinds vanished failed capped,s fallbacks entries: \
+const HEADING: &str = "cycle source connections rebinds vanished failed capped,s fallbacks entries: \
                        most left  slots lost  objects left  RSS,MB  heap,kB  descriptors threads \
                        mappings";
 
 fn row(number: usize, outcome: &Outcome, census: &Census) -> String {
     let [connected, rebound, vanished, failed] = outcome.tally.counts();
     format!(
-        "{number:5} {:6} {connected:11} {:5} {rebound:7} {vanished:8} {failed:6} {:8.1} {:9} {:13} {:4} \
+        "{number:5} {:6} {connected:11} {rebound:7} {vanished:8} {failed:6} {:8.1} {:9} {:13} {:4} \
          {:11} {:13} {:7.1} {:8.1} {:12} {:7} {:8}",
         outcome.kind.name(),
-        outcome.tally.most_peers(),
         outcome.report.capped.as_secs_f64(),
         outcome.report.fallbacks.total(),
         outcome.most_entries,
